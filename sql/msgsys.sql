@@ -1,0 +1,663 @@
+-- msgsys.sql: everything that CREATE EXTENSION msgsys makes. The Makefile copies it to
+-- sql/msgsys--VERSION.sql; released versions are changed by upgrade scripts.
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION msgsys" to load this file. \quit
+
+-- ---------------------------------------------------------------- types
+
+CREATE TYPE @extschema@.msg_status AS ENUM
+	('scheduled', 'idle', 'sent', 'received', 'retry', 'delivered', 'dead', 'cancelled', 'expired');
+COMMENT ON TYPE @extschema@.msg_status IS
+'where a message is: scheduled and retry wait for due_at, idle waits for a worker, sent is in Kafka, received was acknowledged; delivered, dead, cancelled and expired are final';
+
+-- ---------------------------------------------------------------- tables
+
+-- The eight-byte columns stand first, so that a row has no padding between them.
+CREATE TABLE @extschema@.messages (
+	id				bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	due_at			timestamptz,
+	expires_at		timestamptz,
+	sent_at			timestamptz,
+	received_at		timestamptz,
+	delivered_at	timestamptz,
+	finished_at		timestamptz,
+	kafka_offset	bigint,
+	kafka_partition	integer,
+	status			@extschema@.msg_status NOT NULL DEFAULT 'idle',
+	attempts		integer NOT NULL DEFAULT 0,
+	response_code	integer,
+	channel			text NOT NULL DEFAULT 'default',
+	message_key		text,
+	event_type		text,
+	content_type	text,
+	headers			jsonb,
+	payload			jsonb,
+	body			bytea,
+	dedup_key		text,
+	response_id		text,
+	last_error		text,
+	CONSTRAINT messages_payload_or_body CHECK ((payload IS NULL) <> (body IS NULL)),
+	CONSTRAINT messages_key_length CHECK (pg_catalog.octet_length(message_key) <= 1024),
+	CONSTRAINT messages_due CHECK (status NOT IN ('scheduled', 'retry') OR due_at IS NOT NULL)
+) WITH (
+	-- Dead rows must go while their index entries are few, whatever the size of the table.
+	autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
+	autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
+	autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000,
+	autovacuum_vacuum_cost_delay = 0
+);
+
+COMMENT ON TABLE @extschema@.messages IS 'the outbox: one row a message, from its creation to its end; a plain INSERT or COPY is as good as msg_create()';
+COMMENT ON COLUMN @extschema@.messages.id IS 'given by the database; together with the installation''s uuid it names the message everywhere (header ce_id)';
+COMMENT ON COLUMN @extschema@.messages.created_at IS 'start of the transaction that created it';
+COMMENT ON COLUMN @extschema@.messages.due_at IS 'not sent before this time';
+COMMENT ON COLUMN @extschema@.messages.expires_at IS 'not sent after this time: the message ends as expired';
+COMMENT ON COLUMN @extschema@.messages.sent_at IS 'when Kafka confirmed it the last time';
+COMMENT ON COLUMN @extschema@.messages.received_at IS 'when it was acknowledged, as the channel''s ack setting says';
+COMMENT ON COLUMN @extschema@.messages.delivered_at IS 'when a webhook or a consumer had done with it';
+COMMENT ON COLUMN @extschema@.messages.finished_at IS 'when it came to its end; null while msgsys still has something to do or to wait for';
+COMMENT ON COLUMN @extschema@.messages.kafka_partition IS 'partition of its latest record';
+COMMENT ON COLUMN @extschema@.messages.kafka_offset IS 'offset of its latest record';
+COMMENT ON COLUMN @extschema@.messages.status IS 'where it is now';
+COMMENT ON COLUMN @extschema@.messages.attempts IS 'how often it was sent, refused attempts included';
+COMMENT ON COLUMN @extschema@.messages.response_code IS 'status code of the webhook''s latest answer';
+COMMENT ON COLUMN @extschema@.messages.channel IS 'the path it takes; see msg_channels';
+COMMENT ON COLUMN @extschema@.messages.message_key IS 'key of the Kafka record (the id where null); messages of one key are sent in the order of their ids; at most 1 kB';
+COMMENT ON COLUMN @extschema@.messages.event_type IS 'what happened, such as order.created (header ce_type)';
+COMMENT ON COLUMN @extschema@.messages.content_type IS 'media type of the value; null means application/json for a payload, application/octet-stream for a body';
+COMMENT ON COLUMN @extschema@.messages.headers IS 'headers of the record: an object of strings';
+COMMENT ON COLUMN @extschema@.messages.payload IS 'the value, as JSON; exactly one of payload and body';
+COMMENT ON COLUMN @extschema@.messages.body IS 'the value, as bytes; exactly one of payload and body';
+COMMENT ON COLUMN @extschema@.messages.dedup_key IS 'unique within the channel for as long as the row is kept';
+COMMENT ON COLUMN @extschema@.messages.response_id IS 'the id that the webhook''s answer named';
+COMMENT ON COLUMN @extschema@.messages.last_error IS 'why the latest attempt failed';
+
+-- Only what is live is indexed: besides these, the primary key and the deduplication key.
+CREATE INDEX messages_idle ON @extschema@.messages (channel, id) WHERE status = 'idle';
+CREATE INDEX messages_due ON @extschema@.messages (channel, due_at) WHERE status IN ('scheduled', 'retry');
+CREATE INDEX messages_unacknowledged ON @extschema@.messages (channel, sent_at) WHERE status = 'sent' AND finished_at IS NULL;
+CREATE UNIQUE INDEX messages_dedup ON @extschema@.messages (channel, dedup_key) WHERE dedup_key IS NOT NULL;
+
+CREATE TABLE @extschema@.msg_channels (
+	channel			text PRIMARY KEY,
+	topic			text,
+	ack				text NOT NULL DEFAULT 'readback',
+	max_attempts	integer NOT NULL DEFAULT 10,
+	retry_base		interval NOT NULL DEFAULT '5 s',
+	retry_max		interval NOT NULL DEFAULT '1 h',
+	resend_after	interval,
+	former_topics	text[],
+	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_by		text NOT NULL DEFAULT SESSION_USER,
+	CONSTRAINT msg_channels_name CHECK (channel ~ '^[A-Za-z0-9._:-]{1,63}$'),
+	CONSTRAINT msg_channels_topic CHECK (topic ~ '^[A-Za-z0-9._-]{1,249}$' AND topic NOT IN ('.', '..')),
+	CONSTRAINT msg_channels_ack CHECK (ack IN ('none', 'readback', 'topic')),
+	CONSTRAINT msg_channels_attempts CHECK (max_attempts BETWEEN 1 AND 1000),
+	CONSTRAINT msg_channels_retry CHECK (retry_base > '0' AND retry_max >= retry_base AND retry_max <= '30 days'),
+	CONSTRAINT msg_channels_resend CHECK (resend_after >= '1 s')
+);
+COMMENT ON TABLE @extschema@.msg_channels IS 'the paths that messages take; set them with msg_channel_set(). The channel "default" exists without a row too, its settings then come from the configuration';
+COMMENT ON COLUMN @extschema@.msg_channels.channel IS 'name: 1 to 63 of letters, digits and ._:-';
+COMMENT ON COLUMN @extschema@.msg_channels.topic IS 'Kafka topic; null: the channel has none';
+COMMENT ON COLUMN @extschema@.msg_channels.ack IS 'what makes a sent message received: none (it ends as sent), readback (msgsys read it back from Kafka), topic (a consumer wrote to the acknowledgement topic)';
+COMMENT ON COLUMN @extschema@.msg_channels.max_attempts IS 'attempts after which a message is dead';
+COMMENT ON COLUMN @extschema@.msg_channels.retry_base IS 'longest wait before the second attempt; doubles with each one, the wait is a random share of it';
+COMMENT ON COLUMN @extschema@.msg_channels.retry_max IS 'longest wait before any attempt';
+COMMENT ON COLUMN @extschema@.msg_channels.resend_after IS 'send again what has not been acknowledged for so long; null: never';
+COMMENT ON COLUMN @extschema@.msg_channels.former_topics IS 'topics it had before, still read for acknowledgements while messages are on the way';
+COMMENT ON COLUMN @extschema@.msg_channels.created_at IS 'when it was made';
+COMMENT ON COLUMN @extschema@.msg_channels.updated_at IS 'when it was last changed';
+COMMENT ON COLUMN @extschema@.msg_channels.updated_by IS 'who changed it last';
+
+CREATE TABLE @extschema@.msg_pauses (
+	channel			text PRIMARY KEY,
+	reason			text,
+	paused_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	paused_by		text NOT NULL DEFAULT SESSION_USER
+);
+COMMENT ON TABLE @extschema@.msg_pauses IS 'what is paused now: a row a channel, or the channel "*" for all of them; see msg_pause() and msg_resume()';
+COMMENT ON COLUMN @extschema@.msg_pauses.channel IS 'the channel, or * for all';
+COMMENT ON COLUMN @extschema@.msg_pauses.reason IS 'why, in the words of who paused it';
+COMMENT ON COLUMN @extschema@.msg_pauses.paused_at IS 'since when';
+COMMENT ON COLUMN @extschema@.msg_pauses.paused_by IS 'who paused it';
+
+CREATE TABLE @extschema@.msg_offsets (
+	topic			text NOT NULL,
+	"partition"		integer NOT NULL,
+	next_offset		bigint NOT NULL,
+	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	PRIMARY KEY (topic, "partition")
+) WITH (fillfactor = 50);
+COMMENT ON TABLE @extschema@.msg_offsets IS 'how far the receiver has read, kept in the transaction that marks the messages; Kafka''s own committed offsets follow it';
+COMMENT ON COLUMN @extschema@.msg_offsets.topic IS 'Kafka topic';
+COMMENT ON COLUMN @extschema@.msg_offsets."partition" IS 'partition of it';
+COMMENT ON COLUMN @extschema@.msg_offsets.next_offset IS 'the next offset to read';
+COMMENT ON COLUMN @extschema@.msg_offsets.updated_at IS 'when it moved last';
+
+-- Not dumped, for it tells the original from a copy: its one row is made here, and so is new in a restored
+-- database, whose restored messages are older than it.
+CREATE TABLE @extschema@.msg_installation (
+	uuid			uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+	system_identifier bigint NOT NULL,
+	database_oid	oid NOT NULL,
+	identity		text NOT NULL,
+	installed_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	restored_at		timestamptz,
+	adopted_at		timestamptz
+);
+CREATE UNIQUE INDEX msg_installation_one ON @extschema@.msg_installation ((true));
+COMMENT ON TABLE @extschema@.msg_installation IS 'who we are: one row. Where it does not fit this server and database, they are a copy, and nothing is sent until msg_adopt()';
+COMMENT ON COLUMN @extschema@.msg_installation.uuid IS 'part of every message''s name outside (header ce_id), renewed by msg_adopt()';
+COMMENT ON COLUMN @extschema@.msg_installation.system_identifier IS 'of the server where this was installed or adopted';
+COMMENT ON COLUMN @extschema@.msg_installation.database_oid IS 'of the database where this was installed or adopted';
+COMMENT ON COLUMN @extschema@.msg_installation.identity IS 'msgsys.identity as it was then';
+COMMENT ON COLUMN @extschema@.msg_installation.installed_at IS 'a message older than this was restored from elsewhere';
+COMMENT ON COLUMN @extschema@.msg_installation.restored_at IS 'when a worker met a restored message that another installation may have sent, and stopped';
+COMMENT ON COLUMN @extschema@.msg_installation.adopted_at IS 'when msg_adopt() was called';
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.messages', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.messages_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_channels', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_pauses', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_offsets', '');
+
+INSERT INTO @extschema@.msg_installation (system_identifier, database_oid, identity)
+SELECT s.system_identifier, d.oid, coalesce(pg_catalog.current_setting('msgsys.identity', true), '')
+FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+WHERE d.datname = pg_catalog.current_database();
+
+-- ---------------------------------------------------------------- triggers
+
+CREATE FUNCTION @extschema@.msg_message_trigger() RETURNS trigger
+AS 'MODULE_PATHNAME', 'msg_message_trigger' LANGUAGE C;
+COMMENT ON FUNCTION @extschema@.msg_message_trigger() IS 'checks a message that is inserted or changed, and wakes the workers when that commits';
+
+-- The names make them the last triggers of their kind: what they note is what is stored.
+CREATE TRIGGER zz_msgsys_insert BEFORE INSERT ON @extschema@.messages
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_message_trigger();
+-- AFTER, because a BEFORE UPDATE trigger would make each worker's UPDATE lock each row again, even where it
+-- does not fire (workers run as replicas).
+CREATE TRIGGER zz_msgsys_update AFTER UPDATE ON @extschema@.messages FOR EACH ROW
+	WHEN (OLD.status IS DISTINCT FROM NEW.status OR OLD.channel IS DISTINCT FROM NEW.channel OR OLD.due_at IS DISTINCT FROM NEW.due_at)
+	EXECUTE FUNCTION @extschema@.msg_message_trigger();
+
+CREATE FUNCTION @extschema@.msg_config_trigger() RETURNS trigger
+AS 'MODULE_PATHNAME', 'msg_config_trigger' LANGUAGE C;
+COMMENT ON FUNCTION @extschema@.msg_config_trigger() IS 'makes the workers read the configuration again when the change commits';
+
+CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_channels
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
+CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_pauses
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
+CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_installation
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
+
+-- ---------------------------------------------------------------- channels
+
+CREATE VIEW @extschema@.msg_channel_settings AS
+SELECT channel, topic, ack, max_attempts, retry_base, retry_max, resend_after, former_topics
+FROM @extschema@.msg_channels
+UNION ALL
+SELECT 'default', NULLIF(pg_catalog.current_setting('msgsys.kafka_topic', true), ''),
+	COALESCE(pg_catalog.current_setting('msgsys.kafka_ack', true), 'readback'), 10, '5 s', '1 h', NULL, NULL
+WHERE NOT EXISTS (SELECT FROM @extschema@.msg_channels WHERE channel = 'default');
+COMMENT ON VIEW @extschema@.msg_channel_settings IS 'the settings in force: msg_channels, and the channel "default" from the configuration while it has no row';
+
+/*
+ * msg_channel_set(channel, ...): make a channel or change it.
+ * Parameters that are left out (NULL) stay as they are, in a new channel they take the table's defaults; the
+ * empty string takes topic away, and the interval 0 takes resend_after away.
+ * Returns the channel's row. Errors: 22023 for a value out of its range; a NOTICE where it leads nowhere.
+ */
+CREATE FUNCTION @extschema@.msg_channel_set(
+	channel text, topic text DEFAULT NULL, ack text DEFAULT NULL, max_attempts integer DEFAULT NULL,
+	retry_base interval DEFAULT NULL, retry_max interval DEFAULT NULL, resend_after interval DEFAULT NULL)
+RETURNS @extschema@.msg_channels LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	old @extschema@.msg_channels;
+	new @extschema@.msg_channels;
+BEGIN
+	IF msg_channel_set.channel IS NULL OR msg_channel_set.channel !~ '^[A-Za-z0-9._:-]{1,63}$' THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('invalid channel name "%s"', msg_channel_set.channel),
+			HINT = 'A name has 1 to 63 letters, digits, dots, underscores, colons and hyphens.';
+	END IF;
+	IF msg_channel_set.topic <> '' AND (msg_channel_set.topic !~ '^[A-Za-z0-9._-]{1,249}$' OR msg_channel_set.topic IN ('.', '..')) THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('invalid topic name "%s"', msg_channel_set.topic),
+			HINT = 'Kafka takes 1 to 249 letters, digits, dots, underscores and hyphens.';
+	END IF;
+	IF msg_channel_set.ack NOT IN ('none', 'readback', 'topic') THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('invalid ack "%s"', msg_channel_set.ack),
+			HINT = 'One of none, readback and topic.';
+	END IF;
+	INSERT INTO @extschema@.msg_channels (channel) VALUES (msg_channel_set.channel)
+	ON CONFLICT (channel) DO NOTHING;
+	SELECT * INTO STRICT old FROM @extschema@.msg_channels c WHERE c.channel = msg_channel_set.channel FOR UPDATE;
+	new := old;
+	new.topic := CASE WHEN msg_channel_set.topic IS NULL THEN old.topic ELSE NULLIF(msg_channel_set.topic, '') END;
+	new.ack := COALESCE(msg_channel_set.ack, old.ack);
+	new.max_attempts := COALESCE(msg_channel_set.max_attempts, old.max_attempts);
+	new.retry_base := COALESCE(msg_channel_set.retry_base, old.retry_base);
+	new.retry_max := COALESCE(msg_channel_set.retry_max, GREATEST(old.retry_max, new.retry_base));
+	new.resend_after := CASE WHEN msg_channel_set.resend_after IS NULL THEN old.resend_after
+		ELSE NULLIF(msg_channel_set.resend_after, '0') END;
+	IF old.topic IS DISTINCT FROM new.topic THEN
+		-- what is on its way in the old topic is still to be acknowledged
+		new.former_topics := NULLIF(array_remove(old.former_topics || old.topic, new.topic), '{}');
+		new.former_topics := NULLIF(array_remove(new.former_topics, NULL), '{}');
+	END IF;
+	UPDATE @extschema@.msg_channels c SET topic = new.topic, ack = new.ack, max_attempts = new.max_attempts,
+		retry_base = new.retry_base, retry_max = new.retry_max, resend_after = new.resend_after,
+		former_topics = new.former_topics, updated_at = now(), updated_by = SESSION_USER
+	WHERE c.channel = new.channel RETURNING c.* INTO new;
+	IF new.ack = 'none' AND old.ack <> 'none' THEN
+		-- nothing will acknowledge what is on its way any more
+		UPDATE @extschema@.messages m SET finished_at = now()
+		WHERE m.channel = new.channel AND m.status = 'sent' AND m.finished_at IS NULL;
+	END IF;
+	IF new.topic IS NULL THEN
+		RAISE NOTICE 'channel "%" has no topic: its messages stay idle', new.channel;
+	END IF;
+	RETURN new;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_channel_set IS 'makes a channel or changes it; what is left out stays as it is, an empty topic or a resend_after of 0 is taken away';
+
+/*
+ * msg_channel_drop(channel, discard): drop a channel.
+ * Refuses (55006) while messages wait in it or are to be acknowledged; with discard, those that wait are cancelled
+ * and nobody waits for acknowledgements any more. Finished messages stay. Blocks writers of messages for the moment.
+ * Errors: 42704 no such channel.
+ */
+CREATE FUNCTION @extschema@.msg_channel_drop(channel text, discard boolean DEFAULT false)
+RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	live bigint;
+BEGIN
+	-- no message may slip into the channel between the check and the commit
+	LOCK TABLE @extschema@.messages IN SHARE ROW EXCLUSIVE MODE;
+	IF discard THEN
+		UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = clock_timestamp()
+		WHERE m.channel = msg_channel_drop.channel AND m.status = 'idle';
+		UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = clock_timestamp()
+		WHERE m.channel = msg_channel_drop.channel AND m.status IN ('scheduled', 'retry');
+		UPDATE @extschema@.messages m SET finished_at = clock_timestamp()
+		WHERE m.channel = msg_channel_drop.channel AND m.status = 'sent' AND m.finished_at IS NULL;
+	ELSE
+		SELECT count INTO live FROM @extschema@.msg_live(msg_channel_drop.channel) AS count;
+		IF live > 0 THEN
+			RAISE object_in_use USING MESSAGE = format('channel "%s" has %s messages under way', msg_channel_drop.channel, live),
+				HINT = 'Wait for them, or use discard => true to cancel those that wait.';
+		END IF;
+	END IF;
+	DELETE FROM @extschema@.msg_pauses p WHERE p.channel = msg_channel_drop.channel;
+	DELETE FROM @extschema@.msg_channels c WHERE c.channel = msg_channel_drop.channel;
+	IF NOT FOUND THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_channel_drop.channel);
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_channel_drop IS 'drops a channel that has no message under way; with discard => true cancels those that wait';
+
+/* msg_live(channel): how many messages of a channel wait or are to be acknowledged; reads only the indexes of live rows. */
+CREATE FUNCTION @extschema@.msg_live(channel text) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT (SELECT count(*) FROM @extschema@.messages m WHERE m.status = 'idle' AND m.channel = msg_live.channel)
+	+ (SELECT count(*) FROM @extschema@.messages m WHERE m.status IN ('scheduled', 'retry') AND m.channel = msg_live.channel)
+	+ (SELECT count(*) FROM @extschema@.messages m WHERE m.status = 'sent' AND m.finished_at IS NULL AND m.channel = msg_live.channel)
+$$;
+COMMENT ON FUNCTION @extschema@.msg_live IS 'number of messages of a channel that wait or are to be acknowledged';
+
+-- ---------------------------------------------------------------- creating
+
+/*
+ * msg_create(payload, ...): create one message in the caller's transaction; it is sent when that commits.
+ * payload: the value; channel; message_key: ordering and partition key; event_type; headers: object of strings;
+ * dedup_key: where the channel has a message with it, that one's id is returned and nothing is created;
+ * deliver_at: not before; expires_at: not after; content_type (application/json).
+ * Returns the id. Errors: 42704 unknown channel, 23514 or 22023 for a value that cannot be, 54000 too large.
+ */
+CREATE FUNCTION @extschema@.msg_create(
+	payload jsonb, channel text DEFAULT 'default', message_key text DEFAULT NULL, event_type text DEFAULT NULL,
+	headers jsonb DEFAULT NULL, dedup_key text DEFAULT NULL, deliver_at timestamptz DEFAULT NULL,
+	expires_at timestamptz DEFAULT NULL, content_type text DEFAULT NULL)
+RETURNS bigint LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	new_id bigint;
+BEGIN
+	IF dedup_key IS NULL THEN
+		INSERT INTO @extschema@.messages AS m (channel, message_key, event_type, headers, payload, content_type, due_at, expires_at)
+		VALUES (channel, message_key, event_type, headers, payload, content_type, deliver_at, expires_at)
+		RETURNING m.id INTO new_id;
+		RETURN new_id;
+	END IF;
+	LOOP
+		INSERT INTO @extschema@.messages AS m (channel, message_key, event_type, headers, payload, content_type, due_at, expires_at, dedup_key)
+		VALUES (channel, message_key, event_type, headers, payload, content_type, deliver_at, expires_at, dedup_key)
+		ON CONFLICT DO NOTHING RETURNING m.id INTO new_id;
+		EXIT WHEN FOUND;
+		SELECT m.id INTO new_id FROM @extschema@.messages m
+		WHERE m.channel = msg_create.channel AND m.dedup_key = msg_create.dedup_key;
+		EXIT WHEN FOUND;	-- else it was purged between the two: try again
+	END LOOP;
+	RETURN new_id;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_create IS 'creates a message in the caller''s transaction and returns its id; a dedup_key that the channel has already returns the first id';
+
+/*
+ * msg_create_raw(body, ...): as msg_create, with bytes for a value (content_type application/octet-stream).
+ */
+CREATE FUNCTION @extschema@.msg_create_raw(
+	body bytea, channel text DEFAULT 'default', message_key text DEFAULT NULL, event_type text DEFAULT NULL,
+	headers jsonb DEFAULT NULL, dedup_key text DEFAULT NULL, deliver_at timestamptz DEFAULT NULL,
+	expires_at timestamptz DEFAULT NULL, content_type text DEFAULT NULL)
+RETURNS bigint LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	new_id bigint;
+BEGIN
+	LOOP
+		INSERT INTO @extschema@.messages AS m (channel, message_key, event_type, headers, body, content_type, due_at, expires_at, dedup_key)
+		VALUES (channel, message_key, event_type, headers, body, content_type, deliver_at, expires_at, dedup_key)
+		ON CONFLICT DO NOTHING RETURNING m.id INTO new_id;
+		EXIT WHEN FOUND;
+		SELECT m.id INTO new_id FROM @extschema@.messages m
+		WHERE m.channel = msg_create_raw.channel AND m.dedup_key = msg_create_raw.dedup_key;
+		EXIT WHEN FOUND;
+	END LOOP;
+	RETURN new_id;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_create_raw IS 'creates a message whose value is bytes, and returns its id';
+
+/*
+ * msg_create_many(messages): create a message for each object of a JSON array, all or none.
+ * The objects' names are msg_create's parameters. Returns the ids in the array's order.
+ * Errors: 22023 not an array of objects, or a name that msg_create does not have; and msg_create's.
+ */
+CREATE FUNCTION @extschema@.msg_create_many(messages jsonb)
+RETURNS SETOF bigint LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	wrong text;
+BEGIN
+	IF messages IS NULL OR jsonb_typeof(messages) <> 'array' THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'messages must be a JSON array of objects';
+	END IF;
+	IF EXISTS (SELECT FROM jsonb_array_elements(messages) e WHERE jsonb_typeof(e) <> 'object') THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'messages must be a JSON array of objects';
+	END IF;
+	SELECT k INTO wrong FROM jsonb_array_elements(messages) e, jsonb_object_keys(e) k
+	WHERE k NOT IN ('payload', 'channel', 'message_key', 'event_type', 'headers', 'dedup_key', 'deliver_at', 'expires_at', 'content_type')
+	LIMIT 1;
+	IF FOUND THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('unknown name "%s" in messages', wrong),
+			HINT = 'The names are those of msg_create''s parameters.';
+	END IF;
+	IF EXISTS (SELECT FROM jsonb_array_elements(messages) e WHERE e ->> 'dedup_key' IS NOT NULL) THEN
+		RETURN QUERY SELECT @extschema@.msg_create(r.payload, coalesce(r.channel, 'default'), r.message_key, r.event_type, r.headers,
+			r.dedup_key, r.deliver_at, r.expires_at, r.content_type)
+		FROM jsonb_array_elements(messages) WITH ORDINALITY a(e, n), jsonb_to_record(e) r(payload jsonb, channel text, message_key text,
+			event_type text, headers jsonb, dedup_key text, deliver_at timestamptz, expires_at timestamptz, content_type text)
+		ORDER BY n;
+	ELSE
+		RETURN QUERY INSERT INTO @extschema@.messages AS m (channel, message_key, event_type, headers, payload, content_type, due_at, expires_at)
+		SELECT coalesce(r.channel, 'default'), r.message_key, r.event_type, r.headers, r.payload, r.content_type, r.deliver_at, r.expires_at
+		FROM jsonb_array_elements(messages) WITH ORDINALITY a(e, n), jsonb_to_record(e) r(payload jsonb, channel text, message_key text,
+			event_type text, headers jsonb, deliver_at timestamptz, expires_at timestamptz, content_type text)
+		ORDER BY n
+		RETURNING m.id;
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_create_many IS 'creates a message for each object of a JSON array (its names are msg_create''s parameters) and returns the ids in order';
+
+-- ---------------------------------------------------------------- reading
+
+/* msg_get(id): the message, or NULL. */
+CREATE FUNCTION @extschema@.msg_get(id bigint) RETURNS @extschema@.messages
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT m FROM @extschema@.messages m WHERE m.id = msg_get.id
+$$;
+COMMENT ON FUNCTION @extschema@.msg_get IS 'the message with this id, or null';
+
+/* msg_list(status, channel, limit, offset): messages, the newest first; NULL for status or channel means any. */
+CREATE FUNCTION @extschema@.msg_list(
+	status @extschema@.msg_status DEFAULT NULL, channel text DEFAULT NULL, "limit" integer DEFAULT 100, "offset" bigint DEFAULT 0)
+RETURNS SETOF @extschema@.messages LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	IF msg_list."limit" < 0 OR msg_list."offset" < 0 THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'limit and offset must not be negative';
+	END IF;
+	-- separate statements, so that each can use its index
+	IF msg_list.status IN ('idle') THEN
+		RETURN QUERY SELECT m.* FROM @extschema@.messages m
+		WHERE m.status = 'idle' AND (msg_list.channel IS NULL OR m.channel = msg_list.channel)
+		ORDER BY m.id DESC LIMIT msg_list."limit" OFFSET msg_list."offset";
+	ELSE
+		RETURN QUERY SELECT m.* FROM @extschema@.messages m
+		WHERE (msg_list.status IS NULL OR m.status = msg_list.status) AND (msg_list.channel IS NULL OR m.channel = msg_list.channel)
+		ORDER BY m.id DESC LIMIT msg_list."limit" OFFSET msg_list."offset";
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_list IS 'messages, the newest first, of one status and channel or of any (null)';
+
+CREATE VIEW @extschema@.msg_backlog AS
+SELECT channel, status, pg_catalog.count(*) AS count, pg_catalog.now() - pg_catalog.min(since) AS oldest_age
+FROM (
+	SELECT channel, status, created_at AS since FROM @extschema@.messages WHERE status = 'idle'
+	UNION ALL
+	SELECT channel, status, created_at FROM @extschema@.messages WHERE status IN ('scheduled', 'retry')
+	UNION ALL
+	SELECT channel, status, sent_at FROM @extschema@.messages WHERE status = 'sent' AND finished_at IS NULL
+) live
+GROUP BY channel, status;
+COMMENT ON VIEW @extschema@.msg_backlog IS 'what waits now, by channel and status; its cost is that of the live rows, however long the history';
+
+/*
+ * msg_wait(id, status, timeout): wait until a message has reached a status, or is past it, or ended otherwise.
+ * timeout: at most 10 minutes. Returns the status that it has then; at the timeout, the one it has now.
+ * Errors: 55000 above READ COMMITTED or for a message of this transaction (neither could ever see it change),
+ * 02000 no such message, 22023 timeout out of range.
+ */
+CREATE FUNCTION @extschema@.msg_wait(id bigint, status @extschema@.msg_status DEFAULT 'sent', timeout interval DEFAULT '30 s')
+RETURNS @extschema@.msg_status AS 'MODULE_PATHNAME', 'msg_wait' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@.msg_wait IS 'waits, without polling, until a message has reached a status or ended, and returns the status it has';
+
+-- ---------------------------------------------------------------- acting
+
+/*
+ * msg_cancel(id): cancel a message that has not been sent.
+ * Returns whether it was cancelled: false where it is sent, finished or not there.
+ */
+CREATE FUNCTION @extschema@.msg_cancel(id bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = clock_timestamp()
+	WHERE m.id = msg_cancel.id AND m.status IN ('scheduled', 'idle', 'retry');
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_cancel IS 'cancels a message that is not yet sent; false where it is too late';
+
+/*
+ * msg_retry(id): send a dead message again, with all its attempts before it.
+ * Returns whether there was such a dead message.
+ */
+CREATE FUNCTION @extschema@.msg_retry(id bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	UPDATE @extschema@.messages m SET status = 'retry', due_at = clock_timestamp(), attempts = 0, finished_at = NULL
+	WHERE m.id = msg_retry.id AND m.status = 'dead';
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_retry IS 'sends a dead message again; false where there is no dead message with this id';
+
+/*
+ * msg_ack(id, outcome, error, attempt): a consumer without Kafka acknowledges by SQL.
+ * outcome: received, delivered or failed; error: why it failed; attempt: the one that is meant (failed
+ * counts only for the current one). Returns whether the message was waiting for that.
+ * Runs with its owner's rights, so that a consumer needs no rights on the table. Errors: 22023 unknown outcome.
+ */
+CREATE FUNCTION @extschema@.msg_ack(id bigint, outcome text DEFAULT 'received', error text DEFAULT NULL, attempt integer DEFAULT NULL)
+RETURNS boolean AS 'MODULE_PATHNAME', 'msg_ack' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION @extschema@.msg_ack IS 'acknowledges a message: received, delivered or failed; false where it was not waiting for that';
+
+/* msg_retry_delay(base, max, attempts): a random share of base * 2^(attempts - 1), at most max ("full jitter"). */
+CREATE FUNCTION @extschema@.msg_retry_delay(base interval, max interval, attempts integer) RETURNS interval
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+SELECT random() * least(max, base * power(2::float8, greatest(0, least(attempts - 1, 30))))
+$$;
+COMMENT ON FUNCTION @extschema@.msg_retry_delay IS 'wait before the next attempt: exponential backoff with full jitter';
+
+-- ---------------------------------------------------------------- pausing
+
+/*
+ * msg_pause(channel, reason): stop sending and receiving for one channel, or for all (NULL), until msg_resume().
+ * Kept over restarts; workers obey within 100 ms of the commit. Returns false where it was paused already.
+ * Errors: 42704 unknown channel.
+ */
+CREATE FUNCTION @extschema@.msg_pause(channel text DEFAULT NULL, reason text DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	IF NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_pause.channel) AND msg_pause.channel IS NOT NULL THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_pause.channel);
+	END IF;
+	INSERT INTO @extschema@.msg_pauses (channel, reason) VALUES (coalesce(msg_pause.channel, '*'), msg_pause.reason)
+	ON CONFLICT (channel) DO NOTHING;
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_pause IS 'pauses a channel, or all of them (null), until msg_resume(); false where it was paused already';
+
+/*
+ * msg_resume(channel): end a pause: of one channel, or the pause of all (NULL), which leaves those of single channels.
+ * Returns false where there was none.
+ */
+CREATE FUNCTION @extschema@.msg_resume(channel text DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	DELETE FROM @extschema@.msg_pauses p WHERE p.channel = coalesce(msg_resume.channel, '*');
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_resume IS 'ends the pause of a channel, or the pause of all (null)';
+
+/* msg_running(channel): whether neither the channel nor everything is paused; NULL asks for everything alone. */
+CREATE FUNCTION @extschema@.msg_running(channel text DEFAULT NULL) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT NOT EXISTS (SELECT FROM @extschema@.msg_pauses p WHERE p.channel IN ('*', msg_running.channel))
+$$;
+COMMENT ON FUNCTION @extschema@.msg_running IS 'whether a channel (null: everything) is not paused';
+
+/*
+ * msg_adopt(): make a copy (a restored dump, a cloned or upgraded server) an installation of its own, with a new uuid,
+ * and let it send. Returns the uuid.
+ */
+CREATE FUNCTION @extschema@.msg_adopt() RETURNS uuid
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+UPDATE @extschema@.msg_installation SET uuid = gen_random_uuid(), system_identifier = s.system_identifier, database_oid = d.oid,
+	identity = coalesce(current_setting('msgsys.identity', true), ''), restored_at = NULL, adopted_at = clock_timestamp()
+FROM pg_control_system() s, pg_database d WHERE d.datname = current_database()
+RETURNING uuid
+$$;
+COMMENT ON FUNCTION @extschema@.msg_adopt IS 'makes a copy an installation of its own that may send';
+
+-- ---------------------------------------------------------------- seeing
+
+CREATE FUNCTION @extschema@.msg_worker_slots(
+	OUT database text, OUT stage text, OUT worker integer, OUT pid integer, OUT state text, OUT started_at timestamptz,
+	OUT active_at timestamptz, OUT counters jsonb, OUT last_error text, OUT last_error_at timestamptz)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'msg_worker_slots' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.msg_worker_slots IS 'the workers of all databases, from shared memory; see the view msg_workers';
+
+CREATE VIEW @extschema@.msg_workers AS
+SELECT database, stage, worker, pid, state, started_at, active_at,
+	(counters ->> 'claimed')::bigint AS claimed, (counters ->> 'sent')::bigint AS sent, (counters ->> 'refused')::bigint AS refused,
+	(counters ->> 'records')::bigint AS records, (counters ->> 'received')::bigint AS received, last_error, last_error_at
+FROM @extschema@.msg_worker_slots();
+COMMENT ON VIEW @extschema@.msg_workers IS 'one row a worker: process, state, counters since its start, latest error';
+
+/* msg_stats(): counters of this database's workers since their start, added up by stage. */
+CREATE FUNCTION @extschema@.msg_stats(OUT stage text, OUT counter text, OUT value bigint) RETURNS SETOF record
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+SELECT s.stage, c.key, sum(c.value::bigint)::bigint
+FROM @extschema@.msg_worker_slots() s, jsonb_each_text(s.counters) c
+WHERE s.database = current_database()
+GROUP BY s.stage, c.key ORDER BY s.stage, c.key
+$$;
+COMMENT ON FUNCTION @extschema@.msg_stats IS 'counters of this database''s workers since they started, by stage';
+
+-- ---------------------------------------------------------------- rights
+
+/*
+ * msg_grant(role, kind): let a role use msgsys as producer (create), consumer (acknowledge, wait), reader (see
+ * everything) or operator (all of that, and change channels, pause, cancel, retry). A kind adds to what the role has.
+ * Errors: 42704 no such role, 22023 no such kind.
+ */
+CREATE FUNCTION @extschema@.msg_grant(role name, kind text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	t constant text := 'ON TABLE @extschema@.';
+	rights text[] := ARRAY['USAGE ON SCHEMA @extschema@'];
+	functions text[] := '{}';
+	r text;
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+		RAISE undefined_object USING MESSAGE = format('role "%s" does not exist', role);
+	END IF;
+	IF kind NOT IN ('producer', 'consumer', 'reader', 'operator') OR kind IS NULL THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('unknown kind of role "%s"', kind),
+			HINT = 'One of producer, consumer, reader and operator.';
+	END IF;
+	IF kind IN ('producer', 'operator') THEN
+		functions := functions || '{msg_create,msg_create_raw,msg_create_many}'::text[];
+		rights := rights || ARRAY[
+			'INSERT (channel, message_key, event_type, content_type, headers, payload, body, dedup_key, due_at, expires_at) ' || t || 'messages',
+			'SELECT (id, channel, dedup_key, status) ' || t || 'messages'];
+	END IF;
+	IF kind IN ('consumer', 'operator') THEN
+		functions := functions || '{msg_ack,msg_wait}'::text[];
+		rights := rights || ARRAY['SELECT (id, status) ' || t || 'messages'];
+	END IF;
+	IF kind IN ('reader', 'operator') THEN
+		functions := functions || '{msg_get,msg_list,msg_wait,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
+		rights := rights || ARRAY['SELECT ' || t || 'messages', 'SELECT ' || t || 'msg_channels', 'SELECT ' || t || 'msg_channel_settings',
+			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation',
+			'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers'];
+	END IF;
+	IF kind = 'operator' THEN
+		functions := functions || '{msg_cancel,msg_retry,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt}'::text[];
+		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
+			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'UPDATE ' || t || 'msg_installation'];
+	END IF;
+	FOREACH r IN ARRAY rights LOOP
+		EXECUTE format('GRANT %s TO %I', r, role);
+	END LOOP;
+	FOR r IN SELECT p.oid::regprocedure::text FROM pg_proc p
+		WHERE p.pronamespace = '@extschema@'::regnamespace AND p.proname = ANY (functions)
+	LOOP
+		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', r, role);
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_grant IS 'lets a role use msgsys as producer, consumer, reader or operator';
+
+-- Nobody but who was granted it: functions are for PUBLIC by default.
+DO $$
+DECLARE
+	f regprocedure;
+BEGIN
+	FOR f IN SELECT p.oid FROM pg_catalog.pg_proc p
+		WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace AND pg_catalog.starts_with(p.proname, 'msg_')
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
+	END LOOP;
+END $$;
+
+-- Tells the workers that the extension is there, when this commits; warns where there are none.
+CREATE FUNCTION @extschema@.msg_announce() RETURNS void AS 'MODULE_PATHNAME', 'msg_announce' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.msg_announce IS 'wakes the workers of this database; called by the install script';
+REVOKE ALL ON FUNCTION @extschema@.msg_announce() FROM PUBLIC;
+SELECT @extschema@.msg_announce();

@@ -1,0 +1,22 @@
+/*
+ * ack.h
+ *		Reading what a consumer writes to the acknowledgement topic.
+ */
+#ifndef MSGSYS_ACK_H
+#define MSGSYS_ACK_H
+
+#include "msgsys.h"
+
+#include "store.h"
+
+typedef enum AckReading
+{
+	ACK_READ,
+	ACK_NOT_OURS,				/* of another installation */
+	ACK_UNREADABLE
+} AckReading;
+
+extern AckReading ack_parse(const char *text, size_t length, Ack *ack);
+extern bool ack_outcome(const char *name, AckOutcome *outcome);
+
+#endif							/* MSGSYS_ACK_H */

@@ -1,0 +1,210 @@
+/*
+ * broker.h
+ *		The seam between the stages and a message broker.
+ *
+ * kafka.c implements it with librdkafka.  Nothing here or there knows of
+ * PostgreSQL: memory is malloc'ed, failures are returned and never raised, and
+ * no callback of a library runs code of ours in another thread.  All calls
+ * come from one thread.  A Broker is either a producer or a consumer.
+ */
+#ifndef MSGSYS_BROKER_H
+#define MSGSYS_BROKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct Broker Broker;
+
+typedef enum BrokerRole
+{
+	BROKER_PRODUCER,
+	BROKER_CONSUMER
+} BrokerRole;
+
+/* What became of a record, or of a call. */
+typedef enum BrokerOutcome
+{
+	BROKER_OK,					/* done; for a record: in the log, acks=all */
+	BROKER_FULL,				/* local queue full: poll reports, try again */
+	BROKER_REFUSED,				/* this record can never be accepted */
+	BROKER_REFUSED_RETRY,		/* refused now (unknown topic, not authorised),
+								 * may be accepted after someone acts */
+	BROKER_REFUSED_BATCH,		/* the batch that held it was refused: alone, it
+								 * may be accepted (produce it again, and wait
+								 * for its report before the next record) */
+	BROKER_UNKNOWN,				/* no answer: may or may not be in the log */
+	BROKER_FATAL				/* the handle is unusable: close it, open anew */
+} BrokerOutcome;
+
+typedef struct BrokerConfig
+{
+	BrokerRole	role;
+	const char *servers;		/* host:port, comma separated */
+	const char *client_id;
+	const char *group;			/* consumer: the group whose committed offsets
+								 * lag tools look at */
+	const char *options;		/* "name=value" pairs of the client library,
+								 * separated by commas or newlines; a comma in
+								 * a value is written "\,"; they override ours */
+	const char *options_file;	/* a file of such lines ('#' comments), read at
+								 * open, or NULL; options win over it */
+	size_t		max_message_bytes;	/* largest record, headers included */
+	int			max_queued;		/* records that may wait for a report */
+} BrokerConfig;
+
+typedef struct BrokerHeader
+{
+	const char *name;			/* NUL terminated */
+	const void *value;
+	size_t		length;
+} BrokerHeader;
+
+typedef struct BrokerRecord
+{
+	const char *topic;
+	const void *key;			/* NULL: none */
+	size_t		key_length;
+	const void *value;
+	size_t		value_length;
+	const BrokerHeader *headers;
+	int			nheaders;
+	void	   *opaque;			/* comes back in the report */
+} BrokerRecord;
+
+typedef struct BrokerReport
+{
+	void	   *opaque;
+	BrokerOutcome outcome;
+	int32_t		partition;
+	int64_t		offset;
+	char		reason[160];	/* the broker's words; empty when BROKER_OK */
+} BrokerReport;
+
+typedef struct BrokerPosition
+{
+	const char *topic;
+	int32_t		partition;
+	int64_t		offset;			/* the next to read; BROKER_BEGINNING */
+} BrokerPosition;
+
+#define BROKER_BEGINNING	(-2)
+
+/* A record that was read; every pointer is valid until broker_release(). */
+typedef struct BrokerMessage
+{
+	const char *topic;
+	int32_t		partition;
+	int64_t		offset;
+	const void *key;
+	size_t		key_length;
+	const void *value;			/* NULL: a tombstone */
+	size_t		value_length;
+	void	   *handle;			/* for broker_header() */
+} BrokerMessage;
+
+typedef enum BrokerHealth
+{
+	BROKER_UP,					/* no reason to think otherwise */
+	BROKER_DOWN,				/* every broker is unreachable */
+	BROKER_DEAD					/* fatal error: close, open anew */
+} BrokerHealth;
+
+/*
+ * Open a handle.  Returns NULL with words in err when the configuration is
+ * wrong; an unreachable broker is not an error here.
+ */
+extern Broker *broker_open(const BrokerConfig *config, char *err, size_t errlen);
+
+/*
+ * Close a handle and free it.  Bounded: at most about a second, whatever the
+ * broker does.  Records not yet reported are dropped.  NULL is allowed.
+ */
+extern void broker_close(Broker *broker);
+
+/*
+ * A non-blocking descriptor that becomes readable when there is something to
+ * poll (reports, records, errors).  It is only ever read by broker_reports()
+ * and broker_consume().
+ */
+extern int	broker_fd(const Broker *broker);
+
+/*
+ * What is known of the brokers from events seen so far; does not block.
+ * *reason, if not NULL, is set to the latest error's words (never NULL, owned by
+ * the handle).
+ */
+extern BrokerHealth broker_health(Broker *broker, const char **reason);
+
+/*
+ * Ask a broker whether it is there: a metadata request, at most timeout_ms.
+ * Success makes broker_health() BROKER_UP again (unless dead).
+ */
+extern bool broker_reachable(Broker *broker, int timeout_ms, char *err, size_t errlen);
+
+/*
+ * Number of partitions of a topic (>= 0 in *partitions), asked of the broker in
+ * at most timeout_ms.  A broker that creates topics on demand creates it on
+ * behalf of a producer.  Returns BROKER_OK, BROKER_REFUSED_RETRY (unknown topic, not
+ * authorised), BROKER_REFUSED (invalid name) or BROKER_UNKNOWN (no answer).
+ */
+extern BrokerOutcome broker_topic(Broker *broker, const char *topic, int timeout_ms,
+								  int *partitions, char *err, size_t errlen);
+
+/* First and next offset of a partition; blocks at most timeout_ms. */
+extern bool broker_watermarks(Broker *broker, const char *topic, int32_t partition,
+							  int timeout_ms, int64_t *low, int64_t *high,
+							  char *err, size_t errlen);
+
+/*
+ * Hand a record to the producer.  Key, value and headers are copied.  BROKER_OK
+ * means: a report with record->opaque will come.  With any other outcome no
+ * report comes, and err has the reason.
+ */
+extern BrokerOutcome broker_publish(Broker *broker, const BrokerRecord *record,
+									char *err, size_t errlen);
+
+/* Take up to max delivery reports; does not block.  Returns how many. */
+extern int	broker_reports(Broker *broker, BrokerReport *reports, int max);
+
+/*
+ * Read exactly these partitions from these positions from now on (replaces
+ * what was read before; records of an earlier assignment are not returned any
+ * more).  npositions may be 0.
+ */
+extern bool broker_assign(Broker *broker, const BrokerPosition *positions,
+						  int npositions, char *err, size_t errlen);
+
+/*
+ * Take up to max records that have arrived; does not block.  The records of the
+ * call before must have been released.
+ */
+extern int	broker_consume(Broker *broker, BrokerMessage *messages, int max);
+
+/* Release the records of the last broker_consume(). */
+extern void broker_release(Broker *broker);
+
+/*
+ * A header of a record that was read, the last one of that name.  Returns
+ * false when there is none.
+ */
+extern bool broker_header(const BrokerMessage *message, const char *name,
+						  const void **value, size_t *length);
+
+/*
+ * Tell the broker our positions, for tools that show lag; asynchronous, and a
+ * failure is of no consequence (positions are kept in the database).
+ */
+extern void broker_commit(Broker *broker, const BrokerPosition *positions, int npositions);
+
+/*
+ * Take the next line that the library logged (syslog level, text); false when
+ * there is none.  Lines beyond a small backlog are dropped, oldest first.
+ * Option values that are secrets never appear in one.
+ */
+extern bool broker_log(Broker *broker, int *level, char *line, size_t linelen);
+
+/* Name and version of the library behind, such as "librdkafka 2.0.2". */
+extern const char *broker_version(void);
+
+#endif							/* MSGSYS_BROKER_H */

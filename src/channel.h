@@ -1,0 +1,42 @@
+/*
+ * channel.h
+ *		The channels as a worker knows them: settings, and where it is in each.
+ */
+#ifndef MSGSYS_CHANNEL_H
+#define MSGSYS_CHANNEL_H
+
+#include "msgsys.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+
+typedef struct Channel
+{
+	char		name[CHANNEL_NAME_MAX]; /* hash key, must be first */
+
+	/* settings, from msg_channel_settings */
+	char	   *topic;			/* NULL: none */
+	AckMode		ack;
+	int64		resend_after;	/* microseconds; 0: never */
+	List	   *former_topics;	/* of char *, still read for acknowledgements */
+	bool		paused;
+
+	/* the relay's own */
+	int64		low;			/* rows up to it are done with: an optimisation,
+								 * taken back by any note or sweep */
+	bool		dirty;			/* rows above low may be claimable */
+	TimestampTz next_due;		/* a row may come due then; DT_NOEND: none known */
+	TimestampTz next_resend;	/* look for unacknowledged rows then */
+
+	bool		current;		/* it is in msg_channel_settings */
+} Channel;
+
+extern List *channels;			/* of Channel, all of them */
+
+extern Channel *channel_find(const char *name);
+extern Channel *channel_define(const char *name);
+extern void channels_load_begin(void);
+extern void channels_load_end(void);
+extern bool channels_all_paused(void);
+
+#endif							/* MSGSYS_CHANNEL_H */

@@ -1,0 +1,146 @@
+/*
+ * hooks.c
+ *		Hooks into utility commands.
+ *
+ * DROP DATABASE, RENAME and a copy by CREATE DATABASE ... TEMPLATE need a
+ * database without sessions, so its workers are ended first and kept out until
+ * the command is over, whether it succeeds or fails; but only where the role
+ * may do that, which PostgreSQL itself checks later than this.  COMMIT PREPARED
+ * makes rows visible whose notes are lost with the session that wrote them.
+ */
+#include "msgsys.h"
+
+#include "compat.h"
+#include "shmem.h"
+
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/ipc.h"
+#include "tcop/utility.h"
+#include "utils/syscache.h"
+
+static ProcessUtility_hook_type prev_process_utility = NULL;
+
+static bool
+is_template(Oid dboid)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(dboid));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* The string value of an option, or NULL. */
+static const char *
+option_value(List *options, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, name) == 0 && option->arg)
+			return defGetString(option);
+	}
+	return NULL;
+}
+
+/*
+ * The database that a command needs without sessions, if the role may do that
+ * to it; InvalidOid otherwise, and the command then fails, or not, by itself.
+ */
+static Oid
+database_to_empty(Node *parsetree)
+{
+	const char *name = NULL;
+	bool		copy = false;
+	Oid			dboid;
+
+	switch (nodeTag(parsetree))
+	{
+		case T_DropdbStmt:
+			name = ((DropdbStmt *) parsetree)->dbname;
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) parsetree)->renameType == OBJECT_DATABASE)
+				name = ((RenameStmt *) parsetree)->subname;
+			break;
+		case T_AlterDatabaseStmt:
+			if (option_value(((AlterDatabaseStmt *) parsetree)->options, "tablespace"))
+				name = ((AlterDatabaseStmt *) parsetree)->dbname;
+			break;
+		case T_CreatedbStmt:
+			name = option_value(((CreatedbStmt *) parsetree)->options, "template");
+			copy = true;
+			break;
+		default:
+			break;
+	}
+	if (name == NULL || !IsTransactionState())
+		return InvalidOid;
+	dboid = get_database_oid(name, true);
+	if (!OidIsValid(dboid) || dboid == MyDatabaseId)
+		return InvalidOid;
+	if (copy && !have_createdb_privilege())
+		return InvalidOid;
+	if (!compat_owns_database(dboid, GetUserId()) && !(copy && is_template(dboid)))
+		return InvalidOid;
+	return dboid;
+}
+
+static void
+unblock(int code, Datum arg)
+{
+	database_unblock(DatumGetObjectId(arg));
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params,
+				QueryEnvironment *environment, DestReceiver *dest,
+				QueryCompletion *completion)
+{
+	ProcessUtility_hook_type next = prev_process_utility ?
+		prev_process_utility : standard_ProcessUtility;
+	Node	   *parsetree = pstmt->utilityStmt;
+	Oid			dboid = shmem_available() ? database_to_empty(parsetree) : InvalidOid;
+
+	if (OidIsValid(dboid))
+	{
+		database_block(dboid);
+		PG_ENSURE_ERROR_CLEANUP(unblock, ObjectIdGetDatum(dboid));
+		{
+			next(pstmt, query, read_only_tree, context, params, environment,
+				 dest, completion);
+		}
+		PG_END_ENSURE_ERROR_CLEANUP(unblock, ObjectIdGetDatum(dboid));
+		database_unblock(dboid);
+		return;
+	}
+
+	next(pstmt, query, read_only_tree, context, params, environment, dest,
+		 completion);
+	if (IsA(parsetree, TransactionStmt) &&
+		((TransactionStmt *) parsetree)->kind == TRANS_STMT_COMMIT_PREPARED)
+	{
+		publish_config(MyDatabaseId);
+		publish_sweep(MyDatabaseId);
+	}
+}
+
+/* Called from _PG_init while the postmaster preloads the library. */
+void
+hooks_install(void)
+{
+	prev_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+}

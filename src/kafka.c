@@ -1,0 +1,1327 @@
+/*
+ * kafka.c
+ *		The message broker seam (broker.h) on librdkafka, Kafka's C client.
+ *
+ * librdkafka works in threads of its own.  Everything it has to tell reaches
+ * us as events and records in two queues that we poll, and it writes a byte
+ * into our pipe when one of them stops being empty; so no code of ours runs in
+ * its threads, and a caller waits for broker_fd() with whatever it likes.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE				/* pipe2 */
+#endif
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <librdkafka/rdkafka.h>
+
+#include "broker.h"
+
+#define LOG_LINES			64
+#define LOG_LINE_LENGTH		512
+#define TOPIC_BUCKETS		1024
+#define REPORTS_AT_ONCE		256
+#define CLOSE_LIMIT_MS		1000
+#define TOPIC_RETRY_MS		50
+#define OPTIONS_FILE_MAX	(256 * 1024)
+
+#define lengthof(array)		((int) (sizeof(array) / sizeof((array)[0])))
+#define Min(x, y)			((x) < (y) ? (x) : (y))
+#define Max(x, y)			((x) > (y) ? (x) : (y))
+
+/* A topic that was produced to: a handle is much faster than a name. */
+typedef struct Topic
+{
+	struct Topic *next;
+	rd_kafka_topic_t *handle;
+	char		name[];
+} Topic;
+
+typedef struct LogLine
+{
+	int			level;
+	char		text[LOG_LINE_LENGTH];
+} LogLine;
+
+struct Broker
+{
+	BrokerRole	role;
+	rd_kafka_t *rk;
+	rd_kafka_queue_t *events;	/* reports, errors, log lines */
+	rd_kafka_queue_t *records;	/* consumer: what was fetched */
+	int			wake[2];		/* pipe: librdkafka writes, we empty it */
+
+	BrokerHealth health;
+	bool		any_cause;		/* reason tells more than "all are down" */
+	char		reason[256];
+
+	/* producer */
+	Topic	   *topics[TOPIC_BUCKETS];
+	Topic	   *last_topic;		/* most records follow one of their topic */
+	rd_kafka_event_t *delivery; /* reports of it are left to be taken */
+	bool		delivery_alone; /* it is of a batch of one record */
+
+	/* consumer */
+	rd_kafka_message_t **batch; /* what broker_release() has to free */
+	int			batch_count;
+	int			batch_room;
+
+	LogLine		log[LOG_LINES]; /* a ring */
+	int			log_first;
+	int			log_count;
+};
+
+/* Write words for the caller; returns false so that failures read well. */
+static bool
+explain(char *err, size_t errlen, const char *format,...)
+{
+	va_list		args;
+
+	if (err && errlen > 0)
+	{
+		va_start(args, format);
+		vsnprintf(err, errlen, format, args);
+		va_end(args);
+	}
+	return false;
+}
+
+/* The time for timeouts, which no change of the clock disturbs. */
+static int64_t
+now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* ---------- settings ---------- */
+
+typedef struct Setting
+{
+	const char *name;
+	const char *value;
+} Setting;
+
+/* What both roles have in common, and is not the library's default. */
+static const Setting common_settings[] = {
+	{"log.queue", "true"},
+	{"log.connection.close", "false"},
+	{"statistics.interval.ms", "0"},
+	{"socket.nagle.disable", "true"},
+	{"socket.keepalive.enable", "true"},
+	{"socket.timeout.ms", "10000"},
+	{"socket.connection.setup.timeout.ms", "5000"},
+	{"api.version.request.timeout.ms", "5000"},
+	{"reconnect.backoff.ms", "100"},
+	{"reconnect.backoff.max.ms", "2000"},
+	{"topic.metadata.refresh.fast.interval.ms", "100"},
+};
+
+/*
+ * A batch is kept well below any sane max.message.bytes of a topic: a record
+ * larger than batch.size travels alone, so when a broker refuses a batch as
+ * too large, that batch is practically always one record, and no other record
+ * suffers.  topic.metadata.propagation.max.ms is how long a topic that is not
+ * there may take to appear; message.timeout.ms bounds all retries.
+ */
+static const Setting producer_settings[] = {
+	{"enable.idempotence", "true"},
+	{"acks", "all"},
+	{"compression.codec", "lz4"},
+	{"partitioner", "murmur2_random"},
+	{"linger.ms", "0"},
+	{"batch.size", "131072"},
+	{"message.timeout.ms", "30000"},
+	{"request.timeout.ms", "10000"},
+	{"topic.metadata.propagation.max.ms", "1500"},
+};
+
+/*
+ * Positions are the caller's.  What is fetched ahead is bounded so that all of
+ * it, with the library's own structures, stays below 64 MB.
+ */
+static const Setting consumer_settings[] = {
+	{"enable.auto.commit", "false"},
+	{"enable.auto.offset.store", "false"},
+	{"enable.partition.eof", "false"},
+	{"auto.offset.reset", "earliest"},
+	{"allow.auto.create.topics", "false"},
+	{"fetch.min.bytes", "1"},
+	{"fetch.wait.max.ms", "500"},
+	{"fetch.error.backoff.ms", "100"},
+	{"fetch.message.max.bytes", "262144"},
+	{"queued.min.messages", "50000"},
+	{"queued.max.messages.kbytes", "16384"},
+};
+
+/* Options that may only have this value (NULL: none at all), and why. */
+static const struct
+{
+	const char *name;
+	const char *only;
+	const char *why;
+}			fixed_options[] = {
+	{"enable.idempotence", "true", "a retry could duplicate or reorder records"},
+	{"acks", "all", "a record could be lost after it was reported"},
+	{"request.required.acks", "all", "a record could be lost after it was reported"},
+	{"delivery.report.only.error", "false", "every record needs its report"},
+	{"enable.gapless.guarantee", "false", "one refused record would stop all others"},
+	{"transactional.id", NULL, "transactions are not used"},
+	{"enable.auto.commit", "false", "positions are kept in the database"},
+	{"auto.commit.enable", "false", "positions are kept in the database"},
+	{"enable.auto.offset.store", "false", "positions are kept in the database"},
+	{"log.queue", "true", "log lines must not go to the standard error output"},
+	{"internal.termination.signal", NULL, "signals belong to PostgreSQL"},
+};
+
+/*
+ * Does a property hold something that must not be shown?  Rather one too many:
+ * it only makes an error message shorter.
+ */
+static bool
+is_secret(const char *name)
+{
+	static const char *const parts[] = {
+		"password", "secret", "pem", "jaas", "key", "sasl.username",
+		"oauthbearer.config", "token", "assertion"
+	};
+
+	for (int i = 0; i < lengthof(parts); i++)
+		if (strcasestr(name, parts[i]))
+			return true;
+	return false;
+}
+
+/* Is an option's value one of the spellings of what it must be? */
+static bool
+same_value(const char *value, const char *only)
+{
+	if (strcasecmp(value, only) == 0)
+		return true;
+	if (strcmp(only, "true") == 0)
+		return strcasecmp(value, "t") == 0 || strcmp(value, "1") == 0;
+	if (strcmp(only, "false") == 0)
+		return strcasecmp(value, "f") == 0 || strcmp(value, "0") == 0;
+	if (strcmp(only, "all") == 0)
+		return strcmp(value, "-1") == 0;
+	return false;
+}
+
+/* Set one property of ours or of the caller's. */
+static bool
+set_property(rd_kafka_conf_t *conf, const char *name, const char *value,
+			 char *err, size_t errlen)
+{
+	char		words[512];
+
+	switch (rd_kafka_conf_set(conf, name, value, words, sizeof(words)))
+	{
+		case RD_KAFKA_CONF_OK:
+			return true;
+		case RD_KAFKA_CONF_UNKNOWN:
+			return explain(err, errlen, "%s", words);
+		default:
+			/* its words quote the value */
+			if (is_secret(name))
+				return explain(err, errlen, "invalid value for configuration property \"%s\"", name);
+			return explain(err, errlen, "%s", words);
+	}
+}
+
+/* Set an option of the user's, unless it would break what broker.h promises. */
+static bool
+set_option(rd_kafka_conf_t *conf, const char *name, const char *value,
+		   char *err, size_t errlen)
+{
+	size_t		length = strlen(name);
+
+	for (int i = 0; i < lengthof(fixed_options); i++)
+	{
+		if (strcasecmp(name, fixed_options[i].name) != 0)
+			continue;
+		if (fixed_options[i].only == NULL)
+			return explain(err, errlen, "option \"%s\" cannot be set: %s",
+						   name, fixed_options[i].why);
+		if (!same_value(value, fixed_options[i].only))
+			return explain(err, errlen, "option \"%s\" can only be \"%s\": %s",
+						   name, fixed_options[i].only, fixed_options[i].why);
+	}
+	if (length > 3 && strcasecmp(name + length - 3, "_cb") == 0)
+		return explain(err, errlen, "option \"%s\" cannot be set: callbacks are not used", name);
+
+	return set_property(conf, name, value, err, errlen);
+}
+
+/* Cut white space off both ends; returns the new start. */
+static char *
+trim(char *text)
+{
+	char	   *end;
+
+	while (isspace((unsigned char) *text))
+		text++;
+	end = text + strlen(text);
+	while (end > text && isspace((unsigned char) end[-1]))
+		end--;
+	*end = '\0';
+	return text;
+}
+
+/*
+ * Set the "name=value" pairs in a text, which is changed.  Pairs are separated
+ * by newlines and by the separator given ('\n': only by those); "\," is a
+ * comma of a value.  Empty pairs and lines that start with '#' are passed over.
+ */
+static bool
+set_options(rd_kafka_conf_t *conf, char *text, char separator, const char *where,
+			char *err, size_t errlen)
+{
+	bool		after_secret = false;
+	bool		line_start = true;
+	char	   *from = text;
+	int			number = 0;
+
+	while (*from)
+	{
+		char	   *to = from;
+		char	   *pair = from;
+		char	   *value;
+		char		words[512];
+		bool		pair_at_line_start = line_start;
+		const char *rest = from + strspn(from, " \t\r");
+
+		/* in a comment, commas do not count */
+		if (line_start && *rest == '#')
+		{
+			from += strcspn(from, "\n");
+			continue;
+		}
+
+		while (*from && *from != '\n' && *from != separator)
+		{
+			if (from[0] == '\\' && from[1] == ',')
+				from++;
+			*to++ = *from++;
+		}
+		line_start = (*from == '\n');
+		if (*from)
+			from++;
+		*to = '\0';
+
+		pair = trim(pair);
+		if (*pair == '\0')
+			continue;
+		number++;
+
+		/*
+		 * What follows an unescaped comma in a password looks like an option
+		 * of its own, so it must not be shown either.
+		 */
+		value = strchr(pair, '=');
+		if (after_secret && !pair_at_line_start)
+			snprintf(words, sizeof(words), "%s: pair %d, which follows a secret value, is not an option"
+					 " (a comma in a value is written \"\\,\")", where, number);
+		else
+			words[0] = '\0';
+		if (value == NULL || value == pair)
+			return explain(err, errlen, "%s",
+						   words[0] ? words : "an option is not of the form name=value");
+		*value++ = '\0';
+		pair = trim(pair);
+		value = trim(value);
+		if (words[0])
+		{
+			char		unused[512];
+
+			if (!set_option(conf, pair, value, unused, sizeof(unused)))
+				return explain(err, errlen, "%s", words);
+		}
+		else if (!set_option(conf, pair, value, words, sizeof(words)))
+			return explain(err, errlen, "%s: %s", where, words);
+		after_secret = is_secret(pair);
+	}
+	return true;
+}
+
+/* Set the options in a file, one a line. */
+static bool
+set_options_file(rd_kafka_conf_t *conf, const char *path, char *err, size_t errlen)
+{
+	struct stat st;
+	char	   *text = NULL;
+	ssize_t		length = 0;
+	bool		ok = false;
+
+	/* not to hang on what is not a file */
+	int			fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		explain(err, errlen, "could not read options file \"%s\": %s", path, strerror(errno));
+	else if (!S_ISREG(st.st_mode) || st.st_size > OPTIONS_FILE_MAX)
+		explain(err, errlen, "options file \"%s\" is not a regular file, or too large", path);
+	else if ((text = malloc((size_t) st.st_size + 1)) == NULL)
+		explain(err, errlen, "out of memory");
+	else if ((length = read(fd, text, (size_t) st.st_size)) < 0)
+		explain(err, errlen, "could not read options file \"%s\": %s", path, strerror(errno));
+	else
+	{
+		text[length] = '\0';
+		ok = set_options(conf, text, '\n', path, err, errlen);
+	}
+	free(text);
+	if (fd >= 0)
+		close(fd);
+	return ok;
+}
+
+/* Set a list of our own settings. */
+static bool
+set_all(rd_kafka_conf_t *conf, const Setting *settings, int count, char *err, size_t errlen)
+{
+	for (int i = 0; i < count; i++)
+		if (!set_property(conf, settings[i].name, settings[i].value, err, errlen))
+			return false;
+	return true;
+}
+
+/* Set a number. */
+static bool
+set_number(rd_kafka_conf_t *conf, const char *name, size_t value, char *err, size_t errlen)
+{
+	char		digits[32];
+
+	snprintf(digits, sizeof(digits), "%zu", value);
+	return set_property(conf, name, digits, err, errlen);
+}
+
+/* Set all that a handle needs: ours, then the options file, then the options. */
+static bool
+configure(rd_kafka_conf_t *conf, const BrokerConfig *config, char *err, size_t errlen)
+{
+	if (config->servers == NULL || config->servers[0] == '\0')
+		return explain(err, errlen, "no broker is configured");
+
+	if (!set_all(conf, common_settings, lengthof(common_settings), err, errlen) ||
+		!set_property(conf, "bootstrap.servers", config->servers, err, errlen))
+		return false;
+	if (config->client_id && config->client_id[0] &&
+		!set_property(conf, "client.id", config->client_id, err, errlen))
+		return false;
+	if (config->max_message_bytes > 0 &&
+		!set_number(conf, "message.max.bytes", config->max_message_bytes, err, errlen))
+		return false;
+
+	if (config->role == BROKER_PRODUCER)
+	{
+		if (!set_all(conf, producer_settings, lengthof(producer_settings), err, errlen))
+			return false;
+		if (config->max_queued > 0 &&
+			!set_number(conf, "queue.buffering.max.messages", (size_t) config->max_queued,
+						err, errlen))
+			return false;
+	}
+	else
+	{
+		size_t		fetch = Max(config->max_message_bytes, (size_t) 2 * 1024 * 1024);
+
+		/* the library wants a group to assign partitions, joined or not */
+		if (!set_all(conf, consumer_settings, lengthof(consumer_settings), err, errlen) ||
+			!set_number(conf, "fetch.max.bytes", fetch, err, errlen) ||
+			!set_property(conf, "group.id",
+						  config->group && config->group[0] ? config->group : "msgsys",
+						  err, errlen))
+			return false;
+	}
+
+	if (config->options_file && config->options_file[0] &&
+		!set_options_file(conf, config->options_file, err, errlen))
+		return false;
+
+	if (config->options && config->options[0])
+	{
+		char	   *copy = strdup(config->options);
+		bool		ok;
+
+		if (copy == NULL)
+			return explain(err, errlen, "out of memory");
+		ok = set_options(conf, copy, ',', "options", err, errlen);
+		free(copy);
+		if (!ok)
+			return false;
+	}
+	return true;
+}
+
+/* ---------- the handle ---------- */
+
+/* Does this configuration ask for OAuth tokens? */
+static bool
+wants_oauth(rd_kafka_conf_t *conf)
+{
+	char		mechanism[64];
+	size_t		size = sizeof(mechanism);
+
+	return rd_kafka_conf_get(conf, "sasl.mechanisms", mechanism, &size) == RD_KAFKA_CONF_OK &&
+		strcasecmp(mechanism, "OAUTHBEARER") == 0;
+}
+
+/* see broker.h */
+Broker *
+broker_open(const BrokerConfig *config, char *err, size_t errlen)
+{
+	Broker	   *broker = calloc(1, sizeof(Broker));
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	char		words[512];
+	bool		oauth;
+
+	if (broker == NULL)
+	{
+		explain(err, errlen, "out of memory");
+		rd_kafka_conf_destroy(conf);
+		return NULL;
+	}
+	broker->role = config->role;
+	broker->wake[0] = broker->wake[1] = -1;
+
+	if (!configure(conf, config, err, errlen))
+		goto fail;
+	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
+
+	/* tokens are fetched over HTTP: not in our thread, which would block */
+	oauth = wants_oauth(conf);
+	if (oauth)
+		rd_kafka_conf_enable_sasl_queue(conf, 1);
+
+	if (pipe2(broker->wake, O_CLOEXEC | O_NONBLOCK) < 0)
+	{
+		explain(err, errlen, "could not create a pipe: %s", strerror(errno));
+		goto fail;
+	}
+
+	broker->rk = rd_kafka_new(config->role == BROKER_PRODUCER ? RD_KAFKA_PRODUCER :
+							  RD_KAFKA_CONSUMER, conf, words, sizeof(words));
+	if (broker->rk == NULL)
+	{
+		explain(err, errlen, "%s", words);
+		goto fail;
+	}
+	conf = NULL;				/* now the handle's */
+	if (oauth)
+		rd_kafka_error_destroy(rd_kafka_sasl_background_callbacks_enable(broker->rk));
+
+	rd_kafka_set_log_queue(broker->rk, NULL);	/* that is, the main queue */
+	broker->events = rd_kafka_queue_get_main(broker->rk);
+	rd_kafka_queue_io_event_enable(broker->events, broker->wake[1], "e", 1);
+	if (config->role == BROKER_CONSUMER)
+	{
+		broker->records = rd_kafka_queue_get_consumer(broker->rk);
+		rd_kafka_queue_io_event_enable(broker->records, broker->wake[1], "r", 1);
+	}
+	return broker;
+
+fail:
+	if (conf)
+		rd_kafka_conf_destroy(conf);
+	if (broker->wake[0] >= 0)
+	{
+		close(broker->wake[0]);
+		close(broker->wake[1]);
+	}
+	free(broker);
+	return NULL;
+}
+
+/* A handle that is being destroyed, shared by two threads. */
+typedef struct Closing
+{
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool		done;
+	bool		abandoned;		/* the thread frees this */
+	rd_kafka_t *rk;
+	int			wake[2];
+} Closing;
+
+/* Free what is left when librdkafka has ended. */
+static void
+closing_free(Closing *closing)
+{
+	pthread_cond_destroy(&closing->changed);
+	pthread_mutex_destroy(&closing->lock);
+	free(closing);
+}
+
+/*
+ * Destroy a handle.  NO_CONSUMER_CLOSE: there is no group to leave, and no
+ * commit to wait for.  The library may write into the pipe until it has ended.
+ */
+static void
+destroy_handle(rd_kafka_t *rk, const int *wake)
+{
+	rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	close(wake[0]);
+	close(wake[1]);
+}
+
+/* Main of the thread that destroys a handle. */
+static void *
+closing_main(void *arg)
+{
+	Closing    *closing = arg;
+	bool		abandoned;
+
+	destroy_handle(closing->rk, closing->wake);
+
+	pthread_mutex_lock(&closing->lock);
+	closing->done = true;
+	abandoned = closing->abandoned;
+	pthread_cond_signal(&closing->changed);
+	pthread_mutex_unlock(&closing->lock);
+	if (abandoned)
+		closing_free(closing);
+	return NULL;
+}
+
+/*
+ * Destroy a handle within CLOSE_LIMIT_MS.  That normally takes milliseconds,
+ * but the library waits for its threads, and one of them may hang in
+ * getaddrinfo() for as long as a name server is silent.  So a thread waits on
+ * our behalf; when it takes too long it goes on alone, and frees everything at
+ * the end.  It runs nothing but the library, with all signals blocked.
+ */
+static void
+destroy_bounded(rd_kafka_t *rk, const int *wake)
+{
+	Closing    *closing = calloc(1, sizeof(Closing));
+	pthread_condattr_t attr;
+	pthread_t	thread;
+	sigset_t	all,
+				before;
+	struct timespec limit;
+	int			failed;
+	bool		done;
+
+	if (closing == NULL)
+	{
+		destroy_handle(rk, wake);
+		return;
+	}
+	closing->rk = rk;
+	closing->wake[0] = wake[0];
+	closing->wake[1] = wake[1];
+	pthread_mutex_init(&closing->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&closing->changed, &attr);
+	pthread_condattr_destroy(&attr);
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	failed = pthread_create(&thread, NULL, closing_main, closing);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (failed)
+	{
+		closing_free(closing);
+		destroy_handle(rk, wake);
+		return;
+	}
+
+	clock_gettime(CLOCK_MONOTONIC, &limit);
+	limit.tv_sec += CLOSE_LIMIT_MS / 1000;
+	pthread_mutex_lock(&closing->lock);
+	while (!closing->done &&
+		   pthread_cond_timedwait(&closing->changed, &closing->lock, &limit) == 0)
+		;
+	done = closing->done;
+	closing->abandoned = !done;
+	pthread_mutex_unlock(&closing->lock);
+
+	if (done)
+	{
+		pthread_join(thread, NULL);
+		closing_free(closing);
+	}
+	else
+		pthread_detach(thread);
+}
+
+/* see broker.h */
+void
+broker_close(Broker *broker)
+{
+	if (broker == NULL)
+		return;
+
+	broker_release(broker);
+	free(broker->batch);
+	if (broker->delivery)
+		rd_kafka_event_destroy(broker->delivery);
+
+	/* the library does not end while anything of it is held */
+	for (int i = 0; i < TOPIC_BUCKETS; i++)
+	{
+		Topic	   *topic = broker->topics[i];
+
+		while (topic)
+		{
+			Topic	   *next = topic->next;
+
+			rd_kafka_topic_destroy(topic->handle);
+			free(topic);
+			topic = next;
+		}
+	}
+	if (broker->role == BROKER_PRODUCER)
+		rd_kafka_purge(broker->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+					   RD_KAFKA_PURGE_F_NON_BLOCKING);
+	rd_kafka_queue_io_event_enable(broker->events, -1, NULL, 0);
+	rd_kafka_queue_destroy(broker->events);
+	if (broker->records)
+	{
+		rd_kafka_queue_io_event_enable(broker->records, -1, NULL, 0);
+		rd_kafka_queue_destroy(broker->records);
+	}
+
+	destroy_bounded(broker->rk, broker->wake);
+	free(broker);
+}
+
+/* see broker.h */
+int
+broker_fd(const Broker *broker)
+{
+	return broker->wake[0];
+}
+
+/*
+ * Empty the pipe.  To be done before the queues are: then what arrives later
+ * writes again.
+ */
+static void
+empty_pipe(Broker *broker)
+{
+	char		bytes[64];
+
+	while (read(broker->wake[0], bytes, sizeof(bytes)) == (ssize_t) sizeof(bytes))
+		;
+}
+
+/*
+ * Make broker_fd() readable.  The library writes only into the pipe of a queue
+ * that was empty, so whoever leaves something there has to do that himself.
+ */
+static void
+poke(Broker *broker)
+{
+	ssize_t		unused = write(broker->wake[1], "p", 1);
+
+	(void) unused;				/* full, so it is readable */
+}
+
+/* ---------- events ---------- */
+
+/* Keep a line for broker_log(). */
+static void
+keep_line(Broker *broker, int level, const char *text)
+{
+	LogLine    *line;
+
+	if (broker->log_count == LOG_LINES)
+	{
+		broker->log_first = (broker->log_first + 1) % LOG_LINES;
+		broker->log_count--;
+	}
+	line = &broker->log[(broker->log_first + broker->log_count++) % LOG_LINES];
+	line->level = level;
+	snprintf(line->text, sizeof(line->text), "%s", text);
+}
+
+/* A broker answered. */
+static void
+note_success(Broker *broker)
+{
+	if (broker->health != BROKER_DOWN && !broker->any_cause)
+		return;
+	if (broker->health == BROKER_DOWN)
+		broker->health = BROKER_UP;
+	if (broker->health == BROKER_UP)
+	{
+		broker->any_cause = false;
+		broker->reason[0] = '\0';
+	}
+}
+
+/*
+ * Something went wrong.  "2/2 brokers are down" follows the words that say why,
+ * and does not replace them.
+ */
+static void
+note_error(Broker *broker, rd_kafka_resp_err_t error, const char *words)
+{
+	if (broker->health == BROKER_DEAD)
+		return;
+	if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+	{
+		broker->health = BROKER_DOWN;
+		if (broker->any_cause)
+			return;
+	}
+	else
+		broker->any_cause = true;
+	snprintf(broker->reason, sizeof(broker->reason), "%s", words);
+}
+
+/* Is the handle lost?  If so, keep the reason. */
+static void
+note_fatal(Broker *broker)
+{
+	char		words[sizeof(broker->reason)];
+
+	if (broker->health != BROKER_DEAD &&
+		rd_kafka_fatal_error(broker->rk, words, sizeof(words)) != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		snprintf(broker->reason, sizeof(broker->reason), "%s", words);
+		broker->health = BROKER_DEAD;
+	}
+}
+
+/* Keep what a log event says, but what every use of shared options brings. */
+static void
+note_log(Broker *broker, rd_kafka_event_t *event)
+{
+	const char *facility;
+	const char *text;
+	int			level;
+
+	if (rd_kafka_event_log(event, &facility, &text, &level) != 0)
+		return;
+	if (strcmp(facility, "CONFWARN") == 0 &&
+		(strstr(text, "is a producer property") || strstr(text, "is a consumer property")))
+		return;
+	keep_line(broker, level, text);
+}
+
+/*
+ * Take events until one has delivery reports, or none is left.  Returns
+ * whether there are reports.
+ */
+static bool
+next_delivery(Broker *broker)
+{
+	rd_kafka_event_t *event;
+
+	while (broker->delivery == NULL &&
+		   (event = rd_kafka_queue_poll(broker->events, 0)) != NULL)
+	{
+		switch (rd_kafka_event_type(event))
+		{
+			case RD_KAFKA_EVENT_DR:
+				broker->delivery = event;
+				broker->delivery_alone = (rd_kafka_event_message_count(event) == 1);
+				continue;
+			case RD_KAFKA_EVENT_ERROR:
+				if (rd_kafka_event_error_is_fatal(event))
+					note_fatal(broker);
+				else
+					note_error(broker, rd_kafka_event_error(event),
+							   rd_kafka_event_error_string(event));
+				break;
+			case RD_KAFKA_EVENT_LOG:
+				note_log(broker, event);
+				break;
+			default:
+				break;
+		}
+		rd_kafka_event_destroy(event);
+	}
+	return broker->delivery != NULL;
+}
+
+/* see broker.h */
+BrokerHealth
+broker_health(Broker *broker, const char **reason)
+{
+	next_delivery(broker);
+	if (reason)
+		*reason = broker->reason;
+	return broker->health;
+}
+
+/* see broker.h */
+bool
+broker_log(Broker *broker, int *level, char *line, size_t linelen)
+{
+	LogLine    *first;
+
+	next_delivery(broker);
+	if (broker->log_count == 0)
+		return false;
+	first = &broker->log[broker->log_first];
+	*level = first->level;
+	snprintf(line, linelen, "%s", first->text);
+	broker->log_first = (broker->log_first + 1) % LOG_LINES;
+	broker->log_count--;
+	return true;
+}
+
+/* ---------- questions ---------- */
+
+/* see broker.h */
+bool
+broker_reachable(Broker *broker, int timeout_ms, char *err, size_t errlen)
+{
+	const struct rd_kafka_metadata *metadata;
+	rd_kafka_resp_err_t error;
+
+	/* asks for topics in use only: at first, for the brokers alone */
+	error = rd_kafka_metadata(broker->rk, 0, NULL, &metadata, timeout_ms);
+	next_delivery(broker);
+	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return explain(err, errlen, "%s", broker->any_cause ? broker->reason :
+					   rd_kafka_err2str(error));
+	rd_kafka_metadata_destroy(metadata);
+	note_success(broker);
+	return true;
+}
+
+/* The handle of a topic that is produced to; NULL with words when it cannot be. */
+static rd_kafka_topic_t *
+find_topic(Broker *broker, const char *name, char *err, size_t errlen)
+{
+	Topic	   *topic = broker->last_topic;
+	uint32_t	hash = 2166136261u; /* FNV-1a */
+	Topic	  **bucket;
+	size_t		length;
+
+	if (topic && strcmp(topic->name, name) == 0)
+		return topic->handle;
+
+	for (const unsigned char *p = (const unsigned char *) name; *p; p++)
+		hash = (hash ^ *p) * 16777619u;
+	bucket = &broker->topics[hash % TOPIC_BUCKETS];
+	for (topic = *bucket; topic; topic = topic->next)
+		if (strcmp(topic->name, name) == 0)
+			break;
+
+	if (topic == NULL)
+	{
+		length = strlen(name) + 1;
+		topic = malloc(sizeof(Topic) + length);
+		if (topic == NULL)
+		{
+			explain(err, errlen, "out of memory");
+			return NULL;
+		}
+		topic->handle = rd_kafka_topic_new(broker->rk, name, NULL);
+		if (topic->handle == NULL)
+		{
+			explain(err, errlen, "%s", rd_kafka_err2str(rd_kafka_last_error()));
+			free(topic);
+			return NULL;
+		}
+		memcpy(topic->name, name, length);
+		topic->next = *bucket;
+		*bucket = topic;
+	}
+	broker->last_topic = topic;
+	return topic->handle;
+}
+
+/*
+ * What an error says of a record.  alone: no other record was in the batch that
+ * the broker refused, so it is this one that it does not want.
+ */
+static BrokerOutcome
+outcome_of(rd_kafka_resp_err_t error, bool alone)
+{
+	switch (error)
+	{
+		case RD_KAFKA_RESP_ERR_NO_ERROR:
+			return BROKER_OK;
+
+		case RD_KAFKA_RESP_ERR__QUEUE_FULL:
+			return BROKER_FULL;
+
+			/* the record itself, or another one of its batch */
+		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+		case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+#if RD_KAFKA_VERSION >= 0x020400ff
+		case RD_KAFKA_RESP_ERR__INVALID_DIFFERENT_RECORD:
+#endif
+			return alone ? BROKER_REFUSED : BROKER_REFUSED_BATCH;
+
+			/*
+			 * The same, but a clock, or the line, may have been wrong.
+			 * INVALID_MSG is also how old brokers refuse a record without a
+			 * key in a compacted topic.
+			 */
+		case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG:
+			return alone ? BROKER_REFUSED_RETRY : BROKER_REFUSED_BATCH;
+
+		case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+		case RD_KAFKA_RESP_ERR__INVALID_ARG:
+			return BROKER_REFUSED;
+
+			/* the topic's state, or our rights: someone can act */
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
+		case RD_KAFKA_RESP_ERR_INVALID_CONFIG:
+		case RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT:
+		case RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE:
+			return BROKER_REFUSED_RETRY;
+
+		case RD_KAFKA_RESP_ERR__FATAL:
+			return BROKER_FATAL;
+
+			/*
+			 * All else is about the line or the cluster, not about a record:
+			 * time-outs, purges, NOT_ENOUGH_REPLICAS and the like, which the
+			 * library has repeated up to message.timeout.ms.  A lost sequence
+			 * is one of them too: broker_health() then says BROKER_DEAD.
+			 */
+		default:
+			return BROKER_UNKNOWN;
+	}
+}
+
+/* see broker.h */
+BrokerOutcome
+broker_topic(Broker *broker, const char *topic, int timeout_ms, int *partitions,
+			 char *err, size_t errlen)
+{
+	int64_t		limit = now_ms() + timeout_ms;
+	rd_kafka_topic_t *handle;
+	rd_kafka_resp_err_t error;
+
+	*partitions = 0;
+
+	/* a consumer's handle is not kept: it would ask for the topic for ever */
+	if (broker->role == BROKER_PRODUCER)
+		handle = find_topic(broker, topic, err, errlen);
+	else if ((handle = rd_kafka_topic_new(broker->rk, topic, NULL)) == NULL)
+		explain(err, errlen, "%s", rd_kafka_err2str(rd_kafka_last_error()));
+	if (handle == NULL)
+		return BROKER_REFUSED;
+
+	for (;;)
+	{
+		const struct rd_kafka_metadata *metadata;
+		int64_t		left = limit - now_ms();
+		struct timespec pause = {0, TOPIC_RETRY_MS * 1000000L};
+		bool		appearing;
+
+		error = rd_kafka_metadata(broker->rk, 0, handle, &metadata, (int) Max(left, 1));
+		if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			note_success(broker);
+			error = RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+			if (metadata->topic_cnt == 1)
+			{
+				error = metadata->topics[0].err;
+				*partitions = metadata->topics[0].partition_cnt;
+			}
+			rd_kafka_metadata_destroy(metadata);
+		}
+
+		/* a topic just made, perhaps by this very question */
+		appearing = error == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE ||
+			(error == RD_KAFKA_RESP_ERR_NO_ERROR && *partitions == 0) ||
+			(error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART &&
+			 broker->role == BROKER_PRODUCER);
+		if (!appearing || limit - now_ms() <= TOPIC_RETRY_MS)
+			break;
+		nanosleep(&pause, NULL);
+	}
+
+	if (broker->role == BROKER_CONSUMER)
+		rd_kafka_topic_destroy(handle);
+	next_delivery(broker);
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR && *partitions > 0)
+		return BROKER_OK;
+
+	explain(err, errlen, "%s", error == RD_KAFKA_RESP_ERR_NO_ERROR ?
+			"topic has no partition yet" : rd_kafka_err2str(error));
+	*partitions = 0;
+	return error == RD_KAFKA_RESP_ERR_NO_ERROR ? BROKER_UNKNOWN : outcome_of(error, true);
+}
+
+/* see broker.h */
+bool
+broker_watermarks(Broker *broker, const char *topic, int32_t partition, int timeout_ms,
+				  int64_t *low, int64_t *high, char *err, size_t errlen)
+{
+	rd_kafka_resp_err_t error;
+
+	error = rd_kafka_query_watermark_offsets(broker->rk, topic, partition, low, high,
+											 timeout_ms);
+	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return explain(err, errlen, "%s", rd_kafka_err2str(error));
+	note_success(broker);
+	return true;
+}
+
+/* see broker.h */
+const char *
+broker_version(void)
+{
+	static char version[64];
+
+	if (version[0] == '\0')
+		snprintf(version, sizeof(version), "librdkafka %s", rd_kafka_version_str());
+	return version;
+}
+
+/* ---------- producer ---------- */
+
+/* see broker.h */
+BrokerOutcome
+broker_publish(Broker *broker, const BrokerRecord *record, char *err, size_t errlen)
+{
+	rd_kafka_topic_t *topic = find_topic(broker, record->topic, err, errlen);
+	rd_kafka_headers_t *headers = NULL;
+	rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
+
+	if (topic == NULL)
+		return BROKER_REFUSED;
+
+	if (record->nheaders > 0)
+	{
+		headers = rd_kafka_headers_new((size_t) record->nheaders);
+		for (int i = 0; i < record->nheaders && !error; i++)
+			error = rd_kafka_header_add(headers, record->headers[i].name, -1,
+										record->headers[i].value,
+										(ssize_t) record->headers[i].length);
+	}
+
+	if (!error)
+		error = rd_kafka_producev(broker->rk,
+								  RD_KAFKA_V_RKT(topic),
+								  RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+								  RD_KAFKA_V_KEY(record->key, record->key_length),
+								  RD_KAFKA_V_VALUE((void *) record->value, record->value_length),
+								  RD_KAFKA_V_HEADERS(headers),
+								  RD_KAFKA_V_OPAQUE(record->opaque),
+								  RD_KAFKA_V_END);
+	if (!error)
+		return BROKER_OK;
+
+	/* what is not queued is still ours */
+	if (headers)
+		rd_kafka_headers_destroy(headers);
+	explain(err, errlen, "%s", rd_kafka_err2str(error));
+	if (error == RD_KAFKA_RESP_ERR__FATAL)
+	{
+		note_fatal(broker);
+		explain(err, errlen, "%s", broker->reason);
+	}
+	return outcome_of(error, true);
+}
+
+/* Fill a report from a message that the library reports on. */
+static void
+fill_report(Broker *broker, const rd_kafka_message_t *message, BrokerReport *report)
+{
+	report->opaque = message->_private;
+	report->partition = message->partition;
+	report->offset = message->offset;
+	report->outcome = outcome_of(message->err, broker->delivery_alone);
+	report->reason[0] = '\0';
+	if (message->err)
+	{
+		const char *words = NULL;
+
+#if RD_KAFKA_VERSION >= 0x020400ff
+		/* what the broker said, if anything, tells more than its code */
+		words = rd_kafka_message_produce_errstr(message);
+#endif
+		if (words == NULL)
+			words = rd_kafka_err2str(message->err);
+		snprintf(report->reason, sizeof(report->reason), "%s", words);
+	}
+}
+
+/* see broker.h */
+int
+broker_reports(Broker *broker, BrokerReport *reports, int max)
+{
+	int			count = 0;
+
+	empty_pipe(broker);
+	while (count < max && next_delivery(broker))
+	{
+		const rd_kafka_message_t *messages[REPORTS_AT_ONCE];
+		size_t		taken;
+
+		taken = rd_kafka_event_message_array(broker->delivery, messages,
+											 (size_t) Min(max - count, REPORTS_AT_ONCE));
+		if (taken == 0)
+		{
+			rd_kafka_event_destroy(broker->delivery);
+			broker->delivery = NULL;
+			continue;
+		}
+		for (size_t i = 0; i < taken; i++)
+		{
+			fill_report(broker, messages[i], &reports[count]);
+			if (reports[count++].outcome == BROKER_OK)
+				note_success(broker);
+		}
+	}
+
+	if (broker->delivery || rd_kafka_queue_length(broker->events) > 0)
+		poke(broker);
+	return count;
+}
+
+/* ---------- consumer ---------- */
+
+/* The library's list of positions, to be destroyed by the caller. */
+static rd_kafka_topic_partition_list_t *
+position_list(const BrokerPosition *positions, int npositions)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(npositions);
+
+	for (int i = 0; i < npositions; i++)
+		rd_kafka_topic_partition_list_add(list, positions[i].topic, positions[i].partition)->offset =
+			positions[i].offset == BROKER_BEGINNING ? RD_KAFKA_OFFSET_BEGINNING :
+			positions[i].offset;
+	return list;
+}
+
+/* see broker.h */
+bool
+broker_assign(Broker *broker, const BrokerPosition *positions, int npositions,
+			  char *err, size_t errlen)
+{
+	rd_kafka_topic_partition_list_t *list = position_list(positions, npositions);
+	rd_kafka_resp_err_t error = rd_kafka_assign(broker->rk, list);
+
+	rd_kafka_topic_partition_list_destroy(list);
+	if (error)
+		return explain(err, errlen, "%s", rd_kafka_err2str(error));
+	return true;
+}
+
+/* Keep what a partition that cannot be read says, once in a row. */
+static void
+note_consumer_error(Broker *broker, const rd_kafka_message_t *message)
+{
+	char		words[sizeof(broker->reason)];
+
+	if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+		return;
+	if (message->rkt)
+		snprintf(words, sizeof(words), "topic \"%s\", partition %d: %s",
+				 rd_kafka_topic_name(message->rkt), (int) message->partition,
+				 rd_kafka_message_errstr(message));
+	else
+		snprintf(words, sizeof(words), "%s", rd_kafka_message_errstr(message));
+	if (strcmp(words, broker->reason) != 0)
+		keep_line(broker, 4 /* warning */ , words);
+	note_error(broker, message->err, words);
+	note_fatal(broker);
+}
+
+/* see broker.h */
+int
+broker_consume(Broker *broker, BrokerMessage *messages, int max)
+{
+	int			count = 0;
+	ssize_t		taken;
+
+	broker_release(broker);
+	if (max > broker->batch_room)
+	{
+		void	   *larger = realloc(broker->batch, (size_t) max * sizeof(*broker->batch));
+
+		if (larger)
+		{
+			broker->batch = larger;
+			broker->batch_room = max;
+		}
+		max = broker->batch_room;
+	}
+
+	empty_pipe(broker);
+	next_delivery(broker);
+	taken = rd_kafka_consume_batch_queue(broker->records, 0, broker->batch, (size_t) max);
+	for (ssize_t i = 0; i < taken; i++)
+	{
+		rd_kafka_message_t *message = broker->batch[i];
+
+		if (message->err)
+		{
+			note_consumer_error(broker, message);
+			rd_kafka_message_destroy(message);
+			continue;
+		}
+		broker->batch[count] = message;
+		messages[count].topic = rd_kafka_topic_name(message->rkt);
+		messages[count].partition = message->partition;
+		messages[count].offset = message->offset;
+		messages[count].key = message->key;
+		messages[count].key_length = message->key_len;
+		messages[count].value = message->payload;
+		messages[count].value_length = message->len;
+		messages[count].handle = message;
+		count++;
+	}
+	broker->batch_count = count;
+	if (count > 0)
+		note_success(broker);
+
+	if (rd_kafka_queue_length(broker->records) > 0)
+		poke(broker);
+	return count;
+}
+
+/* see broker.h */
+void
+broker_release(Broker *broker)
+{
+	for (int i = 0; i < broker->batch_count; i++)
+		rd_kafka_message_destroy(broker->batch[i]);
+	broker->batch_count = 0;
+}
+
+/* see broker.h */
+bool
+broker_header(const BrokerMessage *message, const char *name, const void **value,
+			  size_t *length)
+{
+	rd_kafka_headers_t *headers;
+
+	return rd_kafka_message_headers(message->handle, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+		rd_kafka_header_get_last(headers, name, value, length) == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/* see broker.h */
+void
+broker_commit(Broker *broker, const BrokerPosition *positions, int npositions)
+{
+	rd_kafka_topic_partition_list_t *list = position_list(positions, npositions);
+
+	rd_kafka_commit(broker->rk, list, 1);
+	rd_kafka_topic_partition_list_destroy(list);
+}

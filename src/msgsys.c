@@ -1,0 +1,191 @@
+/*
+ * msgsys.c
+ *		The library's entry: settings, hooks, registration of the launcher.
+ */
+#include "msgsys.h"
+
+#include <limits.h>
+
+#include "compat.h"
+#include "shmem.h"
+
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "utils/guc.h"
+
+MSGSYS_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+char	   *setting_databases = NULL;
+char	   *setting_role = NULL;
+char	   *setting_identity = NULL;
+int			setting_relay_workers = 1;
+int			setting_receiver_workers = 1;
+int			setting_max_databases = 4;
+int			setting_max_channels = 1024;
+char	   *setting_kafka_brokers = NULL;
+char	   *setting_kafka_options = NULL;
+char	   *setting_kafka_options_file = NULL;
+char	   *setting_kafka_topic = NULL;
+int			setting_kafka_ack = ACK_READBACK;
+char	   *setting_kafka_group = NULL;
+char	   *setting_acks_topic = NULL;
+char	   *setting_source = NULL;
+int			setting_batch_size = 20000;
+int			setting_batch_bytes = 16384;
+int			setting_poll_interval = 5000;
+int			setting_sweep_interval = 60000;
+int			setting_send_timeout = 2000;
+int			setting_max_message_bytes = 1000000;
+int			setting_log_batch = 1000;
+
+static const struct config_enum_entry ack_options[] = {
+	{"none", ACK_NONE, false},
+	{"readback", ACK_READBACK, false},
+	{"topic", ACK_TOPIC, false},
+	{NULL, 0, false}
+};
+
+static const char *const stage_names[STAGE_COUNT] = {
+	[STAGE_RELAY] = "relay",
+	[STAGE_RECEIVER] = "receiver",
+};
+
+const char *
+stage_name(Stage stage)
+{
+	return stage_names[stage];
+}
+
+int
+stage_workers(Stage stage)
+{
+	return stage == STAGE_RELAY ? setting_relay_workers : setting_receiver_workers;
+}
+
+/* A setting of type text that a reload applies. */
+static void
+define_text(const char *name, char **variable, const char *boot, int flags,
+			const char *description, const char *detail)
+{
+	DefineCustomStringVariable(name, description, detail, variable, boot,
+							   PGC_SIGHUP, flags, NULL, NULL, NULL);
+}
+
+/* A number that a reload applies. */
+static void
+define_number(const char *name, int *variable, int boot, int min, int max,
+			  int unit, const char *description, const char *detail)
+{
+	DefineCustomIntVariable(name, description, detail, variable, boot, min, max,
+							PGC_SIGHUP, unit, NULL, NULL, NULL);
+}
+
+/* A number that only a start of the server applies. */
+static void
+define_fixed(const char *name, int *variable, int boot, int min, int max,
+			 const char *description, const char *detail)
+{
+	DefineCustomIntVariable(name, description, detail, variable, boot, min, max,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+}
+
+static void
+define_settings(void)
+{
+	define_text("msgsys.databases", &setting_databases, "postgres", GUC_LIST_INPUT,
+				"Databases whose messages are worked on.",
+				"A list of names; at most msgsys.max_databases of them.");
+	define_text("msgsys.role", &setting_role, "", 0,
+				"Role as which the workers connect.",
+				"Empty means the owner of the extension.");
+	define_text("msgsys.identity", &setting_identity, "", 0,
+				"Name of this installation among physical copies of it.",
+				"A copy of the data directory needs another name, lest it sends what the original sends.");
+	define_text("msgsys.kafka_brokers", &setting_kafka_brokers, "", GUC_LIST_INPUT,
+				"Kafka brokers to begin with: host:port, comma separated.",
+				"Empty means that there is no broker: messages for topics wait.");
+	define_text("msgsys.kafka_options", &setting_kafka_options, "",
+				GUC_SUPERUSER_ONLY,
+				"Options of the Kafka client: name=value, comma separated.",
+				"Any option of librdkafka, such as security.protocol and sasl.password.");
+	define_text("msgsys.kafka_options_file", &setting_kafka_options_file, "",
+				GUC_SUPERUSER_ONLY,
+				"File with options of the Kafka client, one name=value a line.",
+				"Read when a worker connects; msgsys.kafka_options wins over it.");
+	define_text("msgsys.kafka_topic", &setting_kafka_topic, "", 0,
+				"Topic of the channel \"default\" while it has no row of its own.",
+				NULL);
+	DefineCustomEnumVariable("msgsys.kafka_ack",
+							 "What the channel \"default\" takes for an acknowledgement while it has no row of its own.",
+							 NULL, &setting_kafka_ack, ACK_READBACK, ack_options,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_text("msgsys.kafka_group", &setting_kafka_group, "", 0,
+				"Consumer group under which Kafka shows how far the receiver is.",
+				"Empty means msgsys- and the installation's uuid.");
+	define_text("msgsys.acks_topic", &setting_acks_topic, "msgsys.acks", 0,
+				"Topic to which consumers write their acknowledgements.", NULL);
+	define_text("msgsys.source", &setting_source, "", 0,
+				"Source of the messages, the CloudEvents attribute of that name.",
+				"Empty means /msgsys/ and the database's name.");
+	define_number("msgsys.batch_size", &setting_batch_size, 20000, 1, 1000000, 0,
+				  "Most messages in one batch of the relay or the receiver.", NULL);
+	define_number("msgsys.batch_bytes", &setting_batch_bytes, 16384, 64, 1048576,
+				  GUC_UNIT_KB, "Most bytes of values in one batch.",
+				  "A batch has one message at least, whatever its size.");
+	define_number("msgsys.poll_interval", &setting_poll_interval, 5000, 100, 3600000,
+				  GUC_UNIT_MS, "Longest time that a worker sleeps.",
+				  "Workers are woken by commits; this is the net below that.");
+	define_number("msgsys.sweep_interval", &setting_sweep_interval, 60000, 1000, 3600000,
+				  GUC_UNIT_MS, "Longest time between two looks at all that waits.",
+				  "Sweeps that are cheap come as often as msgsys.poll_interval.");
+	define_number("msgsys.send_timeout", &setting_send_timeout, 2000, 100, 60000,
+				  GUC_UNIT_MS, "Longest wait for the broker's next answer within a batch.",
+				  "Then the batch is given up: what was confirmed is marked, the rest waits for the broker.");
+	define_number("msgsys.max_message_bytes", &setting_max_message_bytes, 1000000, 100,
+				  512 * 1024 * 1024, GUC_UNIT_BYTE, "Largest value of a message.",
+				  "Kafka's own limit must allow as much, and 64 kB for key and headers.");
+	define_number("msgsys.log_batch", &setting_log_batch, 1000, -1, INT_MAX, 0,
+				  "Batches of at least so many messages are logged.",
+				  "-1 logs none.");
+
+	if (process_shared_preload_libraries_in_progress)
+	{
+		define_fixed("msgsys.relay_workers", &setting_relay_workers, 1, 1, 64,
+					 "Workers that send to Kafka, in each database.", NULL);
+		define_fixed("msgsys.receiver_workers", &setting_receiver_workers, 1, 1, 64,
+					 "Workers that read from Kafka, in each database.", NULL);
+		define_fixed("msgsys.max_databases", &setting_max_databases, 4, 1, 256,
+					 "Most databases that may be in msgsys.databases.", NULL);
+		define_fixed("msgsys.max_channels", &setting_max_channels, 1024, 16, 1000000,
+					 "Channels that workers can be woken for one by one.",
+					 "With more, the waking of a channel without a place costs a sweep.");
+	}
+	compat_reserve_prefix(MSGSYS_NAME);
+}
+
+void
+_PG_init(void)
+{
+	BackgroundWorker launcher = {
+		.bgw_name = "msgsys launcher",
+		.bgw_type = "msgsys launcher",
+		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+		/* a standby takes over at its promotion */
+		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_restart_time = 5,
+		.bgw_library_name = MSGSYS_NAME,
+		.bgw_function_name = "msgsys_launcher_main",
+	};
+
+	define_settings();
+
+	/* Not preloaded: SQL works and messages wait.  No error (restore, tests). */
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+
+	shmem_register();
+	hooks_install();
+	RegisterBackgroundWorker(&launcher);
+}

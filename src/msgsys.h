@@ -1,0 +1,76 @@
+/*
+ * msgsys.h
+ *		What every file of msgsys shares: settings, stages, entry points.
+ */
+#ifndef MSGSYS_H
+#define MSGSYS_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#define MSGSYS_NAME		"msgsys"
+#define MSGSYS_VERSION	"0.1.0"
+
+/* Bytes of a channel's name, the terminating NUL included. */
+#define CHANNEL_NAME_MAX	64
+
+/* The channel whose settings come from GUCs until its row is set. */
+#define DEFAULT_CHANNEL		"default"
+
+/* A stage of a message's way; each has workers of its own. */
+typedef enum Stage
+{
+	STAGE_RELAY,
+	STAGE_RECEIVER,
+	STAGE_COUNT
+} Stage;
+
+/* What a channel takes for an acknowledgement; the order of setting_ack's values. */
+typedef enum AckMode
+{
+	ACK_NONE,					/* ends as sent */
+	ACK_READBACK,				/* our own receiver read it back */
+	ACK_TOPIC					/* a consumer wrote to the acknowledgement topic */
+} AckMode;
+
+/* Settings, defined in msgsys.c; the description of each is there. */
+extern char *setting_databases;
+extern char *setting_role;
+extern char *setting_identity;
+extern int	setting_relay_workers;
+extern int	setting_receiver_workers;
+extern int	setting_max_databases;
+extern int	setting_max_channels;
+extern char *setting_kafka_brokers;
+extern char *setting_kafka_options;
+extern char *setting_kafka_options_file;
+extern char *setting_kafka_topic;
+extern int	setting_kafka_ack;
+extern char *setting_kafka_group;
+extern char *setting_acks_topic;
+extern char *setting_source;
+extern int	setting_batch_size;
+extern int	setting_batch_bytes;
+extern int	setting_poll_interval;
+extern int	setting_sweep_interval;
+extern int	setting_send_timeout;
+extern int	setting_max_message_bytes;
+extern int	setting_log_batch;
+
+/* Name of a stage, as in msg_workers and pg_stat_activity. */
+extern const char *stage_name(Stage stage);
+
+/* Number of workers that a stage has in each database. */
+extern int	stage_workers(Stage stage);
+
+/* Hooks into utility commands (hooks.c). */
+extern void hooks_install(void);
+
+/* Processes (launcher.c, worker.c, and one file a stage). */
+extern PGDLLEXPORT void msgsys_launcher_main(Datum arg);
+extern PGDLLEXPORT void msgsys_worker_main(Datum arg);
+extern void relay_main(void);
+extern void receiver_main(void);
+
+#endif							/* MSGSYS_H */

@@ -1,0 +1,171 @@
+/*
+ * notes.c
+ *		What a transaction has to tell the workers once it commits.
+ *
+ * Triggers note here; one transaction callback, registered once a backend,
+ * publishes at commit (shmem.c) and forgets at rollback.  A rolled back
+ * subtransaction's notes stay: they wake a worker for nothing, no more.
+ */
+#include "msgsys.h"
+
+#include "notes.h"
+#include "shmem.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+typedef struct PendingNote
+{
+	char		channel[CHANNEL_NAME_MAX];	/* hash key, must be first */
+	int64		lowest_id;		/* PG_INT64_MAX: none */
+	TimestampTz due;			/* DT_NOEND: none */
+} PendingNote;
+
+static HTAB *pending = NULL;
+static PendingNote *latest = NULL;	/* most transactions name one channel */
+static bool config_changed = false;
+static uint64 changed_buckets = 0;
+static bool registered = false;
+
+static void
+forget(void)
+{
+	if (pending)
+		hash_destroy(pending);
+	pending = NULL;
+	latest = NULL;
+	config_changed = false;
+	changed_buckets = 0;
+}
+
+static void
+publish_all(void)
+{
+	if (pending)
+	{
+		HASH_SEQ_STATUS seq;
+		PendingNote *note;
+
+		hash_seq_init(&seq, pending);
+		while ((note = hash_seq_search(&seq)) != NULL)
+		{
+			if (note->lowest_id != PG_INT64_MAX)
+				publish_claimable(MyDatabaseId, note->channel, note->lowest_id);
+			if (note->due != DT_NOEND)
+				publish_due(MyDatabaseId, note->channel, note->due);
+		}
+	}
+	if (config_changed)
+		publish_config(MyDatabaseId);
+	status_changed(changed_buckets);
+}
+
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	if (pending == NULL && !config_changed && changed_buckets == 0)
+		return;
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			publish_all();
+			forget();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:	/* COMMIT PREPARED asks for a sweep */
+			forget();
+			break;
+		default:
+			break;
+	}
+}
+
+/* Register the callback, just once in each backend. */
+static void
+register_callback(void)
+{
+	if (!registered)
+	{
+		RegisterXactCallback(at_transaction_end, NULL);
+		registered = true;
+	}
+}
+
+static PendingNote *
+pending_note(const char *channel)
+{
+	bool		found;
+	char		key[CHANNEL_NAME_MAX] = {0};
+
+	if (latest && strcmp(latest->channel, channel) == 0)
+		return latest;
+	register_callback();
+	if (pending == NULL)
+	{
+		HASHCTL		ctl = {
+			.keysize = CHANNEL_NAME_MAX,
+			.entrysize = sizeof(PendingNote),
+			.hcxt = TopMemoryContext,
+		};
+
+		pending = hash_create("msgsys pending notes", 16, &ctl,
+							  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	strlcpy(key, channel, CHANNEL_NAME_MAX);
+	latest = hash_search(pending, key, HASH_ENTER, &found);
+	if (!found)
+	{
+		latest->lowest_id = PG_INT64_MAX;
+		latest->due = DT_NOEND;
+	}
+	return latest;
+}
+
+/* This transaction makes a row claimable. */
+void
+note_claimable(const char *channel, int64 id)
+{
+	PendingNote *note = pending_note(channel);
+
+	if (id < note->lowest_id)
+		note->lowest_id = id;
+}
+
+/* This transaction makes a row that comes due. */
+void
+note_due(const char *channel, TimestampTz due)
+{
+	PendingNote *note = pending_note(channel);
+
+	if (due < note->due)
+		note->due = due;
+}
+
+/* This transaction changes channels, pauses or the extension. */
+void
+note_config(void)
+{
+	register_callback();
+	config_changed = true;
+}
+
+/* This transaction changes the status of a message. */
+void
+note_status(int64 id)
+{
+	register_callback();
+	changed_buckets |= status_bucket(id);
+}
+
+/*
+ * Key under which this backend may keep what it read of the configuration:
+ * 0 means not at all, because this transaction itself changed it (and may
+ * roll back), or because nobody would tell us of a change.
+ */
+uint64
+config_cache_key(void)
+{
+	return config_changed ? 0 : config_generation();
+}

@@ -1,0 +1,223 @@
+/*
+ * record.c
+ *		A message as a record of the broker: its headers, and how to read them.
+ *
+ * Headers are those of CloudEvents 1.0 in Kafka's binary mode (content-type and
+ * ce_*), msgsys-attempt from the second attempt on, and the message's own.  The
+ * message's name outside the database is ce_id: the installation's uuid, a colon,
+ * and the id.
+ */
+#include "msgsys.h"
+
+#include "record.h"
+#include "worker.h"
+
+#include "commands/dbcommands.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define HEADER_ID		"ce_id"
+#define HEADER_ATTEMPT	"msgsys-attempt"
+#define OUR_HEADERS		7
+
+/* The value of CloudEvents' source: a setting, or the database's name. */
+static const char *
+source(void)
+{
+	static char *own = NULL;
+
+	if (setting_source[0] != '\0')
+		return setting_source;
+	if (own == NULL)
+		own = MemoryContextStrdup(TopMemoryContext,
+								  psprintf("/msgsys/%s", get_database_name(MyDatabaseId)));
+	return own;
+}
+
+/* Timestamp as RFC 3339 has it, in UTC. */
+static const char *
+rfc3339(TimestampTz time)
+{
+	static TimestampTz last = DT_NOBEGIN;
+	static char text[40];
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	/* rows of one transaction have the same time */
+	if (time == last)
+		return text;
+	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
+		return "1970-01-01T00:00:00Z";
+	snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ",
+			 tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+			 (int) fsec);
+	last = time;
+	return text;
+}
+
+static void
+set_header(BrokerHeader *header, const char *name, const void *value, size_t length)
+{
+	header->name = name;
+	header->value = value;
+	header->length = length;
+}
+
+/* A text, or what stands in for it. */
+static void
+set_text_header(BrokerHeader *header, const char *name, text *value, const char *otherwise)
+{
+	if (value)
+		set_header(header, name, VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+	else
+		set_header(header, name, otherwise, strlen(otherwise));
+}
+
+/* The message's own headers; the trigger has seen to it that they are strings. */
+static int
+own_headers(BrokerHeader *headers, Jsonb *own)
+{
+	JsonbIterator *it = JsonbIteratorInit(&own->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *name = NULL;
+	int			n = 0;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = pnstrdup(value.val.string.val, value.val.string.len);
+		else if (token == WJB_VALUE && value.type == jbvString)
+			set_header(&headers[n++], name, value.val.string.val, value.val.string.len);
+	}
+	return n;
+}
+
+/*
+ * Make a claimed row a record for a topic.  What the record points to lives in
+ * the row's memory, or until the next call.
+ */
+void
+record_build(BrokerRecord *record, const ClaimedRow *row, const char *topic)
+{
+	static BrokerHeader fixed[OUR_HEADERS];
+	static char id[64];
+	static char attempt[16];
+	static StringInfoData json = {0};
+	BrokerHeader *headers = fixed;
+	const char *time = rfc3339(row->created_at);
+	const char *from = source();
+	int			id_length;
+	int			n = 0;
+
+	if (json.data == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		initStringInfo(&json);
+		MemoryContextSwitchTo(old);
+	}
+	if (row->headers)
+		headers = palloc((OUR_HEADERS + JB_ROOT_COUNT(row->headers)) * sizeof(BrokerHeader));
+
+	id_length = snprintf(id, sizeof(id), "%s:" INT64_FORMAT, installation.uuid, row->id);
+	set_header(&headers[n++], "ce_specversion", "1.0", 3);
+	set_header(&headers[n++], HEADER_ID, id, id_length);
+	set_header(&headers[n++], "ce_source", from, strlen(from));
+	set_text_header(&headers[n++], "ce_type", row->event_type, "msgsys.message");
+	set_header(&headers[n++], "ce_time", time, strlen(time));
+	set_text_header(&headers[n++], "content-type", row->content_type,
+					row->payload ? "application/json" : "application/octet-stream");
+	if (row->attempts > 0)
+	{
+		int			length = snprintf(attempt, sizeof(attempt), "%d", row->attempts + 1);
+
+		set_header(&headers[n++], HEADER_ATTEMPT, attempt, length);
+	}
+	if (row->headers)
+		n += own_headers(headers + n, row->headers);
+
+	record->topic = topic;
+	record->headers = headers;
+	record->nheaders = n;
+	if (row->key)
+	{
+		record->key = row->key;
+		record->key_length = row->key_length;
+	}
+	else
+	{
+		/* the id, which ends the message's name */
+		record->key = strchr(id, ':') + 1;
+		record->key_length = strlen(record->key);
+	}
+	if (row->payload)
+	{
+		resetStringInfo(&json);
+		JsonbToCString(&json, &row->payload->root, VARSIZE(row->payload));
+		record->value = json.data;
+		record->value_length = json.len;
+	}
+	else
+	{
+		record->value = VARDATA_ANY(row->body);
+		record->value_length = VARSIZE_ANY_EXHDR(row->body);
+	}
+}
+
+/* Read a decimal of at most max_digits that ends the text. */
+static bool
+parse_decimal(const char *text, size_t length, int max_digits, int64 *value)
+{
+	if (length == 0 || length > max_digits)
+		return false;
+	*value = 0;
+	for (size_t i = 0; i < length; i++)
+	{
+		if (text[i] < '0' || text[i] > '9')
+			return false;
+		*value = *value * 10 + (text[i] - '0');
+	}
+	return true;
+}
+
+/* Read a message's name; false if it is not one of this installation's. */
+bool
+message_name_parse(const char *text, size_t length, int64 *id)
+{
+	size_t		prefix = strlen(installation.uuid);
+
+	return length > prefix + 1 && text[prefix] == ':' &&
+		strncmp(text, installation.uuid, prefix) == 0 &&
+		parse_decimal(text + prefix + 1, length - prefix - 1, 18, id);
+}
+
+/* Which of our messages a record is; false if it is none. */
+bool
+record_name(const BrokerMessage *message, RecordName *name)
+{
+	const void *value;
+	size_t		length;
+	int64		attempt = 1;
+
+	if (!broker_header(message, HEADER_ID, &value, &length) ||
+		!message_name_parse(value, length, &name->id))
+		return false;
+	if (broker_header(message, HEADER_ATTEMPT, &value, &length) &&
+		!parse_decimal(value, length, 9, &attempt))
+		return false;
+	name->attempt = (int) attempt;
+	return true;
+}
+
+/* Whether a header's name is one that msgsys sets itself. */
+bool
+record_header_reserved(const char *name, size_t length)
+{
+	return (length >= 3 && pg_strncasecmp(name, "ce_", 3) == 0) ||
+		(length >= 7 && pg_strncasecmp(name, "msgsys-", 7) == 0) ||
+		(length == 12 && pg_strncasecmp(name, "content-type", 12) == 0);
+}

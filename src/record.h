@@ -1,0 +1,25 @@
+/*
+ * record.h
+ *		A message as a record of the broker: its headers, and how to read them.
+ */
+#ifndef MSGSYS_RECORD_H
+#define MSGSYS_RECORD_H
+
+#include "msgsys.h"
+
+#include "broker.h"
+#include "store.h"
+
+/* What a record says of the message that it is. */
+typedef struct RecordName
+{
+	int64		id;
+	int			attempt;
+} RecordName;
+
+extern void record_build(BrokerRecord *record, const ClaimedRow *row, const char *topic);
+extern bool record_name(const BrokerMessage *message, RecordName *name);
+extern bool message_name_parse(const char *text, size_t length, int64 *id);
+extern bool record_header_reserved(const char *name, size_t length);
+
+#endif							/* MSGSYS_RECORD_H */

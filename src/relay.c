@@ -1,0 +1,754 @@
+/*
+ * relay.c
+ *		The relay: claims messages, produces them, and marks them sent.
+ *
+ * A batch is one transaction, from the claim to the delivery reports, which is
+ * milliseconds.  Nothing is claimed while the broker does not answer, and a batch
+ * whose next report is too long in coming is given up: what was confirmed is
+ * marked and committed, the rest is claimed again later.
+ */
+#include "msgsys.h"
+
+#include "broker.h"
+#include "channel.h"
+#include "record.h"
+#include "shmem.h"
+#include "store.h"
+#include "worker.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "portability/instr_time.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define FIRST_BATCH		1000	/* messages; doubles while batches are full */
+#define SMALLEST_SHARE	100		/* of a batch, for each channel with work */
+#define BACKOFF_FIRST	200		/* ms between two questions to a dead broker */
+#define BACKOFF_LONGEST 5000
+#define TOPIC_RECHECK	5000	/* ms after which a refused topic is asked for again */
+#define REPORTS_AT_ONCE 1000
+#define LOOK_UP_EVERY	256		/* rows between two looks at reports and pauses */
+
+/* One claimed message, until its fate is known. */
+typedef struct Item
+{
+	ItemPointerData tid;
+	int64		id;
+	Channel    *channel;
+	bool		reported;
+	BrokerOutcome outcome;
+	int32		partition;
+	int64		offset;
+	const char *reason;
+} Item;
+
+typedef struct Batch
+{
+	ClaimKind	kind;
+	int			limit;			/* most items */
+	ClaimShare *shares;
+	int			nshares;
+	int		   *claimed;		/* rows of each share */
+	Item	   *items;
+	int			n;
+	int			outstanding;	/* items without a report */
+	int			nsent;
+	int			nrefused;
+	ItemPointerData *expired;
+	int			nexpired;
+	size_t		bytes;
+	bool		cut;			/* the claim ended before the shares were used */
+	bool		restored;		/* a message from another installation was met */
+	bool		gave_up;
+	TimestampTz began;
+	TimestampTz last_report;
+} Batch;
+
+/* What is known of a topic: whether the broker takes records for it. */
+typedef struct Topic
+{
+	char		name[256];		/* hash key, must be first */
+	bool		accepted;
+	TimestampTz asked_at;		/* 0: never */
+	char		reason[160];
+} Topic;
+
+static Broker *producer = NULL;
+static HTAB *topics = NULL;
+static MemoryContext batch_context = NULL;
+static int	batch_limit = FIRST_BATCH;
+static int	backoff = 0;		/* ms; 0: the broker answers */
+static TimestampTz ask_again_at = 0;
+static TimestampTz last_sweep = 0;
+static long sweep_cost = 0;		/* ms that the last one took */
+static bool sweep_wanted = true;
+static int	first_share = 0;	/* which channel begins the next claim */
+
+/* ---------------------------------------------------------------- broker */
+
+static void
+close_producer(void)
+{
+	if (producer == NULL)
+		return;
+	worker_unwatch(producer);
+	broker_close(producer);
+	producer = NULL;
+}
+
+/* The broker does not answer: claim nothing for a while. */
+static void
+broker_lost(const char *reason)
+{
+	if (backoff == 0)
+	{
+		ereport(LOG,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("msgsys relay has lost the broker: %s", reason)));
+		slot_error(reason);
+	}
+	backoff = Min(BACKOFF_LONGEST, Max(BACKOFF_FIRST, backoff * 2));
+	ask_again_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), backoff);
+	slot_state(WORKER_BROKER_DOWN);
+}
+
+/* Whether there is a broker that answers, as far as one can know. */
+static bool
+broker_answers(void)
+{
+	const char *reason;
+	char		err[256];
+
+	if (worker_broker_settings_changed())
+	{
+		close_producer();
+		if (topics)
+			hash_destroy(topics);
+		topics = NULL;
+		backoff = 0;
+		ask_again_at = 0;
+		producer = worker_open_broker(BROKER_PRODUCER);
+	}
+	if (setting_kafka_brokers[0] == '\0')
+	{
+		slot_state(WORKER_NO_BROKER);
+		return false;
+	}
+	if (producer == NULL || broker_health(producer, &reason) == BROKER_DEAD)
+	{
+		/* a fatal error ends an idempotent producer: make a new one */
+		if (producer)
+			ereport(LOG,
+					(errmsg("msgsys relay makes a new producer: %s", reason)));
+		close_producer();
+		producer = worker_open_broker(BROKER_PRODUCER);
+		if (producer == NULL)
+			return false;
+	}
+	worker_broker_log(producer);
+	if (backoff == 0 && broker_health(producer, &reason) == BROKER_UP)
+		return true;
+
+	/* it has been away, or its connections broke just now: ask */
+	if (GetCurrentTimestamp() < ask_again_at)
+		return false;
+	if (!broker_reachable(producer, 500, err, sizeof(err)))
+	{
+		broker_lost(err);
+		return false;
+	}
+	if (backoff > 0)
+		ereport(LOG, (errmsg("msgsys relay has the broker back")));
+	backoff = 0;
+	return true;
+}
+
+/* ---------------------------------------------------------------- topics */
+
+static Topic *
+topic_find(const char *name)
+{
+	char		key[256] = {0};
+	Topic	   *topic;
+	bool		found;
+
+	if (topics == NULL)
+	{
+		HASHCTL		ctl = {
+			.keysize = sizeof(key),
+			.entrysize = sizeof(Topic),
+			.hcxt = TopMemoryContext,
+		};
+
+		topics = hash_create("msgsys topics", 64, &ctl,
+							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	strlcpy(key, name, sizeof(key));
+	topic = hash_search(topics, key, HASH_ENTER, &found);
+	if (!found)
+	{
+		topic->accepted = false;
+		topic->asked_at = 0;
+	}
+	return topic;
+}
+
+/*
+ * Set the position from which the receiver reads a topic, before the first
+ * record is produced: the end of each partition as it is now.
+ */
+static bool
+set_start(const char *name, int partitions)
+{
+	StoredPosition *positions = palloc(Max(partitions, 1) * sizeof(StoredPosition));
+	bool		there;
+	char		err[256];
+
+	if (!worker_begin())
+		return false;
+	there = store_has_positions(name);
+	worker_commit();
+	if (there)
+		return true;
+	for (int p = 0; p < partitions; p++)
+	{
+		int64		low;
+		int64		high;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!broker_watermarks(producer, name, p, 500, &low, &high, err, sizeof(err)))
+		{
+			broker_lost(err);
+			return false;
+		}
+		positions[p].topic = unconstify(char *, name);
+		positions[p].partition = p;
+		positions[p].next_offset = high;
+	}
+	if (!worker_begin())
+		return false;
+	store_set_positions(positions, partitions, true);
+	/* other workers, and the receiver, have something to read */
+	worker_commit();
+	publish_config(MyDatabaseId);
+	return true;
+}
+
+/*
+ * See that a topic is known: asked for once, and again while it is refused.
+ * Returns false when the broker does not answer.
+ */
+static bool
+topic_prepare(const char *name, bool read_by_us, TimestampTz now)
+{
+	Topic	   *topic = topic_find(name);
+	int			partitions = 0;
+
+	if (topic->asked_at != 0 &&
+		(topic->accepted ||
+		 !TimestampDifferenceExceeds(topic->asked_at, now, TOPIC_RECHECK)))
+		return true;
+	switch (broker_topic(producer, name, 1000, &partitions, topic->reason,
+						 sizeof(topic->reason)))
+	{
+		case BROKER_OK:
+			if (read_by_us && !set_start(name, partitions))
+				return false;
+			topic->accepted = true;
+			break;
+		case BROKER_REFUSED:
+		case BROKER_REFUSED_RETRY:
+			topic->accepted = false;
+			break;
+		default:
+			broker_lost(topic->reason);
+			return false;
+	}
+	topic->asked_at = now;
+	return true;
+}
+
+/* Prepare what the channels of a batch need.  False: the broker does not answer. */
+static bool
+topics_prepare(ClaimShare *shares, int nshares)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < nshares; i++)
+	{
+		Channel    *channel = shares[i].channel;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!topic_prepare(channel->topic, channel->ack == ACK_READBACK, now))
+			return false;
+		if (channel->ack == ACK_TOPIC && !topic_prepare(setting_acks_topic, true, now))
+			return false;
+	}
+	return true;
+}
+
+/* ---------------------------------------------------------------- batch */
+
+/* Enter a report into its item. */
+static void
+item_done(Batch *batch, Item *item, BrokerOutcome outcome, const char *reason)
+{
+	item->reported = true;
+	item->outcome = outcome;
+	item->reason = outcome == BROKER_OK || outcome == BROKER_UNKNOWN ? NULL :
+		MemoryContextStrdup(batch_context, reason);
+	switch (outcome)
+	{
+		case BROKER_OK:
+			batch->nsent++;
+			break;
+		case BROKER_REFUSED:
+		case BROKER_REFUSED_RETRY:
+			batch->nrefused++;
+			break;
+		default:
+			batch->gave_up = true;
+			break;
+	}
+}
+
+/* Take the delivery reports that are there. */
+static void
+take_reports(Batch *batch)
+{
+	static BrokerReport reports[REPORTS_AT_ONCE];
+	int			n;
+
+	while ((n = broker_reports(producer, reports, REPORTS_AT_ONCE)) > 0)
+	{
+		for (int i = 0; i < n; i++)
+		{
+			Item	   *item = &batch->items[(intptr_t) reports[i].opaque];
+
+			item->partition = reports[i].partition;
+			item->offset = reports[i].offset;
+			item_done(batch, item, reports[i].outcome, reports[i].reason);
+			if (reports[i].outcome == BROKER_REFUSED_RETRY)
+				topic_find(item->channel->topic)->asked_at = 0;
+		}
+		batch->outstanding -= n;
+		batch->last_report = GetCurrentTimestamp();
+	}
+}
+
+/* Wait for reports, until none is outstanding or fewer than most are. */
+static void
+await_reports(Batch *batch, int most)
+{
+	batch->last_report = GetCurrentTimestamp();
+	for (;;)
+	{
+		long		left;
+
+		take_reports(batch);
+		if (batch->outstanding == 0 || batch->outstanding < most || batch->gave_up)
+			return;
+		if (broker_health(producer, NULL) == BROKER_DEAD)
+		{
+			batch->gave_up = true;
+			return;
+		}
+		left = setting_send_timeout -
+			TimestampDifferenceMilliseconds(batch->last_report, GetCurrentTimestamp());
+		if (left <= 0)
+		{
+			batch->gave_up = true;
+			return;
+		}
+		worker_wait(Min(left, 1000));
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Hand a claimed row to the broker. */
+static bool
+relay_row(const ClaimedRow *row, void *arg)
+{
+	Batch	   *batch = arg;
+	Channel    *channel = batch->shares[row->share].channel;
+	Topic	   *topic = topic_find(channel->topic);
+	Item	   *item;
+	BrokerRecord record;
+	BrokerOutcome outcome;
+	char		err[160];
+
+	if (row->created_at < installation.restored_before)
+	{
+		batch->restored = true;
+		return false;
+	}
+	batch->claimed[row->share]++;
+	if (batch->kind == CLAIM_IDLE && row->id > channel->low)
+		channel->low = row->id;
+	if (row->expires_at <= batch->began)
+	{
+		batch->expired[batch->nexpired++] = row->tid;
+		return batch->nexpired + batch->n < batch->limit;
+	}
+
+	item = &batch->items[batch->n];
+	item->tid = row->tid;
+	item->id = row->id;
+	item->channel = channel;
+	item->reported = false;
+	batch->n++;
+
+	if (!topic->accepted)
+		item_done(batch, item, BROKER_REFUSED_RETRY, topic->reason);
+	else
+	{
+		record_build(&record, row, channel->topic);
+		record.opaque = (void *) (intptr_t) (batch->n - 1);
+		while ((outcome = broker_publish(producer, &record, err, sizeof(err))) == BROKER_FULL)
+		{
+			await_reports(batch, batch->outstanding);
+			if (batch->gave_up)
+				return false;
+		}
+		if (outcome == BROKER_OK)
+			batch->outstanding++;
+		else
+			item_done(batch, item, outcome, err);
+		batch->bytes += record.value_length + record.key_length;
+	}
+
+	if (batch->n % LOOK_UP_EVERY == 0)
+	{
+		take_reports(batch);
+		if (worker_config_changed())
+			batch->cut = true;	/* perhaps a pause: obey it soon */
+	}
+	if (batch->bytes >= (size_t) setting_batch_bytes * 1024)
+		batch->cut = true;
+	return !batch->cut && !batch->gave_up && batch->n + batch->nexpired < batch->limit;
+}
+
+/*
+ * Write down what became of the batch.  What has no answer stays as it was, and
+ * is claimed again.
+ */
+static void
+mark_batch(Batch *batch)
+{
+	SentMark   *sent = palloc(Max(batch->n, 1) * sizeof(SentMark));
+	RefusedMark *refused = palloc(Max(batch->nrefused, 1) * sizeof(RefusedMark));
+	int			nsent = 0;
+	int			nrefused = 0;
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		Item	   *item = &batch->items[i];
+
+		if (item->reported && item->outcome == BROKER_OK)
+		{
+			sent[nsent].tid = item->tid;
+			sent[nsent].partition = item->partition;
+			sent[nsent].offset = item->offset;
+			sent[nsent].final = item->channel->ack == ACK_NONE;
+			nsent++;
+		}
+		else if (item->reported &&
+				 (item->outcome == BROKER_REFUSED || item->outcome == BROKER_REFUSED_RETRY))
+		{
+			refused[nrefused].tid = item->tid;
+			refused[nrefused].permanent = item->outcome == BROKER_REFUSED;
+			refused[nrefused].reason = item->reason;
+			nrefused++;
+		}
+		else if (batch->kind == CLAIM_IDLE)
+		{
+			item->channel->low = Min(item->channel->low, item->id - 1);
+			item->channel->dirty = true;
+		}
+	}
+	if (nsent > 0)
+		store_mark_sent(sent, nsent);
+	if (nrefused > 0)
+		store_mark_refused(refused, nrefused);
+	if (batch->nexpired > 0)
+		store_mark_expired(batch->expired, batch->nexpired);
+	if (nrefused > 0)
+		store_next_due(batch->shares, batch->nshares);
+}
+
+/* One line, for batches that are worth one. */
+static void
+log_batch(Batch *batch)
+{
+	if (setting_log_batch < 0 || batch->n < Max(setting_log_batch, 1))
+		return;
+	ereport(LOG,
+			(errmsg("msgsys relay sent %d messages, ids " INT64_FORMAT " to " INT64_FORMAT ", in %ld ms",
+					batch->nsent, batch->items[0].id, batch->items[batch->n - 1].id,
+					TimestampDifferenceMilliseconds(batch->began, GetCurrentTimestamp())),
+			 batch->nrefused > 0 ? errdetail("%d were refused.", batch->nrefused) : 0));
+}
+
+/* Tell who waits for these messages. */
+static void
+announce_batch(Batch *batch)
+{
+	uint64		buckets = 0;
+
+	for (int i = 0; i < batch->n; i++)
+		if (batch->items[i].reported)
+			buckets |= status_bucket(batch->items[i].id);
+	status_changed(buckets);
+}
+
+/* The broker did not answer in time: begin anew with it, and more carefully. */
+static void
+give_up(Batch *batch)
+{
+	const char *reason;
+
+	broker_health(producer, &reason);
+	slot_count_up(COUNT_GAVE_UP, 1);
+	batch_limit = Max(batch->n / 2, 1);
+	broker_lost(reason[0] ? reason : "no answer within msgsys.send_timeout");
+	close_producer();
+}
+
+/*
+ * Claim, produce, await, mark, commit.  Returns false when there is nothing more
+ * to be had of this kind in these channels just now.
+ */
+static bool
+relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
+{
+	Batch		batch = {
+		.kind = kind,
+		.limit = batch_limit,
+		.shares = shares,
+		.nshares = nshares,
+		.claimed = palloc0(nshares * sizeof(int)),
+		.began = GetCurrentTimestamp(),
+	};
+	int			nclaimed;
+
+	MemoryContextReset(batch_context);
+	batch.items = MemoryContextAllocHuge(batch_context, sizeof(Item) * (Size) batch_limit);
+	batch.expired = MemoryContextAllocHuge(batch_context, sizeof(ItemPointerData) * (Size) batch_limit);
+
+	slot_state(WORKER_BUSY);
+	if (!worker_begin())
+		return false;
+	pgstat_report_activity(STATE_RUNNING, "relaying messages");
+	if (!store_lock_messages())
+	{
+		/* somebody wants the table for himself: let him */
+		worker_commit();
+		worker_wait(100);
+		return false;
+	}
+	nclaimed = store_claim(kind, shares, nshares, slot_number(), setting_relay_workers,
+						   relay_row, &batch);
+	if (batch.restored)
+	{
+		store_set_restored();
+		worker_commit();
+		publish_config(MyDatabaseId);
+		ereport(LOG,
+				(errmsg("msgsys found messages that were restored from another database and sends nothing"),
+				 errhint("Call msg_adopt() if they are to be sent from here.")));
+		return false;
+	}
+	await_reports(&batch, 0);
+	mark_batch(&batch);
+	if (kind != CLAIM_IDLE)
+		store_next_due(shares, nshares);
+	worker_commit();
+
+	announce_batch(&batch);
+	slot_count_up(COUNT_CYCLES, nclaimed > 0);
+	slot_count_up(COUNT_CLAIMED, nclaimed);
+	slot_count_up(COUNT_SENT, batch.nsent);
+	slot_count_up(COUNT_REFUSED, batch.nrefused);
+	slot_count_up(COUNT_EXPIRED, batch.nexpired);
+	slot_count_up(COUNT_BYTES, batch.bytes);
+	log_batch(&batch);
+	if (batch.gave_up)
+	{
+		give_up(&batch);
+		return false;
+	}
+
+	/* a channel whose share was not used up has nothing more */
+	if (kind == CLAIM_IDLE && !batch.cut && nclaimed < batch.limit)
+		for (int s = 0; s < nshares; s++)
+			if (batch.claimed[s] < shares[s].limit)
+				shares[s].channel->dirty = false;
+	if (nclaimed >= batch_limit)
+		batch_limit *= 2;
+	batch_limit = Min(setting_batch_size, Max(batch_limit, FIRST_BATCH));
+	return nclaimed > 0;
+}
+
+/* ---------------------------------------------------------------- main loop */
+
+/* Act on what commits have noted. */
+static void
+take_notes(void)
+{
+	Note	   *notes;
+	bool		sweep;
+	int			n = notes_take(&notes, &sweep);
+
+	sweep_wanted |= sweep;
+	for (int i = 0; i < n; i++)
+	{
+		Channel    *channel = channel_find(notes[i].channel);
+
+		if (channel == NULL)
+		{
+			/* made by the same commit, or of another stage: see it in a sweep */
+			sweep_wanted = true;
+			continue;
+		}
+		if (notes[i].low != PG_INT64_MAX)
+		{
+			channel->low = Min(channel->low, notes[i].low);
+			channel->dirty = true;
+		}
+		channel->next_due = Min(channel->next_due, notes[i].due);
+	}
+}
+
+/* When the next sweep is due: the cheaper they are, the more often. */
+static TimestampTz
+next_sweep(void)
+{
+	long		pause = Max(setting_poll_interval, sweep_cost * 100);
+
+	return TimestampTzPlusMilliseconds(last_sweep, Min(pause, setting_sweep_interval));
+}
+
+static void
+sweep(void)
+{
+	instr_time	begin;
+	instr_time	end;
+
+	if (!worker_begin())
+		return;
+	INSTR_TIME_SET_CURRENT(begin);
+	store_sweep();
+	INSTR_TIME_SET_CURRENT(end);
+	worker_commit();
+	INSTR_TIME_SUBTRACT(end, begin);
+	sweep_cost = (long) INSTR_TIME_GET_MILLISEC(end);
+	last_sweep = GetCurrentTimestamp();
+	sweep_wanted = false;
+	slot_count_up(COUNT_SWEEPS, 1);
+}
+
+/*
+ * The channels that have something of a kind to claim, each with its share of
+ * the batch; they take turns to be the first.
+ */
+static int
+share_out(ClaimKind kind, TimestampTz now, ClaimShare **shares)
+{
+	int			nchannels = list_length(channels);
+	int			n = 0;
+	int			most = Max(1, batch_limit / SMALLEST_SHARE);
+
+	*shares = palloc(Max(Min(nchannels, most), 1) * sizeof(ClaimShare));
+	first_share++;
+	for (int i = 0; i < nchannels && n < most; i++)
+	{
+		Channel    *channel = list_nth(channels, (first_share + i) % nchannels);
+
+		if (channel->topic == NULL || channel->paused)
+			continue;
+		if ((kind == CLAIM_IDLE && !channel->dirty) ||
+			(kind == CLAIM_DUE && channel->next_due > now) ||
+			(kind == CLAIM_RESEND &&
+			 (channel->resend_after == 0 || channel->ack == ACK_NONE || channel->next_resend > now)))
+			continue;
+		if (kind == CLAIM_RESEND)
+			channel->next_resend = now + Max(USECS_PER_SEC, channel->resend_after / 4);
+		(*shares)[n++].channel = channel;
+	}
+	for (int i = 0; i < n; i++)
+		(*shares)[i].limit = Max(batch_limit / n, 1);
+	return n;
+}
+
+/* Relay one batch of each kind that there is.  Returns whether there was any. */
+static bool
+relay_all(TimestampTz now)
+{
+	bool		any = false;
+
+	for (int kind = CLAIM_IDLE; kind <= CLAIM_RESEND; kind++)
+	{
+		ClaimShare *shares;
+		int			nshares = share_out(kind, now, &shares);
+
+		if (nshares == 0)
+			continue;
+		if (!broker_answers() || !topics_prepare(shares, nshares))
+			return false;
+		any |= relay_batch(kind, shares, nshares);
+	}
+	return any;
+}
+
+/* Milliseconds until there may be something to do that nobody tells us of. */
+static long
+idle_time(TimestampTz now)
+{
+	TimestampTz until = next_sweep();
+	ListCell   *lc;
+
+	if (backoff > 0)
+		return Max(1, TimestampDifferenceMilliseconds(now, ask_again_at));
+	foreach(lc, channels)
+	{
+		Channel    *channel = lfirst(lc);
+
+		if (channel->topic == NULL || channel->paused)
+			continue;
+		until = Min(until, channel->next_due);
+		if (channel->resend_after > 0 && channel->ack != ACK_NONE)
+			until = Min(until, channel->next_resend);
+	}
+	/* round up, lest a due time is missed by less than a millisecond */
+	return Min(setting_poll_interval, TimestampDifferenceMilliseconds(now, until) + 1);
+}
+
+/* Main loop of a relay worker. */
+void
+relay_main(void)
+{
+	batch_context = AllocSetContextCreate(TopMemoryContext, "msgsys batch",
+										  ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		bool		reloaded = false;
+
+		worker_cycle();
+		take_notes();
+		if (!worker_refresh(&reloaded))
+		{
+			worker_wait(setting_poll_interval);
+			continue;
+		}
+		if (sweep_wanted || reloaded || GetCurrentTimestamp() >= next_sweep())
+			sweep();
+		if (relay_all(GetCurrentTimestamp()))
+			continue;
+		if (broker_answers())
+			slot_state(channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
+		worker_wait(idle_time(GetCurrentTimestamp()));
+	}
+}

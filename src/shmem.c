@@ -1,0 +1,773 @@
+/*
+ * shmem.c
+ *		Shared memory: a slot a worker, and notes that wake workers at commit.
+ *
+ * Notes.  A transaction that makes rows claimable (an insert, a retry) notes
+ * the channel and the lowest id, or the due time.  After its commit, when its
+ * rows are visible to everybody, it publishes them: into each worker's own
+ * array, indexed by channel, the lowest id by an atomic minimum; then it sets
+ * the workers' latches.  A worker takes the notes before the snapshot of its
+ * next claim, so whatever is committed but not yet seen has its note still to
+ * come.  That is what lets a worker's low-water mark move at once, even past ids
+ * whose transactions are still running: whoever commits late publishes its own
+ * low id.  What cannot be noted (a prepared transaction committed by another
+ * backend, more channels than msgsys.max_channels) asks for a sweep, a
+ * claim from the beginning.
+ */
+#include "msgsys.h"
+
+#include "compat.h"
+#include "shmem.h"
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#define MAX_BLOCKED		16		/* databases being dropped at the same time */
+#define WAIT_BUCKETS	64		/* condition variables of msg_wait */
+#define NO_ID			PG_INT64_MAX
+#define NO_CHANNEL		(-1)
+
+typedef struct WorkerSlot
+{
+	bool		used;
+	Oid			dboid;
+	char		database[NAMEDATALEN];
+	Stage		stage;
+	int			number;
+	pid_t		pid;			/* 0: no process */
+	PGPROC	   *proc;			/* valid while pid is set */
+	WorkerState state;
+	TimestampTz started_at;
+	TimestampTz error_at;
+	char		error[256];
+	pg_atomic_uint64 active_at;
+	pg_atomic_uint64 counters[COUNT_COUNTERS];
+	pg_atomic_uint32 noted;		/* something is in this slot's notes */
+	pg_atomic_uint32 sweep;
+} WorkerSlot;
+
+typedef struct ChannelKey
+{
+	Oid			dboid;
+	char		name[CHANNEL_NAME_MAX];
+} ChannelKey;
+
+typedef struct ChannelEntry
+{
+	ChannelKey	key;			/* hash key, must be first */
+	int			index;
+} ChannelEntry;
+
+/* One slot's notes of one channel; see the head of this file. */
+typedef struct NoteCell
+{
+	pg_atomic_uint64 low;
+	pg_atomic_uint64 due;
+} NoteCell;
+
+typedef struct Shared
+{
+	LWLock	   *lock;			/* slots (identity), channel names, blocked */
+	PGPROC	   *launcher;
+	struct
+	{
+		Oid			dboid;
+		int			count;
+	}			blocked[MAX_BLOCKED];
+	int			nchannels;
+	pg_atomic_uint64 config;	/* bumped by any change of any configuration */
+	pg_atomic_uint32 waiters;
+	ConditionVariable changed[WAIT_BUCKETS];
+	WorkerSlot	slots[FLEXIBLE_ARRAY_MEMBER];
+} Shared;
+
+static Shared *shared = NULL;
+static NoteCell *cells = NULL;	/* [slot][channel] */
+static HTAB *channel_names = NULL;	/* ChannelKey -> index */
+static char (*channel_of)[CHANNEL_NAME_MAX] = NULL; /* index -> name */
+
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+#ifdef MSGSYS_HAS_SHMEM_REQUEST_HOOK
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+#endif
+
+/* This process's own slot, or -1. */
+static int	my_slot = -1;
+
+/* The bucket that msg_wait waits for, or -1. */
+static int	waiting_bucket = -1;
+
+static const char *const counter_names[COUNT_COUNTERS] = {
+	[COUNT_CYCLES] = "cycles",
+	[COUNT_CLAIMED] = "claimed",
+	[COUNT_SENT] = "sent",
+	[COUNT_BYTES] = "bytes",
+	[COUNT_REFUSED] = "refused",
+	[COUNT_EXPIRED] = "expired",
+	[COUNT_GAVE_UP] = "gave_up",
+	[COUNT_SWEEPS] = "sweeps",
+	[COUNT_RECORDS] = "records",
+	[COUNT_RECEIVED] = "received",
+	[COUNT_UNMATCHED] = "unmatched",
+	[COUNT_FOREIGN] = "foreign",
+	[COUNT_MALFORMED] = "malformed",
+	[COUNT_POSTPONED] = "postponed",
+};
+
+static const char *const state_names[] = {
+	[WORKER_STOPPED] = "stopped",
+	[WORKER_NO_SLOT] = "no worker slot",
+	[WORKER_NO_DATABASE] = "no database",
+	[WORKER_STARTING] = "starting",
+	[WORKER_ABSENT] = "extension absent",
+	[WORKER_PAUSED] = "paused",
+	[WORKER_COPY] = "copy, not adopted",
+	[WORKER_NO_BROKER] = "no broker set",
+	[WORKER_BROKER_DOWN] = "broker down",
+	[WORKER_IDLE] = "idle",
+	[WORKER_BUSY] = "busy",
+};
+
+const char *
+worker_state_name(WorkerState state)
+{
+	return state_names[state];
+}
+
+const char *
+counter_name(Counter counter)
+{
+	return counter_names[counter];
+}
+
+/* Slots there are: every stage of every database that may be listed. */
+int
+slot_count(void)
+{
+	int			per_database = 0;
+
+	for (int stage = 0; stage < STAGE_COUNT; stage++)
+		per_database += stage_workers(stage);
+	return per_database * setting_max_databases;
+}
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(Shared, slots),
+					mul_size(slot_count(), sizeof(WorkerSlot)));
+}
+
+static Size
+cells_size(void)
+{
+	return mul_size(mul_size(slot_count(), setting_max_channels),
+					sizeof(NoteCell));
+}
+
+static NoteCell *
+cell(int slot, int channel)
+{
+	return &cells[(Size) slot * setting_max_channels + channel];
+}
+
+static void
+shmem_request(void)
+{
+#ifdef MSGSYS_HAS_SHMEM_REQUEST_HOOK
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+#endif
+	RequestAddinShmemSpace(shared_size());
+	RequestAddinShmemSpace(cells_size());
+	RequestAddinShmemSpace(mul_size(setting_max_channels, CHANNEL_NAME_MAX));
+	RequestAddinShmemSpace(hash_estimate_size(setting_max_channels,
+											  sizeof(ChannelEntry)));
+	RequestNamedLWLockTranche(MSGSYS_NAME, 1);
+}
+
+static void
+shmem_startup(void)
+{
+	bool		found;
+	HASHCTL		ctl = {
+		.keysize = sizeof(ChannelKey),
+		.entrysize = sizeof(ChannelEntry),
+	};
+
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("msgsys", shared_size(), &found);
+	if (!found)
+	{
+		memset(shared, 0, shared_size());
+		shared->lock = &(GetNamedLWLockTranche(MSGSYS_NAME))->lock;
+		pg_atomic_init_u64(&shared->config, 1);
+		pg_atomic_init_u32(&shared->waiters, 0);
+		for (int i = 0; i < WAIT_BUCKETS; i++)
+			ConditionVariableInit(&shared->changed[i]);
+		for (int i = 0; i < slot_count(); i++)
+		{
+			WorkerSlot *slot = &shared->slots[i];
+
+			pg_atomic_init_u64(&slot->active_at, 0);
+			for (int c = 0; c < COUNT_COUNTERS; c++)
+				pg_atomic_init_u64(&slot->counters[c], 0);
+			pg_atomic_init_u32(&slot->noted, 0);
+			pg_atomic_init_u32(&slot->sweep, 0);
+		}
+	}
+	cells = ShmemInitStruct("msgsys notes", cells_size(), &found);
+	if (!found)
+		for (int i = 0; i < slot_count() * setting_max_channels; i++)
+		{
+			pg_atomic_init_u64(&cells[i].low, (uint64) NO_ID);
+			pg_atomic_init_u64(&cells[i].due, (uint64) DT_NOEND);
+		}
+	channel_of = ShmemInitStruct("msgsys channel names",
+								 mul_size(setting_max_channels, CHANNEL_NAME_MAX),
+								 &found);
+	channel_names = ShmemInitHash("msgsys channels", setting_max_channels,
+								  setting_max_channels, &ctl,
+								  HASH_ELEM | HASH_BLOBS);
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* Called from _PG_init while the postmaster preloads the library. */
+void
+shmem_register(void)
+{
+#ifdef MSGSYS_HAS_SHMEM_REQUEST_HOOK
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+#else
+	shmem_request();
+#endif
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+}
+
+/* False where the library was not preloaded: there are no workers then. */
+bool
+shmem_available(void)
+{
+	return shared != NULL;
+}
+
+/* ---------------------------------------------------------------- slots */
+
+/* Give a slot to a worker that is about to be started; -1 if none is free. */
+int
+slot_reserve(Oid dboid, const char *database, Stage stage, int number)
+{
+	int			result = -1;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < slot_count() && result < 0; i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (slot->used)
+			continue;
+		slot->used = true;
+		slot->dboid = dboid;
+		strlcpy(slot->database, database, NAMEDATALEN);
+		slot->stage = stage;
+		slot->number = number;
+		slot->pid = 0;
+		slot->proc = NULL;
+		slot->state = WORKER_STOPPED;
+		slot->started_at = 0;
+		slot->error_at = 0;
+		slot->error[0] = '\0';
+		result = i;
+	}
+	LWLockRelease(shared->lock);
+	return result;
+}
+
+/* The database that a slot's next worker connects to. */
+void
+slot_set_database(int slot, Oid dboid)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->slots[slot].dboid = dboid;
+	LWLockRelease(shared->lock);
+}
+
+/* Take a slot back, once its worker is gone. */
+void
+slot_release(int slot)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->slots[slot].used = false;
+	LWLockRelease(shared->lock);
+}
+
+static void
+set_error(WorkerSlot *slot, const char *error)
+{
+	strlcpy(slot->error, error, sizeof(slot->error));
+	slot->error_at = GetCurrentTimestamp();
+}
+
+/* The launcher's word on a slot that has no process. */
+void
+slot_set_state(int slot, WorkerState state, const char *error)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->slots[slot].state = state;
+	if (error)
+		set_error(&shared->slots[slot], error);
+	LWLockRelease(shared->lock);
+}
+
+/* Copy a slot out for msg_workers; false if it is not in use. */
+bool
+slot_view(int i, WorkerView *view)
+{
+	WorkerSlot *slot = &shared->slots[i];
+	bool		used;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	used = slot->used;
+	if (used)
+	{
+		strlcpy(view->database, slot->database, NAMEDATALEN);
+		view->dboid = slot->dboid;
+		view->stage = slot->stage;
+		view->number = slot->number;
+		view->pid = slot->pid;
+		view->state = slot->state;
+		view->started_at = slot->started_at;
+		view->active_at = (TimestampTz) pg_atomic_read_u64(&slot->active_at);
+		for (int c = 0; c < COUNT_COUNTERS; c++)
+			view->counters[c] = pg_atomic_read_u64(&slot->counters[c]);
+		view->error_at = slot->error_at;
+		strlcpy(view->error, slot->error, sizeof(view->error));
+	}
+	LWLockRelease(shared->lock);
+	return used;
+}
+
+static void
+launcher_withdraw(int code, Datum arg)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->launcher = NULL;
+	LWLockRelease(shared->lock);
+}
+
+/* Make the launcher's latch known, so that hooks can wake it. */
+void
+slot_publish_launcher(void)
+{
+	before_shmem_exit(launcher_withdraw, (Datum) 0);
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	shared->launcher = MyProc;
+	LWLockRelease(shared->lock);
+}
+
+static void
+slot_detach(int code, Datum arg)
+{
+	WorkerSlot *slot = &shared->slots[my_slot];
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	slot->pid = 0;
+	slot->proc = NULL;
+	slot->state = WORKER_STOPPED;
+	LWLockRelease(shared->lock);
+}
+
+/* Enter this process into the slot that the launcher reserved for it. */
+void
+slot_attach(int i)
+{
+	WorkerSlot *slot = &shared->slots[i];
+
+	my_slot = i;
+	before_shmem_exit(slot_detach, (Datum) 0);
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	Assert(slot->used && slot->pid == 0);
+	slot->pid = MyProcPid;
+	slot->proc = MyProc;
+	slot->state = WORKER_STARTING;
+	slot->started_at = GetCurrentTimestamp();
+	pg_atomic_write_u64(&slot->active_at, (uint64) slot->started_at);
+	for (int c = 0; c < COUNT_COUNTERS; c++)
+		pg_atomic_write_u64(&slot->counters[c], 0);
+	/* notes of a worker before us are worth nothing without its marks */
+	for (int c = 0; c < setting_max_channels; c++)
+	{
+		pg_atomic_write_u64(&cell(i, c)->low, (uint64) NO_ID);
+		pg_atomic_write_u64(&cell(i, c)->due, (uint64) DT_NOEND);
+	}
+	pg_atomic_write_u32(&slot->noted, 0);
+	pg_atomic_write_u32(&slot->sweep, 1);
+	LWLockRelease(shared->lock);
+}
+
+Oid
+slot_dboid(void)
+{
+	return shared->slots[my_slot].dboid;
+}
+
+/* Copy the name of this worker's database, NAMEDATALEN bytes. */
+void
+slot_database(char *name)
+{
+	LWLockAcquire(shared->lock, LW_SHARED);
+	strlcpy(name, shared->slots[my_slot].database, NAMEDATALEN);
+	LWLockRelease(shared->lock);
+}
+
+Stage
+slot_stage(void)
+{
+	return shared->slots[my_slot].stage;
+}
+
+int
+slot_number(void)
+{
+	return shared->slots[my_slot].number;
+}
+
+/* Show what this worker is doing. */
+void
+slot_state(WorkerState state)
+{
+	WorkerSlot *slot = &shared->slots[my_slot];
+
+	/* a torn read is not possible and a stale one harmless: no lock */
+	slot->state = state;
+	pg_atomic_write_u64(&slot->active_at, (uint64) GetCurrentTimestamp());
+}
+
+/* Add to one of this worker's counters. */
+void
+slot_count_up(Counter counter, uint64 n)
+{
+	if (n > 0)
+		pg_atomic_fetch_add_u64(&shared->slots[my_slot].counters[counter], n);
+}
+
+/* Show this worker's latest error. */
+void
+slot_error(const char *error)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	set_error(&shared->slots[my_slot], error);
+	LWLockRelease(shared->lock);
+}
+
+/* ---------------------------------------------------------------- blocking */
+
+/*
+ * Keep workers out of a database until database_unblock(), and end those that
+ * are there.  The caller waits for them as PostgreSQL itself does.
+ */
+void
+database_block(Oid dboid)
+{
+	int			place = -1;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_BLOCKED; i++)
+	{
+		if (shared->blocked[i].count > 0 && shared->blocked[i].dboid == dboid)
+		{
+			place = i;
+			break;
+		}
+		if (shared->blocked[i].count == 0 && place < 0)
+			place = i;
+	}
+	if (place >= 0)
+	{
+		shared->blocked[place].dboid = dboid;
+		shared->blocked[place].count++;
+	}
+	for (int i = 0; i < slot_count(); i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (slot->used && slot->dboid == dboid && slot->pid != 0)
+			kill(slot->pid, SIGTERM);
+	}
+	LWLockRelease(shared->lock);
+	if (place < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("too many databases are being dropped or renamed at once")));
+}
+
+void
+database_unblock(Oid dboid)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MAX_BLOCKED; i++)
+		if (shared->blocked[i].count > 0 && shared->blocked[i].dboid == dboid)
+			shared->blocked[i].count--;
+	if (shared->launcher)
+		SetLatch(&shared->launcher->procLatch);
+	LWLockRelease(shared->lock);
+}
+
+bool
+database_blocked(Oid dboid)
+{
+	bool		result = false;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < MAX_BLOCKED; i++)
+		if (shared->blocked[i].count > 0 && shared->blocked[i].dboid == dboid)
+			result = true;
+	LWLockRelease(shared->lock);
+	return result;
+}
+
+/* ---------------------------------------------------------------- notes */
+
+/*
+ * The index of a channel's cells, given out at its first use; NO_CHANNEL when
+ * there is no room, whereupon the caller asks for a sweep.
+ */
+static int
+channel_index(Oid dboid, const char *channel)
+{
+	ChannelKey	key;
+	ChannelEntry *entry;
+	bool		found;
+	int			result = NO_CHANNEL;
+
+	memset(&key, 0, sizeof(key));
+	key.dboid = dboid;
+	strlcpy(key.name, channel, CHANNEL_NAME_MAX);
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	entry = hash_search(channel_names, &key, HASH_FIND, NULL);
+	if (entry)
+		result = entry->index;
+	LWLockRelease(shared->lock);
+	if (entry)
+		return result;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	entry = hash_search(channel_names, &key, HASH_FIND, NULL);
+	if (!entry && shared->nchannels < setting_max_channels)
+	{
+		entry = hash_search(channel_names, &key, HASH_ENTER_NULL, &found);
+		if (entry)
+		{
+			entry->index = shared->nchannels++;
+			strlcpy(channel_of[entry->index], channel, CHANNEL_NAME_MAX);
+		}
+	}
+	if (entry)
+		result = entry->index;
+	LWLockRelease(shared->lock);
+	return result;
+}
+
+/* Lower an atomic time or id to value. */
+static void
+atomic_minimum(pg_atomic_uint64 *cell, int64 value)
+{
+	uint64		old = pg_atomic_read_u64(cell);
+
+	while ((int64) old > value)
+		if (pg_atomic_compare_exchange_u64(cell, &old, (uint64) value))
+			break;
+}
+
+typedef enum NoteKind
+{
+	NOTE_LOW,
+	NOTE_DUE,
+	NOTE_SWEEP,
+	NOTE_WAKE
+} NoteKind;
+
+/* Write a note into the cells of each worker of a database, and wake them. */
+static void
+publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
+{
+	int			index = NO_CHANNEL;
+
+	if (shared == NULL)
+		return;
+	if (kind == NOTE_LOW || kind == NOTE_DUE)
+	{
+		index = channel_index(dboid, channel);
+		if (index == NO_CHANNEL)
+			kind = NOTE_SWEEP;
+	}
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < slot_count(); i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (!slot->used || slot->dboid != dboid || slot->proc == NULL)
+			continue;
+		if (kind != NOTE_WAKE && slot->stage == STAGE_RECEIVER)
+			continue;
+		if (kind == NOTE_LOW)
+			atomic_minimum(&cell(i, index)->low, value);
+		else if (kind == NOTE_DUE)
+			atomic_minimum(&cell(i, index)->due, value);
+		else if (kind == NOTE_SWEEP)
+			pg_atomic_write_u32(&slot->sweep, 1);
+		pg_write_barrier();
+		pg_atomic_write_u32(&slot->noted, 1);
+		SetLatch(&slot->proc->procLatch);
+	}
+	LWLockRelease(shared->lock);
+}
+
+/* Rows of a channel from this id on may be claimable. */
+void
+publish_claimable(Oid dboid, const char *channel, int64 id)
+{
+	publish(dboid, NOTE_LOW, channel, id - 1);
+}
+
+/* A row of a channel comes due then. */
+void
+publish_due(Oid dboid, const char *channel, TimestampTz due)
+{
+	publish(dboid, NOTE_DUE, channel, due);
+}
+
+/* Rows anywhere may be claimable. */
+void
+publish_sweep(Oid dboid)
+{
+	publish(dboid, NOTE_SWEEP, NULL, 0);
+}
+
+/* Channels, pauses or the extension itself have changed. */
+void
+publish_config(Oid dboid)
+{
+	if (shared == NULL)
+		return;
+	pg_atomic_fetch_add_u64(&shared->config, 1);
+	publish(dboid, NOTE_WAKE, NULL, 0);
+	LWLockAcquire(shared->lock, LW_SHARED);
+	if (shared->launcher)
+		SetLatch(&shared->launcher->procLatch);
+	LWLockRelease(shared->lock);
+}
+
+/*
+ * A number that changes with any configuration; 0 where there is no shared
+ * memory, so that nobody may cache.
+ */
+uint64
+config_generation(void)
+{
+	return shared ? pg_atomic_read_u64(&shared->config) : 0;
+}
+
+/*
+ * Take this worker's notes; to be called before the snapshot of the claim that
+ * acts on them.  Returns their number, the array in the current memory context.
+ */
+int
+notes_take(Note **notes, bool *sweep)
+{
+	WorkerSlot *slot = &shared->slots[my_slot];
+	int			nchannels;
+	int			n = 0;
+
+	*notes = NULL;
+	*sweep = false;
+	if (pg_atomic_exchange_u32(&slot->noted, 0) == 0 &&
+		pg_atomic_read_u32(&slot->sweep) == 0)
+		return 0;
+	*sweep = pg_atomic_exchange_u32(&slot->sweep, 0) != 0;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	nchannels = shared->nchannels;
+	LWLockRelease(shared->lock);
+	for (int i = 0; i < nchannels; i++)
+	{
+		NoteCell   *c = cell(my_slot, i);
+		int64		low;
+		TimestampTz due;
+
+		if ((int64) pg_atomic_read_u64(&c->low) == NO_ID &&
+			(TimestampTz) pg_atomic_read_u64(&c->due) == DT_NOEND)
+			continue;
+		low = (int64) pg_atomic_exchange_u64(&c->low, (uint64) NO_ID);
+		due = (TimestampTz) pg_atomic_exchange_u64(&c->due, (uint64) DT_NOEND);
+		if (*notes == NULL)
+			*notes = palloc((nchannels - i) * sizeof(Note));
+		strlcpy((*notes)[n].channel, channel_of[i], CHANNEL_NAME_MAX);
+		(*notes)[n].low = low;
+		(*notes)[n].due = due;
+		n++;
+	}
+	return n;
+}
+
+/* ---------------------------------------------------------------- msg_wait */
+
+/* Announce a waiter for a message, before its status is looked at. */
+void
+status_wait_prepare(int64 id)
+{
+	pg_atomic_fetch_add_u32(&shared->waiters, 1);
+	waiting_bucket = (int) (id % WAIT_BUCKETS);
+	ConditionVariablePrepareToSleep(&shared->changed[waiting_bucket]);
+}
+
+/* Sleep until some status of the bucket changed; false at the timeout. */
+bool
+status_wait(long timeout_ms, uint32 wait_event)
+{
+	return !ConditionVariableTimedSleep(&shared->changed[waiting_bucket],
+										timeout_ms, wait_event);
+}
+
+/* Undo status_wait_prepare(); harmless when there is nothing to undo. */
+void
+status_wait_end(void)
+{
+	if (waiting_bucket < 0)
+		return;
+	ConditionVariableCancelSleep();
+	waiting_bucket = -1;
+	pg_atomic_fetch_sub_u32(&shared->waiters, 1);
+}
+
+/* The bit of a message's bucket in a set of buckets. */
+uint64
+status_bucket(int64 id)
+{
+	return UINT64CONST(1) << (id % WAIT_BUCKETS);
+}
+
+/* Wake who waits for messages of these buckets, after the commit. */
+void
+status_changed(uint64 buckets)
+{
+	if (shared == NULL || buckets == 0 ||
+		pg_atomic_read_u32(&shared->waiters) == 0)
+		return;
+	for (int i = 0; i < WAIT_BUCKETS; i++)
+		if (buckets & (UINT64CONST(1) << i))
+			ConditionVariableBroadcast(&shared->changed[i]);
+}

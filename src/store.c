@@ -1,0 +1,879 @@
+/*
+ * store.c
+ *		Every SQL statement that workers run on the tables of the extension.
+ *
+ * A statement is written once, prepared at its first use and kept until the
+ * extension's oid changes.  "@" in its text stands for the quoted schema.
+ * Where a statement moves a status, it names those that it may leave, so that
+ * a late or repeated word changes nothing.
+ */
+#include "msgsys.h"
+
+#include "notes.h"
+#include "store.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "storage/lmgr.h"
+#include "tcop/dest.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "compat.h"
+
+typedef enum Statement
+{
+	LOAD_INSTALLATION,
+	LOAD_CHANNELS,
+	SET_RESTORED,
+	SWEEP_IDLE,
+	SWEEP_DUE,
+	CLAIM_IDLE_ROWS,
+	CLAIM_DUE_ROWS,
+	CLAIM_RESEND_ROWS,
+	MARK_SENT,
+	MARK_REFUSED,
+	MARK_EXPIRED,
+	NEXT_DUE,
+	MARK_READBACK,
+	ACKNOWLEDGE,
+	LOCK_FREE,
+	PRUNE_TOPICS,
+	POSITIONS,
+	HAS_POSITIONS,
+	ADD_POSITIONS,
+	SET_POSITIONS,
+	STATEMENTS
+} Statement;
+
+/*
+ * The worker that a row belongs to is that of its key, so that one worker sees
+ * all messages of a key.
+ */
+#define OWN_ROWS(nworkers, worker) \
+	" AND (" nworkers " = 1 OR CASE WHEN i.message_key IS NULL THEN i.id % " nworkers \
+	" ELSE (hashtextextended(i.message_key, 0) & 9223372036854775807) % " nworkers " END = " worker ")"
+
+#define CLAIMED_COLUMNS \
+	"ctid, i.xmin, i.id, i.attempts, i.created_at, i.expires_at, i.message_key, i.payload, i.body, i.headers, i.content_type, i.event_type"
+
+/* What the columns of a claim's result are; in the order of CLAIMED_COLUMNS. */
+enum
+{
+	COL_SHARE,
+	COL_CTID,
+	COL_XMIN,
+	COL_ID,
+	COL_ATTEMPTS,
+	COL_CREATED_AT,
+	COL_EXPIRES_AT,
+	COL_KEY,
+	COL_PAYLOAD,
+	COL_BODY,
+	COL_HEADERS,
+	COL_CONTENT_TYPE,
+	COL_EVENT_TYPE
+};
+
+static const struct
+{
+	const char *text;
+	int			nargs;
+	Oid			args[9];
+}			statements[STATEMENTS] =
+{
+	[LOAD_INSTALLATION] = {
+		"SELECT uuid, system_identifier, database_oid, identity, installed_at, restored_at, adopted_at FROM @.msg_installation"
+	},
+	[LOAD_CHANNELS] = {
+		"SELECT s.channel, s.topic, s.ack, EXTRACT(epoch FROM s.resend_after)::float8, s.former_topics, "
+		"EXISTS (SELECT FROM @.msg_pauses p WHERE p.channel IN ('*', s.channel)) FROM @.msg_channel_settings s"
+	},
+	[SET_RESTORED] = {
+		"UPDATE @.msg_installation SET restored_at = clock_timestamp() WHERE restored_at IS NULL"
+	},
+
+	/* Hops from channel to channel on the index, however many rows wait. */
+	[SWEEP_IDLE] = {
+		"WITH RECURSIVE w AS ("
+		"(SELECT channel, id FROM @.messages WHERE status = 'idle' ORDER BY channel, id LIMIT 1) UNION ALL "
+		"SELECT n.channel, n.id FROM w, LATERAL (SELECT m.channel, m.id FROM @.messages m "
+		"WHERE m.status = 'idle' AND m.channel > w.channel ORDER BY m.channel, m.id LIMIT 1) n) "
+		"SELECT channel, id FROM w"
+	},
+	[SWEEP_DUE] = {
+		"WITH RECURSIVE w AS ("
+		"(SELECT channel, due_at FROM @.messages WHERE status IN ('scheduled', 'retry') ORDER BY channel, due_at LIMIT 1) UNION ALL "
+		"SELECT n.channel, n.due_at FROM w, LATERAL (SELECT m.channel, m.due_at FROM @.messages m "
+		"WHERE m.status IN ('scheduled', 'retry') AND m.channel > w.channel ORDER BY m.channel, m.due_at LIMIT 1) n) "
+		"SELECT channel, due_at FROM w"
+	},
+
+	/*
+	 * The row comparison keeps the planner off the primary key, whose order by
+	 * id it would take for as good as that of the partial index.
+	 */
+	[CLAIM_IDLE_ROWS] = {
+		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
+		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"WHERE i.status = 'idle' AND (i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
+		OWN_ROWS("$4", "$5")
+		" ORDER BY i.channel, i.id LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
+		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
+	},
+	[CLAIM_DUE_ROWS] = {
+		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
+		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
+		OWN_ROWS("$4", "$5")
+		" ORDER BY i.due_at LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
+		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
+	},
+	[CLAIM_RESEND_ROWS] = {
+		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, microseconds, share, n), LATERAL ("
+		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"WHERE i.status = 'sent' AND i.finished_at IS NULL AND i.channel = c.channel "
+		"AND i.sent_at <= $6 - c.microseconds * '1 microsecond'::interval"
+		OWN_ROWS("$4", "$5")
+		" ORDER BY i.sent_at LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
+		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
+	},
+
+	/* Claimed rows are locked, so that their place in the table holds. */
+	[MARK_SENT] = {
+		"UPDATE @.messages m SET status = 'sent', sent_at = $5, attempts = m.attempts + 1, kafka_partition = u.p, kafka_offset = u.o, "
+		"finished_at = CASE WHEN u.final THEN $5 END "
+		"FROM unnest($1, $2, $3, $4) u(t, p, o, final) "
+		"WHERE m.ctid = u.t AND m.status IN ('idle', 'scheduled', 'retry', 'sent')",
+		5, {TIDARRAYOID, INT4ARRAYOID, INT8ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID}
+	},
+	[MARK_REFUSED] = {
+		"UPDATE @.messages m SET attempts = m.attempts + 1, last_error = u.reason, "
+		"status = CASE WHEN u.permanent OR m.attempts + 1 >= c.max_attempts THEN 'dead'::@.msg_status ELSE 'retry' END, "
+		"finished_at = CASE WHEN u.permanent OR m.attempts + 1 >= c.max_attempts THEN $4 END, "
+		"due_at = CASE WHEN u.permanent OR m.attempts + 1 >= c.max_attempts THEN m.due_at "
+		"ELSE $4 + @.msg_retry_delay(c.retry_base, c.retry_max, m.attempts + 1) END "
+		"FROM unnest($1, $2, $3) u(t, permanent, reason), @.msg_channel_settings c "
+		"WHERE m.ctid = u.t AND c.channel = m.channel AND m.status IN ('idle', 'scheduled', 'retry', 'sent')",
+		4, {TIDARRAYOID, BOOLARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
+	},
+	[MARK_EXPIRED] = {
+		"UPDATE @.messages m SET status = 'expired', finished_at = $2 FROM unnest($1) u(t) "
+		"WHERE m.ctid = u.t AND m.status IN ('idle', 'scheduled', 'retry', 'sent')",
+		2, {TIDARRAYOID, TIMESTAMPTZOID}
+	},
+	[NEXT_DUE] = {
+		"SELECT c.n, (SELECT i.due_at FROM @.messages i WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel "
+		"ORDER BY i.due_at LIMIT 1) FROM unnest($1) WITH ORDINALITY c(channel, n)",
+		1, {TEXTARRAYOID}
+	},
+
+	/* May find the relay's lock on the row, and then waits and looks again. */
+	[MARK_READBACK] = {
+		"UPDATE @.messages m SET status = 'received', received_at = $5, finished_at = $5, sent_at = coalesce(m.sent_at, $5), "
+		"attempts = greatest(m.attempts, u.a), kafka_partition = u.p, kafka_offset = u.o "
+		"FROM unnest($1, $2, $3, $4) u(id, p, o, a) "
+		"WHERE m.id = u.id AND m.status IN ('idle', 'scheduled', 'retry', 'sent') AND ($6 IS NULL OR m.channel = ANY ($6))",
+		6, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID}
+	},
+	[ACKNOWLEDGE] = {
+		"UPDATE @.messages m SET "
+		"status = CASE u.o WHEN 0 THEN 'received'::@.msg_status WHEN 1 THEN 'delivered' "
+		"ELSE CASE WHEN m.attempts >= c.max_attempts THEN 'dead'::@.msg_status ELSE 'retry' END END, "
+		"received_at = CASE WHEN u.o < 2 THEN coalesce(m.received_at, $5) ELSE m.received_at END, "
+		"delivered_at = CASE WHEN u.o = 1 THEN $5 ELSE m.delivered_at END, "
+		"sent_at = coalesce(m.sent_at, $5), attempts = greatest(m.attempts, u.a), "
+		"finished_at = CASE WHEN u.o < 2 OR m.attempts >= c.max_attempts THEN $5 END, "
+		"due_at = CASE WHEN u.o < 2 OR m.attempts >= c.max_attempts THEN m.due_at "
+		"ELSE $5 + @.msg_retry_delay(c.retry_base, c.retry_max, m.attempts) END, "
+		"last_error = coalesce(u.e, m.last_error) "
+		"FROM unnest($1, $2, $3, $4) u(id, o, a, e), @.msg_channel_settings c "
+		"WHERE m.id = u.id AND c.channel = m.channel AND CASE u.o "
+		"WHEN 0 THEN m.status IN ('idle', 'scheduled', 'retry', 'sent') "
+		"WHEN 1 THEN m.status IN ('idle', 'scheduled', 'retry', 'sent', 'received') "
+		"ELSE m.status IN ('sent', 'received') AND (u.a = 0 OR u.a = m.attempts) END "
+		"RETURNING m.channel, m.due_at, m.status = 'retry'",
+		5, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
+	},
+	[LOCK_FREE] = {
+		"SELECT e.id FROM unnest($1) u(id) JOIN @.messages e ON e.id = u.id "
+		"LEFT JOIN LATERAL (SELECT i.id FROM @.messages i WHERE i.id = u.id FOR NO KEY UPDATE SKIP LOCKED) m ON true "
+		"WHERE m.id IS NULL",
+		1, {INT8ARRAYOID}
+	},
+	[PRUNE_TOPICS] = {
+		"UPDATE @.msg_channels c SET former_topics = NULL WHERE c.former_topics IS NOT NULL AND NOT EXISTS ("
+		"SELECT FROM @.messages m WHERE m.status = 'sent' AND m.finished_at IS NULL AND m.channel = c.channel)"
+	},
+	[POSITIONS] = {
+		"SELECT topic, \"partition\", next_offset FROM @.msg_offsets"
+	},
+	[HAS_POSITIONS] = {
+		"SELECT 1 FROM @.msg_offsets WHERE topic = $1 LIMIT 1", 1, {TEXTOID}
+	},
+	[ADD_POSITIONS] = {
+		"INSERT INTO @.msg_offsets (topic, \"partition\", next_offset) SELECT * FROM unnest($1, $2, $3) ON CONFLICT DO NOTHING",
+		3, {TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID}
+	},
+	[SET_POSITIONS] = {
+		"INSERT INTO @.msg_offsets (topic, \"partition\", next_offset) SELECT * FROM unnest($1, $2, $3) "
+		"ON CONFLICT (topic, \"partition\") DO UPDATE SET next_offset = excluded.next_offset, updated_at = now()",
+		3, {TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID}
+	},
+};
+
+static SPIPlanPtr plans[STATEMENTS];
+static char *plans_schema = NULL;
+
+/* Forget the prepared statements: the extension is another than before. */
+void
+store_forget_plans(void)
+{
+	for (int i = 0; i < STATEMENTS; i++)
+	{
+		if (plans[i])
+			SPI_freeplan(plans[i]);
+		plans[i] = NULL;
+	}
+	if (plans_schema)
+		pfree(plans_schema);
+	plans_schema = NULL;
+}
+
+static SPIPlanPtr
+plan(Statement s, const char *schema)
+{
+	StringInfoData text;
+
+	if (plans_schema == NULL || strcmp(plans_schema, schema) != 0)
+	{
+		store_forget_plans();
+		plans_schema = MemoryContextStrdup(TopMemoryContext, schema);
+	}
+	if (plans[s])
+		return plans[s];
+	initStringInfo(&text);
+	for (const char *c = statements[s].text; *c; c++)
+		if (*c == '@')
+			appendStringInfoString(&text, schema);
+		else
+			appendStringInfoChar(&text, *c);
+	plans[s] = SPI_prepare(text.data, statements[s].nargs,
+						   (Oid *) statements[s].args);
+	if (plans[s] == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	SPI_keepplan(plans[s]);
+	pfree(text.data);
+	return plans[s];
+}
+
+/* Run a statement; nulls as SPI takes them.  Returns the rows processed. */
+static uint64
+run(Statement s, Datum *values, const char *nulls)
+{
+	int			rc = SPI_execute_plan(plan(s, installation.schema), values, nulls,
+									  false, 0);
+
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+	return SPI_processed;
+}
+
+/* A column of a row of the last result. */
+static Datum
+column(uint64 row, int number, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number,
+						 isnull);
+}
+
+static char *
+text_column(uint64 row, int number)
+{
+	bool		isnull;
+	Datum		value = column(row, number, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static Datum
+array_of(Datum *values, int n, Oid type)
+{
+	switch (type)
+	{
+		case INT4OID:
+			return PointerGetDatum(construct_array(values, n, type, 4, true, TYPALIGN_INT));
+		case INT8OID:
+			return PointerGetDatum(construct_array(values, n, type, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+		case BOOLOID:
+			return PointerGetDatum(construct_array(values, n, type, 1, true, TYPALIGN_CHAR));
+		case TIDOID:
+			return PointerGetDatum(construct_array(values, n, type, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+		default:
+			Assert(type == TEXTOID);
+			return PointerGetDatum(construct_array(values, n, type, -1, false, TYPALIGN_INT));
+	}
+}
+
+/* An array of texts that may have nulls; NULL pointers are nulls. */
+static Datum
+text_array(const char **strings, int n)
+{
+	Datum	   *values = palloc(Max(n, 1) * sizeof(Datum));
+	bool	   *nulls = palloc(Max(n, 1) * sizeof(bool));
+	int			dims[1] = {n};
+	int			lower[1] = {1};
+
+	for (int i = 0; i < n; i++)
+	{
+		nulls[i] = strings[i] == NULL;
+		values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(strings[i]);
+	}
+	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lower, TEXTOID,
+											  -1, false, TYPALIGN_INT));
+}
+
+/* Who we are, and whether this is the place where we were installed. */
+void
+store_load_installation(Installation *into)
+{
+	bool		isnull;
+	bool		restored;
+	bool		adopted;
+
+	if (run(LOAD_INSTALLATION, NULL, NULL) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("msg_installation must have exactly one row")));
+	strlcpy(into->uuid,
+			DatumGetCString(DirectFunctionCall1(uuid_out, column(0, 1, &isnull))),
+			sizeof(into->uuid));
+	into->copy = (uint64) DatumGetInt64(column(0, 2, &isnull)) != GetSystemIdentifier() ||
+		DatumGetObjectId(column(0, 3, &isnull)) != MyDatabaseId ||
+		strcmp(text_column(0, 4), setting_identity) != 0;
+	into->restored_before = DatumGetTimestampTz(column(0, 5, &isnull));
+	(void) column(0, 6, &restored);
+	restored = !restored;
+	(void) column(0, 7, &adopted);
+	adopted = !adopted;
+	if (restored)
+		into->copy = true;
+	if (adopted)
+		into->restored_before = DT_NOBEGIN;
+}
+
+/* Remember for all workers that restored messages were met. */
+void
+store_set_restored(void)
+{
+	run(SET_RESTORED, NULL, NULL);
+}
+
+static AckMode
+ack_mode(const char *name)
+{
+	if (strcmp(name, "none") == 0)
+		return ACK_NONE;
+	return strcmp(name, "topic") == 0 ? ACK_TOPIC : ACK_READBACK;
+}
+
+/* Read the channels' settings. */
+void
+store_load_channels(void)
+{
+	uint64		n = run(LOAD_CHANNELS, NULL, NULL);
+
+	channels_load_begin();
+	for (uint64 i = 0; i < n; i++)
+	{
+		Channel    *channel = channel_define(text_column(i, 1));
+		char	   *topic = text_column(i, 2);
+		Datum		value;
+		bool		isnull;
+
+		if (topic)
+			channel->topic = MemoryContextStrdup(TopMemoryContext, topic);
+		channel->ack = ack_mode(text_column(i, 3));
+		value = column(i, 4, &isnull);
+		channel->resend_after = isnull ? 0 : (int64) (DatumGetFloat8(value) * USECS_PER_SEC);
+		value = column(i, 5, &isnull);
+		if (!isnull)
+		{
+			Datum	   *topics;
+			bool	   *nulls;
+			int			ntopics;
+			MemoryContext old;
+
+			deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false,
+							  TYPALIGN_INT, &topics, &nulls, &ntopics);
+			old = MemoryContextSwitchTo(TopMemoryContext);
+			for (int t = 0; t < ntopics; t++)
+				if (!nulls[t])
+					channel->former_topics = lappend(channel->former_topics,
+													 TextDatumGetCString(topics[t]));
+			MemoryContextSwitchTo(old);
+		}
+		channel->paused = DatumGetBool(column(i, 6, &isnull));
+	}
+	channels_load_end();
+}
+
+/*
+ * Take the lock on messages that an UPDATE needs, before rows are locked, so
+ * that whoever wants the table for himself cannot come between.  Returns false
+ * if somebody has it.
+ */
+bool
+store_lock_messages(void)
+{
+	Oid			relation = get_relname_relid("messages", installation.schema_oid);
+
+	return OidIsValid(relation) &&
+		ConditionalLockRelationOid(relation, RowExclusiveLock);
+}
+
+/* Look from the beginning: which channels have rows waiting, and from where on. */
+void
+store_sweep(void)
+{
+	uint64		n = run(SWEEP_IDLE, NULL, NULL);
+	bool		isnull;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		Channel    *channel = channel_find(text_column(i, 1));
+		int64		id = DatumGetInt64(column(i, 2, &isnull));
+
+		if (channel)
+		{
+			channel->low = id - 1;
+			channel->dirty = true;
+		}
+	}
+	n = run(SWEEP_DUE, NULL, NULL);
+	for (uint64 i = 0; i < n; i++)
+	{
+		Channel    *channel = channel_find(text_column(i, 1));
+
+		if (channel)
+			channel->next_due = DatumGetTimestampTz(column(i, 2, &isnull));
+	}
+}
+
+/* ---------------------------------------------------------------- claims */
+
+/* Takes rows from the executor one by one, so that sending overlaps claiming. */
+typedef struct ClaimReceiver
+{
+	DestReceiver pub;
+	ClaimCallback callback;
+	void	   *arg;
+	MemoryContext row_context;
+	TransactionId checked_xid;
+	int			n;
+} ClaimReceiver;
+
+/*
+ * See to it that the transaction that wrote a row is on disk, for its caller
+ * may have committed with synchronous_commit = off, and what is sent must not
+ * be undone by a crash.  The commit log knows how far WAL must be flushed for
+ * such a transaction; for any other this is a look at a cached page.
+ */
+static void
+ensure_durable(TransactionId xid)
+{
+	XLogRecPtr	lsn = InvalidXLogRecPtr;
+
+	if (!TransactionIdIsNormal(xid))
+		return;
+	LWLockAcquire(XactTruncationLock, LW_SHARED);
+	/* older ones are frozen, long since on disk, and not in the log any more */
+	if (!TransactionIdPrecedes(xid, compat_oldest_clog_xid()))
+		lsn = TransactionIdGetCommitLSN(xid);
+	LWLockRelease(XactTruncationLock);
+	if (!XLogRecPtrIsInvalid(lsn))
+		XLogFlush(lsn);
+}
+
+static bool
+claim_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	ClaimReceiver *receiver = (ClaimReceiver *) self;
+	MemoryContext old = MemoryContextSwitchTo(receiver->row_context);
+	Datum	   *values;
+	bool	   *nulls;
+	TransactionId xid;
+	ClaimedRow	row;
+	bool		more;
+
+	slot_getallattrs(slot);
+	values = slot->tts_values;
+	nulls = slot->tts_isnull;
+	xid = DatumGetTransactionId(values[COL_XMIN]);
+	if (xid != receiver->checked_xid)
+	{
+		ensure_durable(xid);
+		receiver->checked_xid = xid;
+	}
+	row.tid = *(ItemPointer) DatumGetPointer(values[COL_CTID]);
+	row.id = DatumGetInt64(values[COL_ID]);
+	row.share = (int) DatumGetInt64(values[COL_SHARE]) - 1;
+	row.attempts = DatumGetInt32(values[COL_ATTEMPTS]);
+	row.created_at = DatumGetTimestampTz(values[COL_CREATED_AT]);
+	row.expires_at = nulls[COL_EXPIRES_AT] ? DT_NOEND :
+		DatumGetTimestampTz(values[COL_EXPIRES_AT]);
+	row.key = NULL;
+	row.key_length = 0;
+	if (!nulls[COL_KEY])
+	{
+		text	   *key = DatumGetTextPP(values[COL_KEY]);
+
+		row.key = VARDATA_ANY(key);
+		row.key_length = VARSIZE_ANY_EXHDR(key);
+	}
+	row.payload = nulls[COL_PAYLOAD] ? NULL : DatumGetJsonbP(values[COL_PAYLOAD]);
+	row.body = nulls[COL_BODY] ? NULL : DatumGetByteaPP(values[COL_BODY]);
+	row.headers = nulls[COL_HEADERS] ? NULL : DatumGetJsonbP(values[COL_HEADERS]);
+	row.content_type = nulls[COL_CONTENT_TYPE] ? NULL : DatumGetTextPP(values[COL_CONTENT_TYPE]);
+	row.event_type = nulls[COL_EVENT_TYPE] ? NULL : DatumGetTextPP(values[COL_EVENT_TYPE]);
+
+	receiver->n++;
+	more = receiver->callback(&row, receiver->arg);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(receiver->row_context);
+	return more;
+}
+
+static void
+claim_startup(DestReceiver *self, int operation, TupleDesc desc)
+{
+}
+
+static void
+claim_nothing(DestReceiver *self)
+{
+}
+
+/* Channel names of shares, as an array. */
+static Datum
+share_names(ClaimShare *shares, int nshares)
+{
+	const char **names = palloc(nshares * sizeof(char *));
+
+	for (int i = 0; i < nshares; i++)
+		names[i] = shares[i].channel->name;
+	return text_array(names, nshares);
+}
+
+/*
+ * Claim rows of several channels, at most shares[i].limit of each, that belong
+ * to worker (of nworkers) and that nobody holds, and hand each to callback as it
+ * comes.  They are locked until the end of the transaction.  Returns how many.
+ */
+int
+store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
+			int nworkers, ClaimCallback callback, void *arg)
+{
+	static const Statement claims[] = {
+		[CLAIM_IDLE] = CLAIM_IDLE_ROWS,
+		[CLAIM_DUE] = CLAIM_DUE_ROWS,
+		[CLAIM_RESEND] = CLAIM_RESEND_ROWS
+	};
+	Statement	statement = claims[kind];
+	ClaimReceiver receiver = {
+		.pub = {
+			.receiveSlot = claim_row,
+			.rStartup = claim_startup,
+			.rShutdown = claim_nothing,
+			.rDestroy = claim_nothing,
+			.mydest = DestNone
+		},
+		.callback = callback,
+		.arg = arg,
+		.checked_xid = InvalidTransactionId
+	};
+	Datum	   *lows = palloc(nshares * sizeof(Datum));
+	Datum	   *limits = palloc(nshares * sizeof(Datum));
+	SPIExecuteOptions options = {0};
+	ParamListInfo params = makeParamList(statements[statement].nargs);
+	Datum		values[6];
+
+	for (int i = 0; i < nshares; i++)
+	{
+		lows[i] = Int64GetDatum(kind == CLAIM_RESEND ? shares[i].channel->resend_after :
+								shares[i].channel->low);
+		limits[i] = Int32GetDatum(shares[i].limit);
+	}
+	values[0] = share_names(shares, nshares);
+	values[1] = array_of(lows, nshares, INT8OID);
+	values[2] = array_of(limits, nshares, INT4OID);
+	values[3] = Int64GetDatum(nworkers);
+	values[4] = Int64GetDatum(worker);
+	values[5] = TimestampTzGetDatum(GetCurrentTimestamp());
+	for (int i = 0; i < params->numParams; i++)
+	{
+		params->params[i].value = values[i];
+		params->params[i].isnull = false;
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = statements[statement].args[i];
+	}
+	receiver.row_context = AllocSetContextCreate(CurrentMemoryContext, "msgsys claimed row",
+												 ALLOCSET_DEFAULT_SIZES);
+	options.params = params;
+	options.dest = &receiver.pub;
+	SPI_execute_plan_extended(plan(statement, installation.schema), &options);
+	MemoryContextDelete(receiver.row_context);
+	return receiver.n;
+}
+
+/* ---------------------------------------------------------------- marks */
+
+/* The broker confirmed these messages, which this transaction has claimed. */
+void
+store_mark_sent(const SentMark *marks, int n)
+{
+	Datum	   *tids = palloc(n * sizeof(Datum));
+	Datum	   *partitions = palloc(n * sizeof(Datum));
+	Datum	   *offsets = palloc(n * sizeof(Datum));
+	Datum	   *finals = palloc(n * sizeof(Datum));
+	Datum		values[5];
+
+	for (int i = 0; i < n; i++)
+	{
+		tids[i] = PointerGetDatum(&marks[i].tid);
+		partitions[i] = Int32GetDatum(marks[i].partition);
+		offsets[i] = Int64GetDatum(marks[i].offset);
+		finals[i] = BoolGetDatum(marks[i].final);
+	}
+	values[0] = array_of(tids, n, TIDOID);
+	values[1] = array_of(partitions, n, INT4OID);
+	values[2] = array_of(offsets, n, INT8OID);
+	values[3] = array_of(finals, n, BOOLOID);
+	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
+	run(MARK_SENT, values, NULL);
+}
+
+/* The broker refused these messages, which this transaction has claimed. */
+void
+store_mark_refused(const RefusedMark *marks, int n)
+{
+	Datum	   *tids = palloc(n * sizeof(Datum));
+	Datum	   *permanent = palloc(n * sizeof(Datum));
+	const char **reasons = palloc(n * sizeof(char *));
+	Datum		values[4];
+
+	for (int i = 0; i < n; i++)
+	{
+		tids[i] = PointerGetDatum(&marks[i].tid);
+		permanent[i] = BoolGetDatum(marks[i].permanent);
+		reasons[i] = marks[i].reason;
+	}
+	values[0] = array_of(tids, n, TIDOID);
+	values[1] = array_of(permanent, n, BOOLOID);
+	values[2] = text_array(reasons, n);
+	values[3] = TimestampTzGetDatum(GetCurrentTimestamp());
+	run(MARK_REFUSED, values, NULL);
+}
+
+/* These messages, which this transaction has claimed, came too late. */
+void
+store_mark_expired(const ItemPointerData *tids, int n)
+{
+	Datum	   *datums = palloc(n * sizeof(Datum));
+	Datum		values[2];
+
+	for (int i = 0; i < n; i++)
+		datums[i] = PointerGetDatum(&tids[i]);
+	values[0] = array_of(datums, n, TIDOID);
+	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	run(MARK_EXPIRED, values, NULL);
+}
+
+/* Find when the next row of each of these channels comes due. */
+void
+store_next_due(ClaimShare *shares, int nshares)
+{
+	Datum		values[1] = {share_names(shares, nshares)};
+	uint64		n = run(NEXT_DUE, values, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+		int			share = (int) DatumGetInt64(column(i, 1, &isnull)) - 1;
+		Datum		due = column(i, 2, &isnull);
+
+		shares[share].channel->next_due = isnull ? DT_NOEND : DatumGetTimestampTz(due);
+	}
+}
+
+/*
+ * These records were read back: their messages are received.  Records are in the
+ * order of their ids, without repetition; only_channels (of char *), if not NIL,
+ * are those that count.  Returns how many messages were waiting for that.
+ */
+int
+store_mark_readback(const Readback *records, int n, List *only_channels)
+{
+	Datum	   *ids = palloc(n * sizeof(Datum));
+	Datum	   *partitions = palloc(n * sizeof(Datum));
+	Datum	   *offsets = palloc(n * sizeof(Datum));
+	Datum	   *attempts = palloc(n * sizeof(Datum));
+	Datum		values[6];
+	char		nulls[7] = "      ";
+
+	for (int i = 0; i < n; i++)
+	{
+		ids[i] = Int64GetDatum(records[i].id);
+		partitions[i] = Int32GetDatum(records[i].partition);
+		offsets[i] = Int64GetDatum(records[i].offset);
+		attempts[i] = Int32GetDatum(records[i].attempt);
+	}
+	values[0] = array_of(ids, n, INT8OID);
+	values[1] = array_of(partitions, n, INT4OID);
+	values[2] = array_of(offsets, n, INT8OID);
+	values[3] = array_of(attempts, n, INT4OID);
+	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
+	if (only_channels == NIL)
+		nulls[5] = 'n';
+	else
+	{
+		const char **names = palloc(list_length(only_channels) * sizeof(char *));
+		ListCell   *lc;
+
+		foreach(lc, only_channels)
+			names[foreach_current_index(lc)] = lfirst(lc);
+		values[5] = text_array(names, list_length(only_channels));
+	}
+	return (int) run(MARK_READBACK, values, nulls);
+}
+
+/*
+ * Consumers acknowledged these messages; acks are in the order of their ids,
+ * without repetition.  Returns how many messages were waiting for that.  Also
+ * for msg_ack, from a session with SPI connected.
+ */
+int
+store_acknowledge(const char *schema, const Ack *acks, int n)
+{
+	Datum	   *ids = palloc(n * sizeof(Datum));
+	Datum	   *outcomes = palloc(n * sizeof(Datum));
+	Datum	   *attempts = palloc(n * sizeof(Datum));
+	const char **errors = palloc(n * sizeof(char *));
+	Datum		values[5];
+	int			rc;
+
+	for (int i = 0; i < n; i++)
+	{
+		ids[i] = Int64GetDatum(acks[i].id);
+		outcomes[i] = Int32GetDatum(acks[i].outcome);
+		attempts[i] = Int32GetDatum(acks[i].attempt);
+		errors[i] = acks[i].error;
+	}
+	values[0] = array_of(ids, n, INT8OID);
+	values[1] = array_of(outcomes, n, INT4OID);
+	values[2] = array_of(attempts, n, INT4OID);
+	values[3] = text_array(errors, n);
+	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
+	rc = SPI_execute_plan(plan(ACKNOWLEDGE, schema), values, NULL, false, 0);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		/* the relay learns of it when we have committed */
+		if (DatumGetBool(column(i, 3, &isnull)))
+			note_due(text_column(i, 1), DatumGetTimestampTz(column(i, 2, &isnull)));
+	}
+	return (int) SPI_processed;
+}
+
+/*
+ * Lock those of these messages that nobody else holds, until the end of the
+ * transaction.  Returns the number of the others, their ids in held, in the
+ * order of ids.
+ */
+int
+store_lock_free(const int64 *ids, int n, int64 *held)
+{
+	Datum	   *datums = palloc(Max(n, 1) * sizeof(Datum));
+	Datum		values[1];
+	uint64		nheld;
+	bool		isnull;
+
+	for (int i = 0; i < n; i++)
+		datums[i] = Int64GetDatum(ids[i]);
+	values[0] = array_of(datums, n, INT8OID);
+	nheld = run(LOCK_FREE, values, NULL);
+	for (uint64 i = 0; i < nheld; i++)
+		held[i] = DatumGetInt64(column(i, 1, &isnull));
+	return (int) nheld;
+}
+
+/* Forget the former topics of channels that wait for no acknowledgement. */
+void
+store_prune_topics(void)
+{
+	if (run(PRUNE_TOPICS, NULL, NULL) > 0)
+		note_config();
+}
+
+/* ---------------------------------------------------------------- positions */
+
+/* All stored positions, in cycle_context. */
+StoredPosition *
+store_positions(int *n)
+{
+	uint64		rows = run(POSITIONS, NULL, NULL);
+	StoredPosition *result;
+	bool		isnull;
+
+	result = MemoryContextAlloc(cycle_context, Max(rows, 1) * sizeof(StoredPosition));
+	for (uint64 i = 0; i < rows; i++)
+	{
+		result[i].topic = MemoryContextStrdup(cycle_context, text_column(i, 1));
+		result[i].partition = DatumGetInt32(column(i, 2, &isnull));
+		result[i].next_offset = DatumGetInt64(column(i, 3, &isnull));
+	}
+	*n = (int) rows;
+	return result;
+}
+
+/* Whether the start position of a topic has been set. */
+bool
+store_has_positions(const char *topic)
+{
+	Datum		values[1] = {CStringGetTextDatum(topic)};
+
+	return run(HAS_POSITIONS, values, NULL) > 0;
+}
+
+/* Store positions; only_new leaves those that are there as they are. */
+void
+store_set_positions(const StoredPosition *positions, int n, bool only_new)
+{
+	const char **topics = palloc(Max(n, 1) * sizeof(char *));
+	Datum	   *partitions = palloc(Max(n, 1) * sizeof(Datum));
+	Datum	   *offsets = palloc(Max(n, 1) * sizeof(Datum));
+	Datum		values[3];
+
+	if (n == 0)
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		topics[i] = positions[i].topic;
+		partitions[i] = Int32GetDatum(positions[i].partition);
+		offsets[i] = Int64GetDatum(positions[i].next_offset);
+	}
+	values[0] = text_array(topics, n);
+	values[1] = array_of(partitions, n, INT4OID);
+	values[2] = array_of(offsets, n, INT8OID);
+	run(only_new ? ADD_POSITIONS : SET_POSITIONS, values, NULL);
+}

@@ -1,0 +1,124 @@
+/*
+ * store.h
+ *		Every SQL statement that workers run on the tables of the extension.
+ *
+ * All are to be called between worker_begin() and worker_commit(), or, where said
+ * so, from a session with SPI connected.
+ */
+#ifndef MSGSYS_STORE_H
+#define MSGSYS_STORE_H
+
+#include "msgsys.h"
+
+#include "datatype/timestamp.h"
+#include "storage/itemptr.h"
+#include "utils/jsonb.h"
+
+#include "channel.h"
+#include "worker.h"
+
+typedef enum ClaimKind
+{
+	CLAIM_IDLE,					/* above the channel's mark, by id */
+	CLAIM_DUE,					/* scheduled and retry, by due time */
+	CLAIM_RESEND				/* sent, not acknowledged for too long */
+} ClaimKind;
+
+/* One channel's part of a claim. */
+typedef struct ClaimShare
+{
+	Channel    *channel;
+	int			limit;			/* most rows */
+} ClaimShare;
+
+/* A claimed row; pointers are valid during the callback. */
+typedef struct ClaimedRow
+{
+	ItemPointerData tid;		/* locked by us: does not move */
+	int64		id;
+	int			share;			/* index of its ClaimShare */
+	int			attempts;
+	TimestampTz created_at;
+	TimestampTz expires_at;		/* DT_NOEND: never */
+	const char *key;			/* NULL: none */
+	int			key_length;
+	Jsonb	   *payload;		/* or body */
+	bytea	   *body;
+	Jsonb	   *headers;		/* NULL: none */
+	text	   *content_type;
+	text	   *event_type;
+} ClaimedRow;
+
+/* Takes a row; false ends the claim (the row stays locked, and counts). */
+typedef bool (*ClaimCallback) (const ClaimedRow *row, void *arg);
+
+/* What a record or a consumer says of a message. */
+typedef enum AckOutcome
+{
+	ACK_RECEIVED,
+	ACK_DELIVERED,
+	ACK_FAILED
+} AckOutcome;
+
+typedef struct Ack
+{
+	int64		id;
+	AckOutcome	outcome;
+	int			attempt;		/* 0: whichever */
+	const char *error;			/* NULL: none */
+} Ack;
+
+/* A record that was read back. */
+typedef struct Readback
+{
+	int64		id;
+	int32		partition;
+	int64		offset;
+	int32		attempt;
+} Readback;
+
+/* A message that the broker confirmed. */
+typedef struct SentMark
+{
+	ItemPointerData tid;
+	int32		partition;
+	int64		offset;
+	bool		final;			/* nothing will acknowledge it */
+} SentMark;
+
+/* A message that the broker refused. */
+typedef struct RefusedMark
+{
+	ItemPointerData tid;
+	bool		permanent;		/* dead at once, else retried */
+	const char *reason;
+} RefusedMark;
+
+typedef struct StoredPosition
+{
+	char	   *topic;
+	int32		partition;
+	int64		next_offset;
+} StoredPosition;
+
+extern void store_forget_plans(void);
+extern void store_load_installation(Installation *into);
+extern void store_load_channels(void);
+extern void store_set_restored(void);
+extern bool store_lock_messages(void);
+extern void store_sweep(void);
+extern int	store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
+						int nworkers, ClaimCallback callback, void *arg);
+extern void store_mark_sent(const SentMark *marks, int n);
+extern void store_mark_refused(const RefusedMark *marks, int n);
+extern void store_mark_expired(const ItemPointerData *tids, int n);
+extern void store_next_due(ClaimShare *shares, int nshares);
+extern int	store_mark_readback(const Readback *records, int n, List *only_channels);
+extern int	store_acknowledge(const char *schema, const Ack *acks, int n);
+extern int	store_lock_free(const int64 *ids, int n, int64 *held);
+extern void store_prune_topics(void);
+extern StoredPosition *store_positions(int *n);
+extern bool store_has_positions(const char *topic);
+extern void store_set_positions(const StoredPosition *positions, int n, bool only_new);
+
+#endif							/* MSGSYS_STORE_H */

@@ -1,0 +1,430 @@
+/*
+ * trigger.c
+ *		Triggers on the tables: what makes a plain INSERT as good as msg_create.
+ */
+#include "msgsys.h"
+
+#include "notes.h"
+#include "record.h"
+#include "shmem.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_enum.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+
+PG_FUNCTION_INFO_V1(msg_message_trigger);
+PG_FUNCTION_INFO_V1(msg_config_trigger);
+
+#define LONGEST_KEY		1024
+
+/* Columns of messages, in the order of sql/msgsys.sql; it never changes. */
+enum
+{
+	COL_ID = 1,
+	COL_CREATED_AT = 2,
+	COL_DUE_AT = 3,
+	COL_EXPIRES_AT = 4,
+	COL_STATUS = 11,
+	COL_CHANNEL = 14,
+	COL_KEY = 15,
+	COL_CONTENT_TYPE = 17,
+	COL_EVENT_TYPE = 16,
+	COL_HEADERS = 18,
+	COL_PAYLOAD = 19,
+	COL_BODY = 20
+};
+
+/* The statuses, in the order of the enum. */
+typedef enum Status
+{
+	SCHEDULED,
+	IDLE,
+	SENT,
+	RECEIVED,
+	RETRY,
+	DELIVERED,
+	DEAD,
+	CANCELLED,
+	EXPIRED,
+	STATUSES
+} Status;
+
+static const char *const status_names[STATUSES] = {
+	"scheduled", "idle", "sent", "received", "retry", "delivered", "dead",
+	"cancelled", "expired"
+};
+
+#define TO(s)	(1 << (s))
+
+/* Where a message may go from each status; all else is a mistake. */
+static const int arrows[STATUSES] = {
+	[SCHEDULED] = TO(IDLE) | TO(SENT) | TO(RECEIVED) | TO(RETRY) | TO(DELIVERED) | TO(DEAD) | TO(CANCELLED) | TO(EXPIRED),
+	[IDLE] = TO(SCHEDULED) | TO(SENT) | TO(RECEIVED) | TO(RETRY) | TO(DELIVERED) | TO(DEAD) | TO(CANCELLED) | TO(EXPIRED),
+	[SENT] = TO(RECEIVED) | TO(RETRY) | TO(DELIVERED) | TO(DEAD) | TO(EXPIRED),
+	[RECEIVED] = TO(RETRY) | TO(DELIVERED) | TO(DEAD) | TO(EXPIRED),
+	[RETRY] = TO(SENT) | TO(RECEIVED) | TO(DELIVERED) | TO(DEAD) | TO(CANCELLED) | TO(EXPIRED),
+	[DELIVERED] = 0,
+	[DEAD] = TO(RETRY),
+	/* what happened, happened: an answer may come after the decision */
+	[CANCELLED] = TO(DELIVERED),
+	[EXPIRED] = TO(DELIVERED)
+};
+
+/* ---------------------------------------------------------------- lookups */
+
+/* The oids of the enum's values; they change with the extension. */
+static Oid	status_type = InvalidOid;
+static Oid	status_oids[STATUSES];
+
+static void
+load_statuses(Oid type)
+{
+	if (type == status_type)
+		return;
+	for (int i = 0; i < STATUSES; i++)
+	{
+		HeapTuple	tuple = SearchSysCache2(ENUMTYPOIDNAME, ObjectIdGetDatum(type),
+											CStringGetDatum(status_names[i]));
+
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "enum value \"%s\" is missing", status_names[i]);
+		status_oids[i] = ((Form_pg_enum) GETSTRUCT(tuple))->oid;
+		ReleaseSysCache(tuple);
+	}
+	status_type = type;
+}
+
+static Status
+status_of(Datum value)
+{
+	for (int i = 0; i < STATUSES; i++)
+		if (status_oids[i] == DatumGetObjectId(value))
+			return i;
+	elog(ERROR, "unknown message status %u", DatumGetObjectId(value));
+}
+
+/* Channels that are known to exist, as of one state of the configuration. */
+static HTAB *known_channels = NULL;
+static uint64 known_key = 0;
+static Oid	known_relation = InvalidOid;
+
+/* Ask msg_channels, with its owner's rights: a producer need not read it. */
+static bool
+channel_exists(Relation messages, const char *name)
+{
+	const char *schema = quote_identifier(get_namespace_name(RelationGetNamespace(messages)));
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(name)};
+	Oid			user;
+	int			context;
+	bool		result;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(messages->rd_rel->relowner,
+						   context | SECURITY_LOCAL_USERID_CHANGE);
+	SPI_connect();
+	if (SPI_execute_with_args(psprintf("SELECT 1 FROM %s.msg_channels WHERE channel OPERATOR(pg_catalog.=) $1", schema),
+							  1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look up channel \"%s\"", name);
+	result = SPI_processed > 0;
+	SPI_finish();
+	SetUserIdAndSecContext(user, context);
+	return result;
+}
+
+static void
+check_channel(Relation messages, const char *name)
+{
+	char		key[CHANNEL_NAME_MAX] = {0};
+	uint64		cache_key = config_cache_key();
+
+	if (strcmp(name, DEFAULT_CHANNEL) == 0)
+		return;
+	if (strlen(name) < CHANNEL_NAME_MAX)
+	{
+		strlcpy(key, name, CHANNEL_NAME_MAX);
+		if (cache_key != known_key || RelationGetRelid(messages) != known_relation)
+		{
+			if (known_channels)
+				hash_destroy(known_channels);
+			known_channels = NULL;
+			known_key = cache_key;
+			known_relation = RelationGetRelid(messages);
+		}
+		if (known_channels && hash_search(known_channels, key, HASH_FIND, NULL))
+			return;
+		if (channel_exists(messages, name))
+		{
+			HASHCTL		ctl = {
+				.keysize = CHANNEL_NAME_MAX,
+				.entrysize = CHANNEL_NAME_MAX,
+				.hcxt = TopMemoryContext,
+			};
+
+			if (cache_key == 0)
+				return;
+			if (known_channels == NULL)
+				known_channels = hash_create("msgsys known channels", 64, &ctl,
+											 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+			hash_search(known_channels, key, HASH_ENTER, NULL);
+			return;
+		}
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("channel \"%s\" does not exist", name),
+			 errhint("Make it with msg_channel_set().")));
+}
+
+/* ---------------------------------------------------------------- checks */
+
+static bool
+has_control_character(const char *text, int length)
+{
+	for (int i = 0; i < length; i++)
+		if ((unsigned char) text[i] < 0x20 || text[i] == 0x7f)
+			return true;
+	return false;
+}
+
+/* Headers are an object of strings that can stand in any protocol. */
+static void
+check_headers(Jsonb *headers)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_OBJECT(headers))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("headers must be an object of strings")));
+	it = JsonbIteratorInit(&headers->root);
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+		{
+			const char *name = value.val.string.val;
+			int			length = value.val.string.len;
+
+			if (length == 0 || has_control_character(name, length))
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("a header's name is empty or has a control character")));
+			if (record_header_reserved(name, length))
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("header \"%.*s\" is one that msgsys sets itself", length, name),
+						 errhint("Use content_type and event_type for what the headers content-type and ce_type say.")));
+		}
+		else if (token == WJB_VALUE)
+		{
+			if (value.type != jbvString)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("headers must be an object of strings")));
+			if (has_control_character(value.val.string.val, value.val.string.len))
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("a header's value has a control character")));
+		}
+	}
+}
+
+static void
+check_one_line(Datum value, const char *column)
+{
+	text	   *t = DatumGetTextPP(value);
+
+	if (has_control_character(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s has a control character", column)));
+}
+
+/* Bytes of a payload as it is sent. */
+static Size
+payload_size(Datum payload)
+{
+	Size		size = toast_raw_datum_size(payload);
+
+	/* the text of a small one cannot come near the limit; measure the others */
+	if (size > (Size) setting_max_message_bytes / 8)
+	{
+		Jsonb	   *jsonb = DatumGetJsonbP(payload);
+
+		size = strlen(JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb)));
+	}
+	return size;
+}
+
+static void
+check_size(Size size)
+{
+	if (size > (Size) setting_max_message_bytes)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("message of %zu bytes is too large", size),
+				 errdetail("msgsys.max_message_bytes is %d.", setting_max_message_bytes),
+				 errhint("Send a reference to what is large, or raise the limit here and in Kafka.")));
+}
+
+/* ---------------------------------------------------------------- triggers */
+
+/* Tell the workers of a row that they may take, now or later. */
+static void
+note_row(Status status, const char *channel, int64 id, Datum due, bool no_due)
+{
+	if (status == IDLE)
+		note_claimable(channel, id);
+	else if ((status == SCHEDULED || status == RETRY) && !no_due)
+		note_due(channel, DatumGetTimestampTz(due));
+}
+
+/*
+ * A row that this transaction made is checked.  One that it did not make (an
+ * older created_at: a dump is being restored, when channels are not there yet
+ * and expiry is long past) is taken as it is.
+ */
+static HeapTuple
+before_insert(TriggerData *data)
+{
+	Relation	rel = data->tg_relation;
+	TupleDesc	desc = RelationGetDescr(rel);
+	HeapTuple	tuple = data->tg_trigtuple;
+	Datum		values[COL_BODY + 1];
+	bool		nulls[COL_BODY + 1];
+	static const int wanted[] = {COL_ID, COL_CREATED_AT, COL_DUE_AT, COL_EXPIRES_AT, COL_STATUS, COL_CHANNEL,
+		COL_KEY, COL_EVENT_TYPE, COL_CONTENT_TYPE, COL_HEADERS, COL_PAYLOAD, COL_BODY};
+	Status		status;
+	char	   *channel;
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
+
+	for (int i = 0; i < lengthof(wanted); i++)
+		values[wanted[i]] = heap_getattr(tuple, wanted[i], desc, &nulls[wanted[i]]);
+	/* these have NOT NULL constraints, whose words are clear */
+	if (nulls[COL_ID] || nulls[COL_CREATED_AT] || nulls[COL_STATUS] || nulls[COL_CHANNEL])
+		return tuple;
+
+	load_statuses(TupleDescAttr(desc, COL_STATUS - 1)->atttypid);
+	status = status_of(values[COL_STATUS]);
+	channel = TextDatumGetCString(values[COL_CHANNEL]);
+
+	if (DatumGetTimestampTz(values[COL_CREATED_AT]) == now)
+	{
+		check_channel(rel, channel);
+		if (nulls[COL_PAYLOAD] == nulls[COL_BODY])
+			ereport(ERROR,
+					(errcode(ERRCODE_CHECK_VIOLATION),
+					 errmsg(nulls[COL_BODY] ? "message has neither payload nor body" :
+							"message has both payload and body"),
+					 errhint("Give exactly one of them.")));
+		if (!nulls[COL_KEY] && toast_raw_datum_size(values[COL_KEY]) - VARHDRSZ > LONGEST_KEY)
+			ereport(ERROR,
+					(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+					 errmsg("message key is longer than %d bytes", LONGEST_KEY)));
+		if (!nulls[COL_HEADERS])
+			check_headers(DatumGetJsonbP(values[COL_HEADERS]));
+		if (!nulls[COL_EVENT_TYPE])
+			check_one_line(values[COL_EVENT_TYPE], "event_type");
+		if (!nulls[COL_CONTENT_TYPE])
+			check_one_line(values[COL_CONTENT_TYPE], "content_type");
+		check_size(nulls[COL_BODY] ? payload_size(values[COL_PAYLOAD]) :
+				   toast_raw_datum_size(values[COL_BODY]) - VARHDRSZ);
+		if (!nulls[COL_EXPIRES_AT])
+		{
+			TimestampTz expires = DatumGetTimestampTz(values[COL_EXPIRES_AT]);
+
+			if (expires <= now ||
+				(!nulls[COL_DUE_AT] && expires <= DatumGetTimestampTz(values[COL_DUE_AT])))
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("message expires before it can be sent"),
+						 errdetail("expires_at is %s.", timestamptz_to_str(expires))));
+		}
+		if (status == IDLE && !nulls[COL_DUE_AT] && DatumGetTimestampTz(values[COL_DUE_AT]) > now)
+		{
+			int			column = COL_STATUS;
+			Datum		value = ObjectIdGetDatum(status_oids[SCHEDULED]);
+			bool		isnull = false;
+
+			status = SCHEDULED;
+			tuple = heap_modify_tuple_by_cols(tuple, desc, 1, &column, &value, &isnull);
+		}
+	}
+	note_row(status, channel, DatumGetInt64(values[COL_ID]), values[COL_DUE_AT], nulls[COL_DUE_AT]);
+	return tuple;
+}
+
+/* A user changed a status, a channel or a due time. */
+static void
+after_update(TriggerData *data)
+{
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	HeapTuple	tuple = data->tg_newtuple;
+	bool		isnull;
+	bool		no_due;
+	Status		from;
+	Status		to;
+	int64		id = DatumGetInt64(heap_getattr(tuple, COL_ID, desc, &isnull));
+	char	   *channel = TextDatumGetCString(heap_getattr(tuple, COL_CHANNEL, desc, &isnull));
+	Datum		due = heap_getattr(tuple, COL_DUE_AT, desc, &no_due);
+
+	load_statuses(TupleDescAttr(desc, COL_STATUS - 1)->atttypid);
+	from = status_of(heap_getattr(data->tg_trigtuple, COL_STATUS, desc, &isnull));
+	to = status_of(heap_getattr(tuple, COL_STATUS, desc, &isnull));
+	if (from != to && (arrows[from] & TO(to)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CHECK_VIOLATION),
+				 errmsg("message " INT64_FORMAT " cannot go from %s to %s", id,
+						status_names[from], status_names[to])));
+	check_channel(data->tg_relation, channel);
+	note_row(to, channel, id, due, no_due);
+	note_status(id);
+}
+
+/*
+ * Trigger on messages: checks what is inserted or changed, and tells the workers
+ * when that commits.
+ */
+Datum
+msg_message_trigger(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("msg_message_trigger must be called as a row trigger")));
+	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+		return PointerGetDatum(before_insert(data));
+	after_update(data);
+	return PointerGetDatum(NULL);
+}
+
+/* Trigger on the tables of the configuration: workers read them again. */
+Datum
+msg_config_trigger(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("msg_config_trigger must be called as a trigger")));
+	note_config();
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,484 @@
+/*
+ * worker.c
+ *		What the workers of all stages do: start, wait, run transactions.
+ *
+ * A worker does nothing with the rights of a superuser that an ordinary user
+ * could steer: it runs as the owner of the extension inside a security-
+ * restricted operation, as a replica (so that no trigger on messages fires but
+ * those that the owner made to), and with a search_path that holds pg_catalog
+ * alone.
+ */
+#include "msgsys.h"
+
+#include "compat.h"
+#include "reactor.h"
+#include "shmem.h"
+#include "store.h"
+#include "worker.h"
+
+#include <sys/epoll.h>
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "executor/spi.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+Installation installation;
+MemoryContext cycle_context = NULL;
+
+static Reactor *reactor = NULL;
+static WaitEventSet *wait_set = NULL;
+static uint64 seen_generation = 0;	/* configuration that is loaded */
+static uint32 wait_event = 0;
+
+/* What worker_begin() changed and worker_commit() puts back. */
+static Oid	saved_user;
+static int	saved_context;
+
+/* The last thing that was reported goes to the slot, for msg_workers. */
+static emit_log_hook_type prev_emit_log = NULL;
+
+static void
+remember_error(ErrorData *edata)
+{
+	if (edata->elevel >= ERROR && edata->message)
+		slot_error(edata->message);
+	if (prev_emit_log)
+		prev_emit_log(edata);
+}
+
+static void
+name_worker(void *arg)
+{
+	errcontext("msgsys %s %d", stage_name(slot_stage()), slot_number());
+}
+
+static void
+force_setting(const char *name, const char *value)
+{
+	SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* Settings that a role, a database or a configuration file must not change. */
+static void
+force_settings(void)
+{
+	force_setting("application_name", MyBgworkerEntry->bgw_name);
+	force_setting("search_path", "pg_catalog, pg_temp");
+	force_setting("session_replication_role", "replica");
+	force_setting("default_transaction_isolation", "read committed");
+	force_setting("default_transaction_read_only", "off");
+	force_setting("default_transaction_deferrable", "off");
+	force_setting("statement_timeout", "0");
+	force_setting("idle_in_transaction_session_timeout", "0");
+	force_setting("idle_session_timeout", "0");
+#ifdef MSGSYS_HAS_TRANSACTION_TIMEOUT
+	force_setting("transaction_timeout", "0");
+#endif
+	force_setting("lock_timeout", "1s");
+
+	/* a status that a crash takes back is only sent or read again */
+	force_setting("synchronous_commit", "off");
+
+	/* a plan made while the table was empty must do with five million rows */
+	force_setting("plan_cache_mode", "force_generic_plan");
+	force_setting("enable_seqscan", "off");
+	force_setting("enable_bitmapscan", "off");
+	force_setting("enable_hashjoin", "off");
+	force_setting("enable_mergejoin", "off");
+	force_setting("enable_sort", "off");
+	force_setting("enable_material", "off");
+	force_setting("enable_memoize", "off");
+	force_setting("jit", "off");
+}
+
+/* Descriptors of librdkafka (brokers, wake-up pipes) are not PostgreSQL's. */
+#define EXTERNAL_DESCRIPTORS	16
+
+static void
+create_wait_set(void)
+{
+	reactor = reactor_open();
+	if (reactor == NULL)
+		ereport(ERROR,
+				(errcode_for_socket_access(),
+				 errmsg("could not create an epoll descriptor: %m")));
+	for (int i = 0; i < EXTERNAL_DESCRIPTORS; i++)
+		ReserveExternalFD();
+	wait_set = compat_create_wait_event_set(3);
+	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, reactor_fd(reactor), NULL, NULL);
+	wait_event = compat_wait_event("MsgsysWorkerMain");
+}
+
+void
+msgsys_worker_main(Datum arg)
+{
+	static ErrorContextCallback context = {.callback = name_worker};
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	slot_attach(DatumGetInt32(arg));
+	BackgroundWorkerUnblockSignals();
+
+	prev_emit_log = emit_log_hook;
+	emit_log_hook = remember_error;
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+
+	/* a database that is being dropped was perhaps not yet so for the launcher */
+	if (database_blocked(slot_dboid()))
+		proc_exit(0);
+	if (setting_role[0] != '\0')
+	{
+		char		database[NAMEDATALEN];
+
+		slot_database(database);
+		BackgroundWorkerInitializeConnection(database, setting_role, 0);
+	}
+	else
+		BackgroundWorkerInitializeConnectionByOid(slot_dboid(), InvalidOid, 0);
+
+	force_settings();
+	create_wait_set();
+	cycle_context = AllocSetContextCreate(TopMemoryContext, "msgsys cycle",
+										  ALLOCSET_DEFAULT_SIZES);
+	switch (slot_stage())
+	{
+		case STAGE_RELAY:
+			relay_main();
+			break;
+		case STAGE_RECEIVER:
+			receiver_main();
+			break;
+		case STAGE_COUNT:
+			break;
+	}
+}
+
+/* Begin a cycle: interrupts, reload, scratch memory. */
+void
+worker_cycle(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		seen_generation = 0;	/* channel "default" comes from settings */
+	}
+	MemoryContextReset(cycle_context);
+	MemoryContextSwitchTo(cycle_context);
+}
+
+/*
+ * Read the extension's row: its oid (InvalidOid if it is not there), owner and
+ * schema.  There is no syscache for it before PostgreSQL 15.
+ */
+static Oid
+read_extension(Oid *owner, Oid *schema)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			result = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(MSGSYS_NAME));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_extension form = (Form_pg_extension) GETSTRUCT(tuple);
+
+		result = form->oid;
+		*owner = form->extowner;
+		*schema = form->extnamespace;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+static void
+end_transaction(void)
+{
+	SetUserIdAndSecContext(saved_user, saved_context);
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(cycle_context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/*
+ * Begin a transaction in which the extension cannot be dropped.  Returns false,
+ * without a transaction, where there is no extension.
+ */
+bool
+worker_begin(void)
+{
+	Oid			owner = InvalidOid;
+	Oid			schema = InvalidOid;
+	Oid			extension;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	GetUserIdAndSecContext(&saved_user, &saved_context);
+
+	/* lock it, then see whether it is still the same */
+	extension = read_extension(&owner, &schema);
+	while (OidIsValid(extension))
+	{
+		Oid			again;
+
+		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		again = read_extension(&owner, &schema);
+		if (again == extension)
+			break;
+		UnlockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+		extension = again;
+	}
+	if (!OidIsValid(extension))
+	{
+		end_transaction();
+		installation.extension = InvalidOid;
+		return false;
+	}
+	if (extension != installation.extension)
+	{
+		installation.extension = extension;
+		installation.schema_oid = schema;
+		strlcpy(installation.schema,
+				quote_identifier(get_namespace_name(schema)),
+				sizeof(installation.schema));
+		store_forget_plans();
+		seen_generation = 0;
+	}
+	if (setting_role[0] == '\0')
+		SetUserIdAndSecContext(owner, saved_context | SECURITY_LOCAL_USERID_CHANGE |
+							   SECURITY_RESTRICTED_OPERATION);
+	return true;
+}
+
+/* Commit what worker_begin() began. */
+void
+worker_commit(void)
+{
+	end_transaction();
+}
+
+/*
+ * Run work in a transaction of its own.  Returns false when it was rolled back
+ * because of somebody's locks, and may be tried again; other errors end the
+ * worker, as errors do.
+ */
+bool
+worker_try(void (*work) (void *arg), void *arg)
+{
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		if (worker_begin())
+		{
+			work(arg);
+			worker_commit();
+		}
+		done = true;
+	}
+	PG_CATCH();
+	{
+		int			code = geterrcode();
+
+		if (code != ERRCODE_LOCK_NOT_AVAILABLE &&
+			code != ERRCODE_T_R_DEADLOCK_DETECTED &&
+			code != ERRCODE_T_R_SERIALIZATION_FAILURE)
+			PG_RE_THROW();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		MemoryContextSwitchTo(cycle_context);
+	}
+	PG_END_TRY();
+	return done;
+}
+
+/*
+ * Read the configuration if it has changed: installation and channels; *reloaded
+ * is set then.  Returns false, having set the worker's state, where there is
+ * nothing to work on or it must not be worked on.
+ */
+bool
+worker_refresh(bool *reloaded)
+{
+	uint64		generation = config_generation();
+
+	if (!OidIsValid(installation.extension) || generation != seen_generation)
+	{
+		if (!worker_begin())
+		{
+			slot_state(WORKER_ABSENT);
+			return false;
+		}
+		store_load_installation(&installation);
+		store_load_channels();
+		worker_commit();
+		seen_generation = generation;
+		*reloaded = true;
+	}
+	if (installation.copy)
+	{
+		slot_state(WORKER_COPY);
+		return false;
+	}
+	return true;
+}
+
+/* Whether somebody has changed the configuration since worker_refresh(). */
+bool
+worker_config_changed(void)
+{
+	return config_generation() != seen_generation || ConfigReloadPending;
+}
+
+/*
+ * Wait until there is something to do: a note at a commit, something from a
+ * watched descriptor, or timeout_ms over.  The only wait of a worker.
+ */
+void
+worker_wait(long timeout_ms)
+{
+	WaitEvent	events[3];
+	int			n;
+
+	pgstat_report_stat(true);
+	n = WaitEventSetWait(wait_set, Max(timeout_ms, 0), events, 3, wait_event);
+	for (int i = 0; i < n; i++)
+	{
+		if (events[i].events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+		if (events[i].events & WL_SOCKET_READABLE)
+			reactor_dispatch(reactor);
+	}
+}
+
+/* Readiness is all that a broker's descriptor tells: its stage polls it. */
+static void
+broker_ready(int fd, uint32_t events, void *arg)
+{
+}
+
+/* Have worker_wait() end when the broker has something. */
+void
+worker_watch(Broker *broker)
+{
+	if (reactor_watch(reactor, broker_fd(broker), EPOLLIN, broker_ready, NULL) < 0)
+		ereport(ERROR,
+				(errcode_for_socket_access(),
+				 errmsg("could not watch the broker's descriptor: %m")));
+}
+
+/* To be called before the broker is closed. */
+void
+worker_unwatch(Broker *broker)
+{
+	reactor_forget(reactor, broker_fd(broker));
+}
+
+/* Put what the library logged into the server's log, at most at LOG. */
+void
+worker_broker_log(Broker *broker)
+{
+	char		line[512];
+	int			level;
+
+	while (broker_log(broker, &level, line, sizeof(line)))
+		ereport(level <= 4 ? DEBUG1 : DEBUG2,
+				(errmsg_internal("%s: %s", broker_version(), line)));
+}
+
+/* The settings that an open broker was made with, to notice a change. */
+static char *
+broker_settings(void)
+{
+	return psprintf("%s\n%s\n%s\n%s\n%d", setting_kafka_brokers,
+					setting_kafka_options, setting_kafka_options_file,
+					setting_kafka_group, setting_max_message_bytes);
+}
+
+static char *opened_with = NULL;
+
+/* Whether the settings differ from those of the last worker_open_broker(). */
+bool
+worker_broker_settings_changed(void)
+{
+	return opened_with == NULL || strcmp(opened_with, broker_settings()) != 0;
+}
+
+/*
+ * Open a producer or a consumer with the present settings.  NULL where none is
+ * configured, or configured wrongly, which is logged once a change.
+ */
+Broker *
+worker_open_broker(BrokerRole role)
+{
+	char		err[512] = "";
+	char		client[NAMEDATALEN * 2];
+	char		group[NAMEDATALEN];
+	Broker	   *broker;
+	BrokerConfig config = {
+		.role = role,
+		.servers = setting_kafka_brokers,
+		.client_id = client,
+		.group = setting_kafka_group,
+		.options = setting_kafka_options,
+		.options_file = setting_kafka_options_file[0] ? setting_kafka_options_file : NULL,
+		/* room for key and headers */
+		.max_message_bytes = (size_t) setting_max_message_bytes + 65536,
+		.max_queued = setting_batch_size + 1000,
+	};
+
+	if (opened_with)
+		pfree(opened_with);
+	opened_with = MemoryContextStrdup(TopMemoryContext, broker_settings());
+	if (setting_kafka_brokers[0] == '\0')
+	{
+		slot_state(WORKER_NO_BROKER);
+		return NULL;
+	}
+	snprintf(client, sizeof(client), "msgsys-%s-%d", stage_name(slot_stage()), slot_number());
+	snprintf(group, sizeof(group), "msgsys-%s", installation.uuid);
+	if (setting_kafka_group[0] == '\0')
+		config.group = group;
+	broker = broker_open(&config, err, sizeof(err));
+	if (broker == NULL)
+	{
+		slot_state(WORKER_NO_BROKER);
+		slot_error(err);
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("msgsys cannot use the settings of its Kafka client: %s", err)));
+		return NULL;
+	}
+	worker_watch(broker);
+	return broker;
+}

@@ -1,0 +1,44 @@
+/*
+ * worker.h
+ *		What the workers of all stages do: start, wait, run transactions.
+ */
+#ifndef MSGSYS_WORKER_H
+#define MSGSYS_WORKER_H
+
+#include "msgsys.h"
+
+#include "datatype/timestamp.h"
+
+#include "broker.h"
+
+/* The extension in this worker's database, as of the transaction under way. */
+typedef struct Installation
+{
+	Oid			extension;
+	Oid			schema_oid;
+	char		schema[NAMEDATALEN * 2 + 4];	/* quoted */
+	char		uuid[37];
+	TimestampTz restored_before;	/* a message older than this came from
+									 * elsewhere; DT_NOBEGIN: none can be */
+	bool		copy;			/* not adopted: nothing may be sent */
+} Installation;
+
+extern Installation installation;
+
+/* Memory that lives until the next worker_cycle(). */
+extern MemoryContext cycle_context;
+
+extern void worker_cycle(void);
+extern bool worker_begin(void);
+extern void worker_commit(void);
+extern bool worker_try(void (*work) (void *arg), void *arg);
+extern bool worker_refresh(bool *reloaded);
+extern bool worker_config_changed(void);
+extern void worker_wait(long timeout_ms);
+extern void worker_watch(Broker *broker);
+extern void worker_unwatch(Broker *broker);
+extern void worker_broker_log(Broker *broker);
+extern Broker *worker_open_broker(BrokerRole role);
+extern bool worker_broker_settings_changed(void);
+
+#endif							/* MSGSYS_WORKER_H */

@@ -1,0 +1,29 @@
+/*
+ * mockbroker.c
+ *		librdkafka's mock cluster as a program: stands in for Apache Kafka in the
+ *		demo, where that cannot be had.  Prints its address, runs until it is killed.
+ */
+#include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int
+main(int argc, char **argv)
+{
+	char		err[256];
+	rd_kafka_t *handle = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), err, sizeof(err));
+	rd_kafka_mock_cluster_t *cluster = handle ? rd_kafka_mock_cluster_new(handle, 1) : NULL;
+
+	if (cluster == NULL)
+	{
+		fprintf(stderr, "could not make a mock cluster: %s\n", err);
+		return 1;
+	}
+	rd_kafka_mock_topic_create(cluster, "demo", argc > 1 ? atoi(argv[1]) : 4, 1);
+	printf("%s\n", rd_kafka_mock_cluster_bootstraps(cluster));
+	fclose(stdout);
+	for (;;)
+		pause();
+}

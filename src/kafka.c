@@ -36,6 +36,11 @@
 #define CLOSE_LIMIT_MS		1000
 #define TOPIC_RETRY_MS		50
 #define OPTIONS_FILE_MAX	(256 * 1024)
+#define FETCH_AHEAD_RECORDS	30000
+#define FETCH_AHEAD_KB		16384
+
+#define STRING(number)		STRING_(number)
+#define STRING_(number)		#number
 
 #define lengthof(array)		((int) (sizeof(array) / sizeof((array)[0])))
 #define Min(x, y)			((x) < (y) ? (x) : (y))
@@ -74,6 +79,10 @@ struct Broker
 	bool		delivery_alone; /* it is of a batch of one record */
 
 	/* consumer */
+	rd_kafka_topic_partition_list_t *assigned;	/* only if must_hurry */
+	bool		must_hurry;		/* see hurry() */
+	size_t		hurry_records;	/* taken since */
+	size_t		hurry_bytes;
 	rd_kafka_message_t **batch; /* what broker_release() has to free */
 	int			batch_count;
 	int			batch_room;
@@ -116,7 +125,11 @@ typedef struct Setting
 	const char *value;
 } Setting;
 
-/* What both roles have in common, and is not the library's default. */
+/*
+ * What both roles have in common, and is not the library's default.
+ * topic.metadata.propagation.max.ms is how long a topic that is not there may
+ * take to appear.
+ */
 static const Setting common_settings[] = {
 	{"log.queue", "true"},
 	{"log.connection.close", "false"},
@@ -129,14 +142,14 @@ static const Setting common_settings[] = {
 	{"reconnect.backoff.ms", "100"},
 	{"reconnect.backoff.max.ms", "2000"},
 	{"topic.metadata.refresh.fast.interval.ms", "100"},
+	{"topic.metadata.propagation.max.ms", "1500"},
 };
 
 /*
  * A batch is kept well below any sane max.message.bytes of a topic: a record
  * larger than batch.size travels alone, so when a broker refuses a batch as
  * too large, that batch is practically always one record, and no other record
- * suffers.  topic.metadata.propagation.max.ms is how long a topic that is not
- * there may take to appear; message.timeout.ms bounds all retries.
+ * suffers.  message.timeout.ms bounds all retries.
  */
 static const Setting producer_settings[] = {
 	{"enable.idempotence", "true"},
@@ -147,7 +160,6 @@ static const Setting producer_settings[] = {
 	{"batch.size", "131072"},
 	{"message.timeout.ms", "30000"},
 	{"request.timeout.ms", "10000"},
-	{"topic.metadata.propagation.max.ms", "1500"},
 };
 
 /*
@@ -163,9 +175,10 @@ static const Setting consumer_settings[] = {
 	{"fetch.min.bytes", "1"},
 	{"fetch.wait.max.ms", "500"},
 	{"fetch.error.backoff.ms", "100"},
-	{"fetch.message.max.bytes", "262144"},
-	{"queued.min.messages", "50000"},
-	{"queued.max.messages.kbytes", "16384"},
+	{"fetch.message.max.bytes", "131072"},
+	{"queued.min.messages", STRING(FETCH_AHEAD_RECORDS)},
+	{"session.timeout.ms", "300"},	/* at close, for commits that wait */
+	{"queued.max.messages.kbytes", STRING(FETCH_AHEAD_KB)},
 };
 
 /* Options that may only have this value (NULL: none at all), and why. */
@@ -235,10 +248,9 @@ set_property(rd_kafka_conf_t *conf, const char *name, const char *value,
 		case RD_KAFKA_CONF_UNKNOWN:
 			return explain(err, errlen, "%s", words);
 		default:
-			/* its words quote the value */
-			if (is_secret(name))
-				return explain(err, errlen, "invalid value for configuration property \"%s\"", name);
-			return explain(err, errlen, "%s", words);
+			/* its words may quote the value, and name what an alias stands for */
+			return explain(err, errlen, "option \"%s\": %s", name,
+						   is_secret(name) ? "invalid value" : words);
 	}
 }
 
@@ -410,7 +422,8 @@ set_number(rd_kafka_conf_t *conf, const char *name, size_t value, char *err, siz
 
 /* Set all that a handle needs: ours, then the options file, then the options. */
 static bool
-configure(rd_kafka_conf_t *conf, const BrokerConfig *config, char *err, size_t errlen)
+configure(rd_kafka_conf_t *conf, const BrokerConfig *config, bool *must_hurry,
+		  char *err, size_t errlen)
 {
 	if (config->servers == NULL || config->servers[0] == '\0')
 		return explain(err, errlen, "no broker is configured");
@@ -436,7 +449,11 @@ configure(rd_kafka_conf_t *conf, const BrokerConfig *config, char *err, size_t e
 	}
 	else
 	{
-		size_t		fetch = Max(config->max_message_bytes, (size_t) 2 * 1024 * 1024);
+		size_t		fetch = Max(config->max_message_bytes, (size_t) 1024 * 1024);
+
+		/* new in librdkafka 2.2, see hurry() */
+		*must_hurry = rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "10", NULL, 0) !=
+			RD_KAFKA_CONF_OK;
 
 		/* the library wants a group to assign partitions, joined or not */
 		if (!set_all(conf, consumer_settings, lengthof(consumer_settings), err, errlen) ||
@@ -497,7 +514,7 @@ broker_open(const BrokerConfig *config, char *err, size_t errlen)
 	broker->role = config->role;
 	broker->wake[0] = broker->wake[1] = -1;
 
-	if (!configure(conf, config, err, errlen))
+	if (!configure(conf, config, &broker->must_hurry, err, errlen))
 		goto fail;
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
 
@@ -668,6 +685,8 @@ broker_close(Broker *broker)
 
 	broker_release(broker);
 	free(broker->batch);
+	if (broker->assigned)
+		rd_kafka_topic_partition_list_destroy(broker->assigned);
 	if (broker->delivery)
 		rd_kafka_event_destroy(broker->delivery);
 
@@ -919,6 +938,11 @@ find_topic(Broker *broker, const char *name, char *err, size_t errlen)
 
 	if (topic == NULL)
 	{
+		if (*name == '\0')
+		{
+			explain(err, errlen, "the topic has no name");
+			return NULL;
+		}
 		length = strlen(name) + 1;
 		topic = malloc(sizeof(Topic) + length);
 		if (topic == NULL)
@@ -1217,10 +1241,33 @@ broker_assign(Broker *broker, const BrokerPosition *positions, int npositions,
 	rd_kafka_topic_partition_list_t *list = position_list(positions, npositions);
 	rd_kafka_resp_err_t error = rd_kafka_assign(broker->rk, list);
 
-	rd_kafka_topic_partition_list_destroy(list);
 	if (error)
-		return explain(err, errlen, "%s", rd_kafka_err2str(error));
-	return true;
+		explain(err, errlen, "%s", rd_kafka_err2str(error));
+	if (broker->assigned)
+		rd_kafka_topic_partition_list_destroy(broker->assigned);
+	broker->assigned = list;
+	return error == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/*
+ * Before librdkafka 2.2, a thread that stopped fetching because enough was
+ * queued looks again a second later, unless something wakes it; a fast reader
+ * would starve.  Any request to its broker does that, so now and then ask all
+ * leaders for something cheap, and hardly wait for the answer.
+ */
+static void
+hurry(Broker *broker, const rd_kafka_message_t *message)
+{
+	broker->hurry_records++;
+	broker->hurry_bytes += message->len;
+	if (broker->hurry_records < FETCH_AHEAD_RECORDS / 2 &&
+		broker->hurry_bytes < FETCH_AHEAD_KB * 1024 / 2)
+		return;
+
+	for (int i = 0; i < broker->assigned->cnt; i++)
+		broker->assigned->elems[i].offset = INT64_MAX;	/* a time: none is later */
+	rd_kafka_offsets_for_times(broker->rk, broker->assigned, 1);
+	broker->hurry_records = broker->hurry_bytes = 0;
 }
 
 /* Keep what a partition that cannot be read says, once in a row. */
@@ -1286,6 +1333,8 @@ broker_consume(Broker *broker, BrokerMessage *messages, int max)
 		messages[count].value_length = message->len;
 		messages[count].handle = message;
 		count++;
+		if (broker->must_hurry)
+			hurry(broker, message);
 	}
 	broker->batch_count = count;
 	if (count > 0)

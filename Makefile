@@ -1,0 +1,69 @@
+# Makefile: builds msgsys with PGXS; `make help` lists the targets.
+
+EXTENSION = msgsys
+EXTENSION_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" msgsys.control)
+MODULE_big = msgsys
+OBJS = $(patsubst %,src/%.o,ack channel functions hooks kafka launcher msgsys notes reactor receiver record relay \
+	shmem store trigger worker)
+DATA_built = sql/msgsys--$(EXTENSION_VERSION).sql
+DATA = $(wildcard sql/msgsys--*--*.sql)
+EXTRA_CLEAN = $(DATA_built) results
+
+REGRESS =
+REGRESS_OPTS = --load-extension=msgsys
+ISOLATION =
+ISOLATION_OPTS = --load-extension=msgsys --inputdir=test --outputdir=output_iso
+
+PG_CPPFLAGS = -Isrc -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare \
+	-Wno-suggest-attribute=format
+SHLIB_LINK = -lrdkafka
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+ifneq ($(PGXS),)
+# PGXS knows the flags; no LLVM bitcode, which would need another compiler.
+override with_llvm = no
+include $(PGXS)
+else
+# Nothing is installed yet: these targets install it, and start again.
+all install installcheck: setup
+	$(MAKE) $@
+clean:
+endif
+
+sql/msgsys--$(EXTENSION_VERSION).sql: sql/msgsys.sql
+	cp $< $@
+
+.PHONY: help setup demo test soak bench format lint dist distclean
+
+help: ## list the targets
+	@echo "all install installcheck clean: as in any extension of PostgreSQL (PG_CONFIG=... chooses the server)"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1: \2/p' Makefile
+
+setup: ## install what building and testing need, from the system's packages
+	@test/tools/setup
+
+demo: setup ## show the main job at work, with a private PostgreSQL and a private Kafka
+	@test/tools/demo
+
+test: setup ## run every test, with private servers (T=file runs one)
+	@test/tools/run-tests $(T)
+
+soak: setup ## run the long fault and load tests
+	@SOAK=1 test/tools/run-tests $(T)
+
+bench: setup ## run every benchmark (bench/run NAME runs one)
+	@bench/run all
+
+format: ## indent the C sources
+	clang-format -i src/*.c src/*.h
+
+lint: ## look for mistakes: cppcheck, and the rules of the house
+	@test/tools/lint
+
+dist: ## make an archive of the sources, as PGXN takes it
+	git archive --format zip --prefix=msgsys-$(EXTENSION_VERSION)/ -o msgsys-$(EXTENSION_VERSION).zip HEAD
+
+distclean: clean ## remove all that was made, caches of the tests too
+	rm -rf .work

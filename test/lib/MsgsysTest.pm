@@ -1,0 +1,201 @@
+# MsgsysTest.pm: what the TAP tests share: a PostgreSQL with msgsys, a Kafka, waiting for conditions, reading topics,
+# and the checker, which says whether anything was lost, invented or reordered.
+package MsgsysTest;
+
+use strict;
+use warnings;
+use Exporter 'import';
+use Cwd 'abs_path';
+use File::Basename 'dirname';
+use Time::HiRes qw(time sleep);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_delete_topic poll_until poll_sql kcat_produce
+  read_topic check_topic wait_workers worker_pid stats work_dir);
+
+my $tools = dirname(abs_path(__FILE__)) . '/../tools';
+my $work  = $ENV{MSGSYS_WORK};
+my %started;    # Kafka directories that this test started
+
+sub work_dir { return $work; }
+
+# The settings of a server that finds the staged msgsys.
+sub _settings
+{
+	open(my $file, '<', $ENV{MSGSYS_SETTINGS}) or die "no settings: $!";
+	local $/;
+	return <$file>;
+}
+
+# new_node(NAME, setting => value …): an initialised, started server with msgsys for the database postgres.
+# The options init => 0, start => 0, extension => 0 leave out that step.
+sub new_node
+{
+	my ($name, %settings) = @_;
+	my %do = map { $_ => delete $settings{$_} // 1 } qw(start extension);
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(allows_streaming => 1);
+	$node->append_conf('postgresql.conf', _settings());
+	$node->append_conf('postgresql.conf', "max_prepared_transactions = 10\nmax_worker_processes = 20\nfsync = on\n");
+	$node->append_conf('postgresql.conf', "$_ = '$settings{$_}'\n") for sort keys %settings;
+	$node->start                                            if $do{start};
+	$node->safe_psql('postgres', 'CREATE EXTENSION msgsys') if $do{start} && $do{extension};
+	return $node;
+}
+
+# kafka(COMMAND, DIR): stop, kill, pause or cont.
+sub kafka
+{
+	my ($command, $dir, @rest) = @_;
+	my $out = `'$tools/kafka' $command '$dir' @rest`;
+	die "kafka $command failed" if $?;
+	chomp $out;
+	return $out;
+}
+
+# kafka_start(DIR): start a broker (again); returns host:port. Ended with the test.
+sub kafka_start
+{
+	my ($dir, @settings) = @_;
+	$dir //= "$ENV{MSGSYS_RUN}/kafka-" . $$;
+	$started{$dir} = 1;
+	my $bootstrap = kafka('start', $dir, @settings);
+	return wantarray ? ($bootstrap, $dir) : $bootstrap;
+}
+
+END
+{
+	local $?;
+	system("'$tools/kafka' kill '$_'; rm -rf '$_'") for keys %started;
+}
+
+sub kafka_create_topic
+{
+	my ($bootstrap, $name, $partitions, @config) = @_;
+	system("$work/topic", $bootstrap, 'create', $name, $partitions // 4, @config) == 0 or die "cannot create $name";
+}
+
+sub kafka_delete_topic
+{
+	my ($bootstrap, $name) = @_;
+	system("$work/topic", $bootstrap, 'delete', $name) == 0 or die "cannot delete $name";
+}
+
+# poll_until(SECONDS, CODE): wait until CODE is true; false at the end of the time.
+sub poll_until
+{
+	my ($seconds, $code) = @_;
+	my $end = time + $seconds;
+	while (1)
+	{
+		my $value = $code->();
+		return $value if $value;
+		return 0 if time > $end;
+		sleep 0.02;    # between two looks
+	}
+}
+
+# poll_sql(NODE, SECONDS, QUERY[, EXPECTED = t]): wait until the query answers that; false, with a diagnosis, if not.
+sub poll_sql
+{
+	my ($node, $seconds, $query, $expected) = @_;
+	my $answer = '';
+	$expected //= 't';
+	my $ok = poll_until($seconds, sub { $answer = $node->safe_psql('postgres', $query); $answer eq $expected });
+	diag("waited $seconds s for '$expected' of: $query\nlast answer: $answer") unless $ok;
+	return $ok;
+}
+
+# wait_workers(NODE): wait until both workers of each stage are idle or busy.
+sub wait_workers
+{
+	my ($node, $seconds) = @_;
+	return poll_sql($node, $seconds // 20,
+		"SELECT count(*) > 0 AND bool_and(state IN ('idle', 'busy')) FROM msg_workers WHERE database = 'postgres'");
+}
+
+sub worker_pid
+{
+	my ($node, $stage, $number) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT pid FROM msg_workers WHERE stage = '$stage' AND worker = " . ($number // 0));
+}
+
+# stats(NODE): the counters, as {"relay.sent" => n, …}
+sub stats
+{
+	my ($node) = @_;
+	return { map { my ($s, $c, $v) = split /\|/; ("$s.$c" => $v) }
+		  split /\n/, $node->safe_psql('postgres', 'SELECT * FROM msg_stats()') };
+}
+
+# kcat_produce(BOOTSTRAP, TOPIC, VALUES…): write records, one a value.
+sub kcat_produce
+{
+	my ($bootstrap, $topic, @values) = @_;
+	open(my $pipe, '|-', 'kcat', '-P', '-b', $bootstrap, '-t', $topic, '-D', "\x1e") or die "kcat: $!";
+	print $pipe join("\x1e", @values);
+	close $pipe or die "kcat failed";
+}
+
+# read_topic(BOOTSTRAP, TOPIC): all its records, each {partition, offset, key, headers => {}, value}; bytes as they are.
+sub read_topic
+{
+	my ($bootstrap, $topic) = @_;
+	my @records;
+	open(my $pipe, '-|', 'kcat', '-C', '-e', '-q', '-b', $bootstrap, '-t', $topic, '-o', 'beginning',
+		'-f', '%p %o %K %S\n%k%s%h\n') or die "kcat: $!";
+	binmode $pipe;
+	while (my $line = <$pipe>)
+	{
+		my ($partition, $offset, $key_length, $length) = split ' ', $line;
+		my %r = (partition => $partition, offset => $offset, key => '', value => '');
+		read($pipe, $r{key}, $key_length) if $key_length > 0;
+		read($pipe, $r{value}, $length)   if $length > 0;
+		chomp(my $headers = <$pipe>);
+		$r{headers} = { map { split /=/, $_, 2 } split /,/, $headers };
+		push @records, \%r;
+	}
+	close $pipe;
+	return @records;
+}
+
+# check_topic(NODE, BOOTSTRAP, TOPIC, WHERE, NAME): the checker. Compares the rows of messages that WHERE selects with the
+# records of the topic. Lost, invented and reordered must be 0; repeated is reported. Returns all counts.
+sub check_topic
+{
+	my ($node, $bootstrap, $topic, $where, $name) = @_;
+	my %key_of;
+	my (%seen, %last, %c);
+	$c{$_} = 0 for qw(lost invented reordered repeated committed records);
+	for my $row (split /\n/,
+		$node->safe_psql('postgres', "SELECT id, coalesce(message_key, id::text) FROM messages WHERE $where"))
+	{
+		my ($id, $key) = split /\|/, $row, 2;
+		$key_of{$id} = $key;
+		$c{committed}++;
+	}
+	my $uuid = $node->safe_psql('postgres', 'SELECT uuid FROM msg_installation');
+	for my $r (read_topic($bootstrap, $topic))
+	{
+		my ($of, $id) = ($r->{headers}{ce_id} // '') =~ /^([0-9a-f-]{36}):(\d+)$/ or next;
+		next if $of ne $uuid;
+		$c{records}++;
+		if (!exists $key_of{$id}) { $c{invented}++; next; }
+		if ($seen{$id}++) { $c{repeated}++; next; }
+		my $key = $key_of{$id};
+		$c{reordered}++ if exists $last{$key} && $last{$key} > $id;
+		$last{$key} = $id;
+	}
+	$c{lost} = grep { !$seen{$_} } keys %key_of;
+	my $line = join(', ', map { "$c{$_} $_" } qw(committed records lost invented reordered repeated));
+	note("$name: $line");
+	ok($c{lost} == 0 && $c{invented} == 0 && $c{reordered} == 0, "$name: nothing lost, invented or reordered")
+	  or diag($line);
+	return \%c;
+}
+
+1;

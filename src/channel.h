@@ -26,6 +26,8 @@ typedef struct Channel
 								 * taken back by any note or sweep */
 	bool		dirty;			/* rows above low may be claimable */
 	TimestampTz next_due;		/* a row may come due then; DT_NOEND: none known */
+	int64		alone_until;	/* ids up to it are sent one by one, for a
+								 * batch with one of them was refused */
 	TimestampTz next_resend;	/* look for unacknowledged rows then */
 
 	bool		current;		/* it is in msg_channel_settings */

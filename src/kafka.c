@@ -142,7 +142,7 @@ static const Setting common_settings[] = {
 	{"reconnect.backoff.ms", "100"},
 	{"reconnect.backoff.max.ms", "2000"},
 	{"topic.metadata.refresh.fast.interval.ms", "100"},
-	{"topic.metadata.propagation.max.ms", "1500"},
+	{"topic.metadata.propagation.max.ms", "500"},
 };
 
 /*
@@ -1003,7 +1003,11 @@ outcome_of(rd_kafka_resp_err_t error, bool alone)
 		case RD_KAFKA_RESP_ERR__INVALID_ARG:
 			return BROKER_REFUSED;
 
-			/* the topic's state, or our rights: someone can act */
+			/*
+			 * The topic's state, or our rights: someone can act.  __DESTROY is
+			 * said of a topic that was deleted under the record.
+			 */
+		case RD_KAFKA_RESP_ERR__DESTROY:
 		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
 		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
 		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:

@@ -436,7 +436,8 @@ log_batch(const Event *events, int n, TimestampTz began)
 	if (setting_log_batch < 0 || n < Max(setting_log_batch, 1))
 		return;
 	ereport(LOG,
-			(errmsg("msgsys receiver read %d records, ids " INT64_FORMAT " to " INT64_FORMAT ", in %ld ms",
+			(errhidecontext(true), errhidestmt(true),
+			 errmsg("msgsys receiver read %d records, ids " INT64_FORMAT " to " INT64_FORMAT ", in %ld ms",
 					n, events[0].ack.id, events[n - 1].ack.id,
 					TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()))));
 }
@@ -523,11 +524,7 @@ receive_batch(void)
 static void
 close_consumer(void)
 {
-	if (consumer == NULL)
-		return;
-	worker_unwatch(consumer);
-	broker_close(consumer);
-	consumer = NULL;
+	worker_close_broker(&consumer);
 	nreadings = 0;
 	npostponed = 0;
 }

@@ -14,13 +14,13 @@
 #include "record.h"
 #include "shmem.h"
 #include "store.h"
+#include "topic.h"
 #include "worker.h"
 
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "portability/instr_time.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -28,7 +28,7 @@
 #define SMALLEST_SHARE	100		/* of a batch, for each channel with work */
 #define BACKOFF_FIRST	200		/* ms between two questions to a dead broker */
 #define BACKOFF_LONGEST 5000
-#define TOPIC_RECHECK	5000	/* ms after which a refused topic is asked for again */
+#define ALONE_AT_ONCE	100		/* records in a batch that are sent one by one */
 #define REPORTS_AT_ONCE 1000
 #define LOOK_UP_EVERY	256		/* rows between two looks at reports and pauses */
 
@@ -59,25 +59,18 @@ typedef struct Batch
 	int			nrefused;
 	ItemPointerData *expired;
 	int			nexpired;
+	int			nalone;
 	size_t		bytes;
 	bool		cut;			/* the claim ended before the shares were used */
 	bool		restored;		/* a message from another installation was met */
 	bool		gave_up;
 	TimestampTz began;
+	TimestampTz claimed_at;
+	TimestampTz confirmed_at;
 	TimestampTz last_report;
 } Batch;
 
-/* What is known of a topic: whether the broker takes records for it. */
-typedef struct Topic
-{
-	char		name[256];		/* hash key, must be first */
-	bool		accepted;
-	TimestampTz asked_at;		/* 0: never */
-	char		reason[160];
-} Topic;
-
 static Broker *producer = NULL;
-static HTAB *topics = NULL;
 static MemoryContext batch_context = NULL;
 static int	batch_limit = FIRST_BATCH;
 static int	backoff = 0;		/* ms; 0: the broker answers */
@@ -88,16 +81,6 @@ static bool sweep_wanted = true;
 static int	first_share = 0;	/* which channel begins the next claim */
 
 /* ---------------------------------------------------------------- broker */
-
-static void
-close_producer(void)
-{
-	if (producer == NULL)
-		return;
-	worker_unwatch(producer);
-	broker_close(producer);
-	producer = NULL;
-}
 
 /* The broker does not answer: claim nothing for a while. */
 static void
@@ -124,10 +107,8 @@ broker_answers(void)
 
 	if (worker_broker_settings_changed())
 	{
-		close_producer();
-		if (topics)
-			hash_destroy(topics);
-		topics = NULL;
+		worker_close_broker(&producer);
+		topics_forget();
 		backoff = 0;
 		ask_again_at = 0;
 		producer = worker_open_broker(BROKER_PRODUCER);
@@ -143,7 +124,7 @@ broker_answers(void)
 		if (producer)
 			ereport(LOG,
 					(errmsg("msgsys relay makes a new producer: %s", reason)));
-		close_producer();
+		worker_close_broker(&producer);
 		producer = worker_open_broker(BROKER_PRODUCER);
 		if (producer == NULL)
 			return false;
@@ -166,126 +147,26 @@ broker_answers(void)
 	return true;
 }
 
-/* ---------------------------------------------------------------- topics */
-
-static Topic *
-topic_find(const char *name)
-{
-	char		key[256] = {0};
-	Topic	   *topic;
-	bool		found;
-
-	if (topics == NULL)
-	{
-		HASHCTL		ctl = {
-			.keysize = sizeof(key),
-			.entrysize = sizeof(Topic),
-			.hcxt = TopMemoryContext,
-		};
-
-		topics = hash_create("msgsys topics", 64, &ctl,
-							 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-	strlcpy(key, name, sizeof(key));
-	topic = hash_search(topics, key, HASH_ENTER, &found);
-	if (!found)
-	{
-		topic->accepted = false;
-		topic->asked_at = 0;
-	}
-	return topic;
-}
-
-/*
- * Set the position from which the receiver reads a topic, before the first
- * record is produced: the end of each partition as it is now.
- */
-static bool
-set_start(const char *name, int partitions)
-{
-	StoredPosition *positions = palloc(Max(partitions, 1) * sizeof(StoredPosition));
-	bool		there;
-	char		err[256];
-
-	if (!worker_begin())
-		return false;
-	there = store_has_positions(name);
-	worker_commit();
-	if (there)
-		return true;
-	for (int p = 0; p < partitions; p++)
-	{
-		int64		low;
-		int64		high;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!broker_watermarks(producer, name, p, 500, &low, &high, err, sizeof(err)))
-		{
-			broker_lost(err);
-			return false;
-		}
-		positions[p].topic = unconstify(char *, name);
-		positions[p].partition = p;
-		positions[p].next_offset = high;
-	}
-	if (!worker_begin())
-		return false;
-	store_set_positions(positions, partitions, true);
-	/* other workers, and the receiver, have something to read */
-	worker_commit();
-	publish_config(MyDatabaseId);
-	return true;
-}
-
-/*
- * See that a topic is known: asked for once, and again while it is refused.
- * Returns false when the broker does not answer.
- */
-static bool
-topic_prepare(const char *name, bool read_by_us, TimestampTz now)
-{
-	Topic	   *topic = topic_find(name);
-	int			partitions = 0;
-
-	if (topic->asked_at != 0 &&
-		(topic->accepted ||
-		 !TimestampDifferenceExceeds(topic->asked_at, now, TOPIC_RECHECK)))
-		return true;
-	switch (broker_topic(producer, name, 1000, &partitions, topic->reason,
-						 sizeof(topic->reason)))
-	{
-		case BROKER_OK:
-			if (read_by_us && !set_start(name, partitions))
-				return false;
-			topic->accepted = true;
-			break;
-		case BROKER_REFUSED:
-		case BROKER_REFUSED_RETRY:
-			topic->accepted = false;
-			break;
-		default:
-			broker_lost(topic->reason);
-			return false;
-	}
-	topic->asked_at = now;
-	return true;
-}
-
 /* Prepare what the channels of a batch need.  False: the broker does not answer. */
 static bool
 topics_prepare(ClaimShare *shares, int nshares)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	char		err[256];
 
 	for (int i = 0; i < nshares; i++)
 	{
 		Channel    *channel = shares[i].channel;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!topic_prepare(channel->topic, channel->ack == ACK_READBACK, now))
+		if (!topic_prepare(producer, channel->topic, channel->ack == ACK_READBACK, now,
+						   err, sizeof(err)) ||
+			(channel->ack == ACK_TOPIC &&
+			 !topic_prepare(producer, setting_acks_topic, true, now, err, sizeof(err))))
+		{
+			broker_lost(err);
 			return false;
-		if (channel->ack == ACK_TOPIC && !topic_prepare(setting_acks_topic, true, now))
-			return false;
+		}
 	}
 	return true;
 }
@@ -308,6 +189,8 @@ item_done(Batch *batch, Item *item, BrokerOutcome outcome, const char *reason)
 		case BROKER_REFUSED:
 		case BROKER_REFUSED_RETRY:
 			batch->nrefused++;
+			break;
+		case BROKER_REFUSED_BATCH:
 			break;
 		default:
 			batch->gave_up = true;
@@ -332,7 +215,7 @@ take_reports(Batch *batch)
 			item->offset = reports[i].offset;
 			item_done(batch, item, reports[i].outcome, reports[i].reason);
 			if (reports[i].outcome == BROKER_REFUSED_RETRY)
-				topic_find(item->channel->topic)->asked_at = 0;
+				topic_doubt(item->channel->topic);
 		}
 		batch->outstanding -= n;
 		batch->last_report = GetCurrentTimestamp();
@@ -375,6 +258,7 @@ relay_row(const ClaimedRow *row, void *arg)
 	Batch	   *batch = arg;
 	Channel    *channel = batch->shares[row->share].channel;
 	Topic	   *topic = topic_find(channel->topic);
+	bool		alone = row->id <= channel->alone_until;
 	Item	   *item;
 	BrokerRecord record;
 	BrokerOutcome outcome;
@@ -394,6 +278,10 @@ relay_row(const ClaimedRow *row, void *arg)
 		return batch->nexpired + batch->n < batch->limit;
 	}
 
+	if (alone)
+		await_reports(batch, 0);
+	if (batch->gave_up)
+		return false;
 	item = &batch->items[batch->n];
 	item->tid = row->tid;
 	item->id = row->id;
@@ -418,6 +306,11 @@ relay_row(const ClaimedRow *row, void *arg)
 		else
 			item_done(batch, item, outcome, err);
 		batch->bytes += record.value_length + record.key_length;
+		if (alone)
+		{
+			await_reports(batch, 0);
+			batch->cut |= ++batch->nalone >= ALONE_AT_ONCE;
+		}
 	}
 
 	if (batch->n % LOOK_UP_EVERY == 0)
@@ -463,10 +356,16 @@ mark_batch(Batch *batch)
 			refused[nrefused].reason = item->reason;
 			nrefused++;
 		}
-		else if (batch->kind == CLAIM_IDLE)
+		else
 		{
-			item->channel->low = Min(item->channel->low, item->id - 1);
-			item->channel->dirty = true;
+			/* one of its batch was refused, perhaps not this one: see alone */
+			if (item->reported && item->outcome == BROKER_REFUSED_BATCH)
+				item->channel->alone_until = Max(item->channel->alone_until, item->id);
+			if (batch->kind == CLAIM_IDLE)
+			{
+				item->channel->low = Min(item->channel->low, item->id - 1);
+				item->channel->dirty = true;
+			}
 		}
 	}
 	if (nsent > 0)
@@ -483,12 +382,19 @@ mark_batch(Batch *batch)
 static void
 log_batch(Batch *batch)
 {
+	TimestampTz now = GetCurrentTimestamp();
+
 	if (setting_log_batch < 0 || batch->n < Max(setting_log_batch, 1))
 		return;
 	ereport(LOG,
-			(errmsg("msgsys relay sent %d messages, ids " INT64_FORMAT " to " INT64_FORMAT ", in %ld ms",
+			(errhidecontext(true), errhidestmt(true),
+			 errmsg("msgsys relay sent %d messages, ids " INT64_FORMAT " to " INT64_FORMAT
+					", in %ld ms (claim %ld, confirmation %ld, mark %ld)",
 					batch->nsent, batch->items[0].id, batch->items[batch->n - 1].id,
-					TimestampDifferenceMilliseconds(batch->began, GetCurrentTimestamp())),
+					TimestampDifferenceMilliseconds(batch->began, now),
+					TimestampDifferenceMilliseconds(batch->began, batch->claimed_at),
+					TimestampDifferenceMilliseconds(batch->claimed_at, batch->confirmed_at),
+					TimestampDifferenceMilliseconds(batch->confirmed_at, now)),
 			 batch->nrefused > 0 ? errdetail("%d were refused.", batch->nrefused) : 0));
 }
 
@@ -514,7 +420,7 @@ give_up(Batch *batch)
 	slot_count_up(COUNT_GAVE_UP, 1);
 	batch_limit = Max(batch->n / 2, 1);
 	broker_lost(reason[0] ? reason : "no answer within msgsys.send_timeout");
-	close_producer();
+	worker_close_broker(&producer);
 }
 
 /*
@@ -561,7 +467,14 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 				 errhint("Call msg_adopt() if they are to be sent from here.")));
 		return false;
 	}
+	batch.claimed_at = GetCurrentTimestamp();
 	await_reports(&batch, 0);
+	batch.confirmed_at = GetCurrentTimestamp();
+	/* a channel whose share was not used up has nothing more */
+	if (kind == CLAIM_IDLE && !batch.cut && !batch.gave_up && nclaimed < batch.limit)
+		for (int s = 0; s < nshares; s++)
+			if (batch.claimed[s] < shares[s].limit)
+				shares[s].channel->dirty = false;
 	mark_batch(&batch);
 	if (kind != CLAIM_IDLE)
 		store_next_due(shares, nshares);
@@ -581,11 +494,6 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 		return false;
 	}
 
-	/* a channel whose share was not used up has nothing more */
-	if (kind == CLAIM_IDLE && !batch.cut && nclaimed < batch.limit)
-		for (int s = 0; s < nshares; s++)
-			if (batch.claimed[s] < shares[s].limit)
-				shares[s].channel->dirty = false;
 	if (nclaimed >= batch_limit)
 		batch_limit *= 2;
 	batch_limit = Min(setting_batch_size, Max(batch_limit, FIRST_BATCH));

@@ -387,23 +387,6 @@ broker_ready(int fd, uint32_t events, void *arg)
 {
 }
 
-/* Have worker_wait() end when the broker has something. */
-void
-worker_watch(Broker *broker)
-{
-	if (reactor_watch(reactor, broker_fd(broker), EPOLLIN, broker_ready, NULL) < 0)
-		ereport(ERROR,
-				(errcode_for_socket_access(),
-				 errmsg("could not watch the broker's descriptor: %m")));
-}
-
-/* To be called before the broker is closed. */
-void
-worker_unwatch(Broker *broker)
-{
-	reactor_forget(reactor, broker_fd(broker));
-}
-
 /* Put what the library logged into the server's log, at most at LOG. */
 void
 worker_broker_log(Broker *broker)
@@ -426,12 +409,36 @@ broker_settings(void)
 }
 
 static char *opened_with = NULL;
+static bool complained = false; /* of what it was opened with */
+static bool exit_registered = false;
 
 /* Whether the settings differ from those of the last worker_open_broker(). */
 bool
 worker_broker_settings_changed(void)
 {
 	return opened_with == NULL || strcmp(opened_with, broker_settings()) != 0;
+}
+
+/* The worker's broker, to be closed at exit: its threads must not outlive us. */
+static Broker *opened = NULL;
+
+static void
+close_at_exit(int code, Datum arg)
+{
+	broker_close(opened);
+	opened = NULL;
+}
+
+/* Close the worker's broker, and forget it. */
+void
+worker_close_broker(Broker **broker)
+{
+	if (*broker == NULL)
+		return;
+	reactor_forget(reactor, broker_fd(*broker));
+	opened = NULL;
+	broker_close(*broker);
+	*broker = NULL;
 }
 
 /*
@@ -457,9 +464,13 @@ worker_open_broker(BrokerRole role)
 		.max_queued = setting_batch_size + 1000,
 	};
 
-	if (opened_with)
-		pfree(opened_with);
-	opened_with = MemoryContextStrdup(TopMemoryContext, broker_settings());
+	if (worker_broker_settings_changed())
+	{
+		if (opened_with)
+			pfree(opened_with);
+		opened_with = MemoryContextStrdup(TopMemoryContext, broker_settings());
+		complained = false;
+	}
 	if (setting_kafka_brokers[0] == '\0')
 	{
 		slot_state(WORKER_NO_BROKER);
@@ -474,11 +485,20 @@ worker_open_broker(BrokerRole role)
 	{
 		slot_state(WORKER_NO_BROKER);
 		slot_error(err);
-		ereport(LOG,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("msgsys cannot use the settings of its Kafka client: %s", err)));
+		if (!complained)
+			ereport(LOG,
+					(errcode(ERRCODE_CONFIG_FILE_ERROR),
+					 errmsg("msgsys cannot use the settings of its Kafka client: %s", err)));
+		complained = true;
 		return NULL;
 	}
-	worker_watch(broker);
+	if (!exit_registered)
+		on_proc_exit(close_at_exit, (Datum) 0);
+	exit_registered = true;
+	opened = broker;
+	if (reactor_watch(reactor, broker_fd(broker), EPOLLIN, broker_ready, NULL) < 0)
+		ereport(ERROR,
+				(errcode_for_socket_access(),
+				 errmsg("could not watch the broker's descriptor: %m")));
 	return broker;
 }

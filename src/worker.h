@@ -35,10 +35,9 @@ extern bool worker_try(void (*work) (void *arg), void *arg);
 extern bool worker_refresh(bool *reloaded);
 extern bool worker_config_changed(void);
 extern void worker_wait(long timeout_ms);
-extern void worker_watch(Broker *broker);
-extern void worker_unwatch(Broker *broker);
 extern void worker_broker_log(Broker *broker);
 extern Broker *worker_open_broker(BrokerRole role);
+extern void worker_close_broker(Broker **broker);
 extern bool worker_broker_settings_changed(void);
 
 #endif							/* MSGSYS_WORKER_H */

@@ -594,7 +594,8 @@ COMMENT ON FUNCTION @extschema@.msg_stats IS 'counters of this database''s worke
 
 /*
  * msg_grant(role, kind): let a role use msgsys as producer (create), consumer (acknowledge, wait), reader (see
- * everything) or operator (all of that, and change channels, pause, cancel, retry). A kind adds to what the role has.
+ * everything) or operator (all of that, and change channels, pause, cancel, retry), or as worker (for msgsys.role). A kind adds
+ * to what the role has.
  * Errors: 42704 no such role, 22023 no such kind.
  */
 CREATE FUNCTION @extschema@.msg_grant(role name, kind text) RETURNS void
@@ -608,9 +609,9 @@ BEGIN
 	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
 		RAISE undefined_object USING MESSAGE = format('role "%s" does not exist', role);
 	END IF;
-	IF kind NOT IN ('producer', 'consumer', 'reader', 'operator') OR kind IS NULL THEN
+	IF kind NOT IN ('producer', 'consumer', 'reader', 'operator', 'worker') OR kind IS NULL THEN
 		RAISE invalid_parameter_value USING MESSAGE = format('unknown kind of role "%s"', kind),
-			HINT = 'One of producer, consumer, reader and operator.';
+			HINT = 'One of producer, consumer, reader, operator and worker.';
 	END IF;
 	IF kind IN ('producer', 'operator') THEN
 		functions := functions || '{msg_create,msg_create_raw,msg_create_many}'::text[];
@@ -633,6 +634,12 @@ BEGIN
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
 			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'UPDATE ' || t || 'msg_installation'];
 	END IF;
+	IF kind = 'worker' THEN
+		functions := functions || '{msg_retry_delay}'::text[];
+		rights := rights || ARRAY['SELECT, UPDATE ' || t || 'messages', 'SELECT, UPDATE ' || t || 'msg_channels',
+			'SELECT ' || t || 'msg_channel_settings', 'SELECT ' || t || 'msg_pauses', 'SELECT, INSERT, UPDATE ' || t || 'msg_offsets',
+			'SELECT, UPDATE ' || t || 'msg_installation'];
+	END IF;
 	FOREACH r IN ARRAY rights LOOP
 		EXECUTE format('GRANT %s TO %I', r, role);
 	END LOOP;
@@ -642,7 +649,7 @@ BEGIN
 		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', r, role);
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION @extschema@.msg_grant IS 'lets a role use msgsys as producer, consumer, reader or operator';
+COMMENT ON FUNCTION @extschema@.msg_grant IS 'lets a role use msgsys as producer, consumer, reader or operator, or be the workers'' role';
 
 -- Nobody but who was granted it: functions are for PUBLIC by default.
 DO $$

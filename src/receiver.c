@@ -73,9 +73,9 @@ topics_to_read(void)
 	List	   *result = NIL;
 	List	   *readback = NIL;
 	List	   *other = NIL;
+	List	   *names = NIL;
 	ListCell   *lc;
 
-	only_channels = NIL;
 	foreach(lc, channels)
 	{
 		Channel    *channel = lfirst(lc);
@@ -89,15 +89,23 @@ topics_to_read(void)
 			result = list_append_unique(result, makeString(setting_acks_topic));
 		if (channel->ack != ACK_READBACK)
 			continue;
-		only_channels = lappend(only_channels, channel->name);
+		names = lappend(names, channel->name);
 		if (channel->topic)
 			readback = list_append_unique(readback, makeString(channel->topic));
 		foreach(t, channel->former_topics)
 			readback = list_append_unique(readback, makeString(lfirst(t)));
 	}
 	/* which channel a record is of matters only where channels share a topic */
-	if (list_intersection(readback, other) == NIL)
-		only_channels = NIL;
+	list_free_deep(only_channels);
+	only_channels = NIL;
+	if (list_intersection(readback, other) != NIL)
+		foreach(lc, names)
+		{
+			MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+			only_channels = lappend(only_channels, pstrdup(lfirst(lc)));
+			MemoryContextSwitchTo(old);
+		}
 	return list_concat_unique(result, readback);
 }
 
@@ -130,36 +138,41 @@ topic_has_position(StoredPosition *positions, int n, const char *topic)
 	return false;
 }
 
-/*
- * Read the partitions that there are now, from where msg_offsets says.  A topic
- * whose start the relay has not set yet is left alone until it has.
- */
-static void
-assign(void)
+/* Whether the partitions wanted are those that are read already. */
+static bool
+same_readings(const Reading *wanted, int n)
 {
-	MemoryContext old;
-	List	   *topics;
-	ListCell   *lc;
+	if (n != nreadings)
+		return false;
+	for (int i = 0; i < n; i++)
+		if (wanted[i].partition != readings[i].partition ||
+			strcmp(wanted[i].topic, readings[i].topic) != 0)
+			return false;
+	return true;
+}
+
+/*
+ * The partitions that this worker is to read now, in the cycle's memory, each
+ * from where msg_offsets says.  A topic whose start the relay has not set yet is
+ * left alone until it has.
+ */
+static Reading *
+readings_wanted(int *n)
+{
+	Reading    *wanted;
+	int			room = 64;
 	StoredPosition *positions;
 	int			npositions;
-	BrokerPosition *wanted;
-	int			room = 64;
+	ListCell   *lc;
 	char		err[256];
-	TimestampTz now = GetCurrentTimestamp();
 
-	look_at = TimestampTzPlusMilliseconds(now, LOOK_FOR_PARTITIONS);
+	*n = 0;
+	wanted = palloc(room * sizeof(Reading));
 	if (!worker_begin())
-		return;
+		return wanted;
 	positions = store_positions(&npositions);
 	worker_commit();
-
-	MemoryContextReset(assignment_context);
-	old = MemoryContextSwitchTo(assignment_context);
-	npostponed = 0;				/* their positions are stored: read again */
-	nreadings = 0;
-	readings = palloc(room * sizeof(Reading));
-	topics = topics_to_read();
-	foreach(lc, topics)
+	foreach(lc, topics_to_read())
 	{
 		char	   *topic = strVal(lfirst(lc));
 		int			partitions = 0;
@@ -169,35 +182,59 @@ assign(void)
 			continue;
 		if (broker_topic(consumer, topic, 500, &partitions, err, sizeof(err)) != BROKER_OK)
 		{
-			look_at = TimestampTzPlusMilliseconds(now, LOOK_AGAIN);
+			look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN);
 			continue;
 		}
 		for (int p = 0; p < partitions; p++)
 		{
 			if (!ours(topic, p))
 				continue;
-			if (nreadings == room)
-				readings = repalloc(readings, (room *= 2) * sizeof(Reading));
-			readings[nreadings].topic = pstrdup(topic);
-			readings[nreadings].partition = p;
-			readings[nreadings].next = readings[nreadings].stored =
+			if (*n == room)
+				wanted = repalloc(wanted, (room *= 2) * sizeof(Reading));
+			wanted[*n].topic = topic;
+			wanted[*n].partition = p;
+			wanted[*n].next = wanted[*n].stored =
 				stored_position(positions, npositions, topic, p);
-			nreadings++;
+			(*n)++;
 		}
 	}
-	wanted = palloc(Max(nreadings, 1) * sizeof(BrokerPosition));
-	for (int i = 0; i < nreadings; i++)
+	return wanted;
+}
+
+/* Read what is to be read now, where that has changed. */
+static void
+assign(bool always)
+{
+	BrokerPosition *positions;
+	Reading    *wanted;
+	int			n;
+	char		err[256];
+
+	look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_FOR_PARTITIONS);
+	wanted = readings_wanted(&n);
+	if (!always && same_readings(wanted, n))
+		return;
+
+	MemoryContextReset(assignment_context);
+	npostponed = 0;				/* stored positions are below: read again */
+	readings = MemoryContextAlloc(assignment_context, Max(n, 1) * sizeof(Reading));
+	positions = palloc(Max(n, 1) * sizeof(BrokerPosition));
+	for (nreadings = 0; nreadings < n; nreadings++)
 	{
-		wanted[i].topic = readings[i].topic;
-		wanted[i].partition = readings[i].partition;
-		wanted[i].offset = readings[i].next;
+		Reading    *reading = &readings[nreadings];
+
+		*reading = wanted[nreadings];
+		reading->topic = MemoryContextStrdup(assignment_context, reading->topic);
+		positions[nreadings].topic = reading->topic;
+		positions[nreadings].partition = reading->partition;
+		positions[nreadings].offset = reading->next;
 	}
-	if (!broker_assign(consumer, wanted, nreadings, err, sizeof(err)))
+	if (!broker_assign(consumer, positions, n, err, sizeof(err)))
 	{
 		slot_error(err);
-		look_at = TimestampTzPlusMilliseconds(now, LOOK_AGAIN);
+		nreadings = 0;
+		look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN);
 	}
-	MemoryContextSwitchTo(old);
 }
 
 /* ---------------------------------------------------------------- records */
@@ -589,6 +626,7 @@ void
 receiver_main(void)
 {
 	bool		reloaded = false;
+	bool		opened = false; /* the consumer, since the last assignment */
 
 	assignment_context = AllocSetContextCreate(TopMemoryContext, "msgsys assignment",
 											   ALLOCSET_DEFAULT_SIZES);
@@ -604,7 +642,7 @@ receiver_main(void)
 			worker_wait(setting_poll_interval);
 			continue;
 		}
-		if (!consumer_ready(&reloaded))
+		if (!consumer_ready(&opened))
 		{
 			worker_wait(setting_poll_interval);
 			continue;
@@ -612,11 +650,9 @@ receiver_main(void)
 		now = GetCurrentTimestamp();
 		if (now >= prune_at)
 			prune(now);
-		if (reloaded || now >= look_at)
-		{
-			assign();
-			reloaded = false;
-		}
+		if (reloaded || opened || now >= look_at)
+			assign(opened);
+		reloaded = opened = false;
 		if (receive_batch())
 			continue;
 		slot_state(down ? WORKER_BROKER_DOWN :

@@ -25,7 +25,6 @@
 #include "utils/timestamp.h"
 
 #define FIRST_BATCH		1000	/* messages; doubles while batches are full */
-#define SMALLEST_SHARE	100		/* of a batch, for each channel with work */
 #define BACKOFF_FIRST	200		/* ms between two questions to a dead broker */
 #define BACKOFF_LONGEST 5000
 #define ALONE_AT_ONCE	100		/* records in a batch that are sent one by one */
@@ -567,11 +566,10 @@ share_out(ClaimKind kind, TimestampTz now, ClaimShare **shares)
 {
 	int			nchannels = list_length(channels);
 	int			n = 0;
-	int			most = Max(1, batch_limit / SMALLEST_SHARE);
+	int			i;
 
-	*shares = palloc(Max(Min(nchannels, most), 1) * sizeof(ClaimShare));
-	first_share++;
-	for (int i = 0; i < nchannels && n < most; i++)
+	*shares = palloc(Max(Min(nchannels, batch_limit), 1) * sizeof(ClaimShare));
+	for (i = 0; i < nchannels && n < batch_limit; i++)
 	{
 		Channel    *channel = list_nth(channels, (first_share + i) % nchannels);
 
@@ -586,8 +584,11 @@ share_out(ClaimKind kind, TimestampTz now, ClaimShare **shares)
 			channel->next_resend = now + Max(USECS_PER_SEC, channel->resend_after / 4);
 		(*shares)[n++].channel = channel;
 	}
-	for (int i = 0; i < n; i++)
-		(*shares)[i].limit = Max(batch_limit / n, 1);
+	/* those that found no place come first the next time */
+	if (nchannels > 0)
+		first_share = (first_share + Max(i, 1)) % nchannels;
+	for (int s = 0; s < n; s++)
+		(*shares)[s].limit = batch_limit / n;
 	return n;
 }
 

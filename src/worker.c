@@ -45,6 +45,7 @@ static Reactor *reactor = NULL;
 static WaitEventSet *wait_set = NULL;
 static uint64 seen_generation = 0;	/* configuration that is loaded */
 static uint32 wait_event = 0;
+static char *connected_as = NULL;	/* msgsys.role when this worker started */
 
 /* What worker_begin() changed and worker_commit() puts back. */
 static Oid	saved_user;
@@ -155,6 +156,7 @@ msgsys_worker_main(Datum arg)
 	else
 		BackgroundWorkerInitializeConnectionByOid(slot_dboid(), InvalidOid, 0);
 
+	connected_as = MemoryContextStrdup(TopMemoryContext, setting_role);
 	force_settings();
 	create_wait_set();
 	cycle_context = AllocSetContextCreate(TopMemoryContext, "msgsys cycle",
@@ -182,6 +184,12 @@ worker_cycle(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		seen_generation = 0;	/* channel "default" comes from settings */
+		if (strcmp(setting_role, connected_as) != 0)
+		{
+			ereport(LOG, (errmsg("msgsys %s %d starts again as another role",
+								 stage_name(slot_stage()), slot_number())));
+			proc_exit(0);
+		}
 	}
 	MemoryContextReset(cycle_context);
 	MemoryContextSwitchTo(cycle_context);

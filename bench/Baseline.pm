@@ -46,6 +46,7 @@ sub statement
 sub baseline_session
 {
 	my ($session, $ack) = @_;
+
 	$session->sql('CREATE DATABASE baseline');
 	my $baseline = session('baseline');
 	make_extension($baseline, $ack);
@@ -70,7 +71,7 @@ sub baseline_procedure
 
 	if ($kind eq 'receiver')
 	{
-		my $mark = statement('MARK_READBACK', qw(v_ids v_partitions v_ids v_partitions clock_timestamp() v_channels));
+		my $mark = statement('MARK_READBACK', qw(v_ids v_partitions v_ids v_partitions v_now v_channels));
 		$step = "SELECT array_agg(i) INTO v_ids FROM generate_series(v_low, least(v_low + v_batch, v_last + 1) - 1) i;
 			EXIT WHEN v_ids IS NULL;
 			v_low := v_low + v_batch;
@@ -80,7 +81,7 @@ sub baseline_procedure
 	else
 	{
 		my $claim = statement('CLAIM_IDLE_ROWS', "ARRAY['bench']", 'ARRAY[v_low]', 'ARRAY[v_batch]', qw(v_one v_zero));
-		my $mark = statement('MARK_SENT', $kind eq 'relay' ? 'v_tids' : 'v_ids', qw(v_partitions v_ids v_finals clock_timestamp()));
+		my $mark = statement('MARK_SENT', $kind eq 'relay' ? 'v_tids' : 'v_ids', qw(v_partitions v_ids v_finals v_now));
 
 		# all columns are counted, so that all are fetched
 		my $counts = join ', ', map { "count(m.$_)" }
@@ -105,8 +106,10 @@ sub baseline_procedure
 			v_ids bigint[];
 			v_partitions int[];
 			v_finals boolean[];
+			v_now timestamptz;
 		BEGIN
 			LOOP
+				v_now := clock_timestamp();
 				$step
 				COMMIT;
 			END LOOP;

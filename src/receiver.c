@@ -13,48 +13,34 @@
 #include "ack.h"
 #include "broker.h"
 #include "channel.h"
+#include "reading.h"
 #include "record.h"
 #include "shmem.h"
 #include "store.h"
 #include "worker.h"
 
-#include "common/hashfn.h"
 #include "miscadmin.h"
-#include "nodes/value.h"
 #include "pgstat.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define LOOK_FOR_PARTITIONS 30000	/* ms between two looks for new partitions */
-#define LOOK_AGAIN		2000	/* ms after a topic could not be looked up */
 #define PRUNE_EVERY		60000	/* ms between two looks at former topics */
 #define RETRY_POSTPONED 500		/* ms between two tries at rows that users hold */
-
-/* A partition that this worker reads. */
-typedef struct Reading
-{
-	char	   *topic;
-	int32		partition;
-	int64		next;			/* the next offset to read */
-	int64		stored;			/* what is in msg_offsets */
-} Reading;
 
 /* What one record says of one message. */
 typedef struct Event
 {
 	Ack			ack;			/* a record read back is "received" */
 	bool		readback;
-	int			reading;		/* index of its partition */
+	int			reading;		/* of which partition, see reading.h */
+	int32		partition;
 	int64		offset;
+	bool		held;			/* somebody has its row */
+	bool		kept;			/* its error is a copy of ours, to be freed */
 } Event;
 
 static Broker *consumer = NULL;
-static MemoryContext assignment_context = NULL; /* until the next assignment */
-static Reading *readings = NULL;
-static int	nreadings = 0;
-static List *only_channels = NIL;	/* whose records count; NIL: all */
-static TimestampTz look_at = 0; /* when to look for partitions again */
 static TimestampTz prune_at = 0;
 static TimestampTz retry_at = 0;
 static bool down = false;
@@ -64,197 +50,7 @@ static Event *postponed = NULL;
 static int	npostponed = 0;
 static int	postponed_room = 0;
 
-/* ---------------------------------------------------------------- assignment */
-
-/* Topics to read, and whose records count. */
-static List *
-topics_to_read(void)
-{
-	List	   *result = NIL;
-	List	   *readback = NIL;
-	List	   *other = NIL;
-	List	   *names = NIL;
-	ListCell   *lc;
-
-	foreach(lc, channels)
-	{
-		Channel    *channel = lfirst(lc);
-		ListCell   *t;
-
-		if (channel->topic && channel->ack != ACK_READBACK)
-			other = list_append_unique(other, makeString(channel->topic));
-		if (channel->paused)
-			continue;
-		if (channel->ack == ACK_TOPIC && channel->topic)
-			result = list_append_unique(result, makeString(setting_acks_topic));
-		if (channel->ack != ACK_READBACK)
-			continue;
-		names = lappend(names, channel->name);
-		if (channel->topic)
-			readback = list_append_unique(readback, makeString(channel->topic));
-		foreach(t, channel->former_topics)
-			readback = list_append_unique(readback, makeString(lfirst(t)));
-	}
-	/* which channel a record is of matters only where channels share a topic */
-	list_free_deep(only_channels);
-	only_channels = NIL;
-	if (list_intersection(readback, other) != NIL)
-		foreach(lc, names)
-		{
-			MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-			only_channels = lappend(only_channels, pstrdup(lfirst(lc)));
-			MemoryContextSwitchTo(old);
-		}
-	return list_concat_unique(result, readback);
-}
-
-/* Whether this worker is the one that reads a partition. */
-static bool
-ours(const char *topic, int partition)
-{
-	uint32		hash = hash_combine(hash_bytes((const unsigned char *) topic, strlen(topic)),
-									hash_bytes_uint32(partition));
-
-	return hash % setting_receiver_workers == slot_number();
-}
-
-/* The stored position of a partition; BROKER_BEGINNING for one that is new. */
-static int64
-stored_position(StoredPosition *positions, int n, const char *topic, int partition)
-{
-	for (int i = 0; i < n; i++)
-		if (positions[i].partition == partition && strcmp(positions[i].topic, topic) == 0)
-			return positions[i].next_offset;
-	return BROKER_BEGINNING;
-}
-
-static bool
-topic_has_position(StoredPosition *positions, int n, const char *topic)
-{
-	for (int i = 0; i < n; i++)
-		if (strcmp(positions[i].topic, topic) == 0)
-			return true;
-	return false;
-}
-
-/* Whether the partitions wanted are those that are read already. */
-static bool
-same_readings(const Reading *wanted, int n)
-{
-	if (n != nreadings)
-		return false;
-	for (int i = 0; i < n; i++)
-		if (wanted[i].partition != readings[i].partition ||
-			strcmp(wanted[i].topic, readings[i].topic) != 0)
-			return false;
-	return true;
-}
-
-/*
- * The partitions that this worker is to read now, in the cycle's memory, each
- * from where msg_offsets says.  A topic whose start the relay has not set yet is
- * left alone until it has.
- */
-static Reading *
-readings_wanted(int *n)
-{
-	Reading    *wanted;
-	int			room = 64;
-	StoredPosition *positions;
-	int			npositions;
-	ListCell   *lc;
-	char		err[256];
-
-	*n = 0;
-	wanted = palloc(room * sizeof(Reading));
-	if (!worker_begin())
-		return wanted;
-	positions = store_positions(&npositions);
-	worker_commit();
-	foreach(lc, topics_to_read())
-	{
-		char	   *topic = strVal(lfirst(lc));
-		int			partitions = 0;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!topic_has_position(positions, npositions, topic))
-			continue;
-		if (broker_topic(consumer, topic, 500, &partitions, err, sizeof(err)) != BROKER_OK)
-		{
-			look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN);
-			continue;
-		}
-		for (int p = 0; p < partitions; p++)
-		{
-			if (!ours(topic, p))
-				continue;
-			if (*n == room)
-				wanted = repalloc(wanted, (room *= 2) * sizeof(Reading));
-			wanted[*n].topic = topic;
-			wanted[*n].partition = p;
-			wanted[*n].next = wanted[*n].stored =
-				stored_position(positions, npositions, topic, p);
-			(*n)++;
-		}
-	}
-	return wanted;
-}
-
-/* Read what is to be read now, where that has changed. */
-static void
-assign(bool always)
-{
-	BrokerPosition *positions;
-	Reading    *wanted;
-	int			n;
-	char		err[256];
-
-	look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_FOR_PARTITIONS);
-	wanted = readings_wanted(&n);
-	if (!always && same_readings(wanted, n))
-		return;
-
-	MemoryContextReset(assignment_context);
-	npostponed = 0;				/* stored positions are below: read again */
-	readings = MemoryContextAlloc(assignment_context, Max(n, 1) * sizeof(Reading));
-	positions = palloc(Max(n, 1) * sizeof(BrokerPosition));
-	for (nreadings = 0; nreadings < n; nreadings++)
-	{
-		Reading    *reading = &readings[nreadings];
-
-		*reading = wanted[nreadings];
-		reading->topic = MemoryContextStrdup(assignment_context, reading->topic);
-		positions[nreadings].topic = reading->topic;
-		positions[nreadings].partition = reading->partition;
-		positions[nreadings].offset = reading->next;
-	}
-	if (!broker_assign(consumer, positions, n, err, sizeof(err)))
-	{
-		slot_error(err);
-		nreadings = 0;
-		look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN);
-	}
-}
-
 /* ---------------------------------------------------------------- records */
-
-/* The partition that a record is of, or -1 if it is not read any more. */
-static int
-find_reading(const BrokerMessage *message)
-{
-	static int	last = 0;
-
-	for (int i = 0; i < nreadings; i++)
-	{
-		int			r = (last + i) % nreadings;
-
-		if (readings[r].partition == message->partition &&
-			strcmp(readings[r].topic, message->topic) == 0)
-			return last = r;
-	}
-	return -1;
-}
 
 /* Read what a record says; false if it says nothing to us. */
 static bool
@@ -342,7 +138,7 @@ mark_events(const Event *events, int n)
 		if (events[i].readback)
 		{
 			records[nrecords].id = events[i].ack.id;
-			records[nrecords].partition = readings[events[i].reading].partition;
+			records[nrecords].partition = events[i].partition;
 			records[nrecords].offset = events[i].offset;
 			records[nrecords].attempt = events[i].ack.attempt;
 			nrecords++;
@@ -350,7 +146,7 @@ mark_events(const Event *events, int n)
 		else
 			acks[nacks++] = events[i].ack;
 	if (nrecords > 0)
-		marked += store_mark_readback(records, nrecords, only_channels);
+		marked += store_mark_readback(records, nrecords, reading_channels);
 	if (nacks > 0)
 		marked += store_acknowledge(installation.schema, acks, nacks);
 	slot_count_up(COUNT_RECEIVED, marked);
@@ -361,24 +157,9 @@ mark_events(const Event *events, int n)
 static void
 store_progress(void)
 {
-	StoredPosition *positions = palloc(Max(nreadings, 1) * sizeof(StoredPosition));
-	int64	   *safe = palloc(Max(nreadings, 1) * sizeof(int64));
-	int			n = 0;
-
-	for (int i = 0; i < nreadings; i++)
-		safe[i] = readings[i].next;
 	for (int i = 0; i < npostponed; i++)
-		safe[postponed[i].reading] = Min(safe[postponed[i].reading], postponed[i].offset);
-	for (int i = 0; i < nreadings; i++)
-	{
-		if (safe[i] == readings[i].stored || safe[i] < 0)
-			continue;
-		positions[n].topic = readings[i].topic;
-		positions[n].partition = readings[i].partition;
-		positions[n].next_offset = readings[i].stored = safe[i];
-		n++;
-	}
-	store_set_positions(positions, n, false);
+		reading_hold(postponed[i].reading, postponed[i].offset);
+	readings_store();
 }
 
 typedef struct Work
@@ -398,7 +179,7 @@ mark_all(void *arg)
 }
 
 static void
-postpone(const Event *event)
+postpone(Event *event)
 {
 	if (npostponed == postponed_room)
 	{
@@ -408,10 +189,23 @@ postpone(const Event *event)
 		else
 			postponed = repalloc_huge(postponed, postponed_room * sizeof(Event));
 	}
+	if (event->ack.error && !event->kept)
+	{
+		event->ack.error = MemoryContextStrdup(TopMemoryContext, event->ack.error);
+		event->kept = true;
+	}
 	postponed[npostponed] = *event;
-	if (event->ack.error)
-		postponed[npostponed].ack.error = MemoryContextStrdup(assignment_context, event->ack.error);
 	npostponed++;
+}
+
+/* Forget what was postponed. */
+static void
+forget_postponed(void)
+{
+	for (int i = 0; i < npostponed; i++)
+		if (postponed[i].kept)
+			pfree(unconstify(char *, postponed[i].ack.error));
+	npostponed = 0;
 }
 
 /*
@@ -437,7 +231,8 @@ mark_free(void *arg)
 	{
 		while (h < nheld && held[h] < ids[i])
 			h++;
-		if (h < nheld && held[h] == ids[i])
+		work->events[i].held = h < nheld && held[h] == ids[i];
+		if (work->events[i].held)
 			postpone(&work->events[i]);
 		else
 			unheld[nunheld++] = work->events[i];
@@ -445,25 +240,6 @@ mark_free(void *arg)
 	mark_events(unheld, nunheld);
 	store_progress();
 	slot_count_up(COUNT_POSTPONED, npostponed);
-}
-
-/* Tell Kafka how far we are, for tools that show the lag. */
-static void
-show_progress(void)
-{
-	BrokerPosition *positions = palloc(Max(nreadings, 1) * sizeof(BrokerPosition));
-	int			n = 0;
-
-	for (int i = 0; i < nreadings; i++)
-	{
-		if (readings[i].stored < 0)
-			continue;
-		positions[n].topic = readings[i].topic;
-		positions[n].partition = readings[i].partition;
-		positions[n].offset = readings[i].stored;
-		n++;
-	}
-	broker_commit(consumer, positions, n);
 }
 
 /* One line, for batches that are worth one. */
@@ -499,7 +275,11 @@ apply(Event *events, int n, TimestampTz began)
 		retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_POSTPONED);
 	}
 	for (int i = 0; i < work.n; i++)
+	{
 		buckets |= status_bucket(work.events[i].ack.id);
+		if (work.events[i].kept && !work.events[i].held)
+			pfree(unconstify(char *, work.events[i].ack.error));
+	}
 	status_changed(buckets);
 	if (work.n > 0)
 		log_batch(work.events, work.n, began);
@@ -536,21 +316,19 @@ receive_batch(void)
 	events = palloc(Max(n, 1) * sizeof(Event));
 	for (int i = 0; i < n; i++)
 	{
-		int			reading = find_reading(&messages[i]);
+		int			reading = reading_advance(&messages[i]);
 
-		if (reading < 0)
+		if (reading < 0 || !read_event(&messages[i], &events[nevents]))
 			continue;
-		readings[reading].next = messages[i].offset + 1;
-		if (read_event(&messages[i], &events[nevents]))
-		{
-			events[nevents].reading = reading;
-			events[nevents].offset = messages[i].offset;
-			nevents++;
-		}
+		events[nevents].reading = reading;
+		events[nevents].partition = messages[i].partition;
+		events[nevents].offset = messages[i].offset;
+		events[nevents].held = events[nevents].kept = false;
+		nevents++;
 	}
 	broker_release(consumer);
 	apply(events, nevents, began);
-	show_progress();
+	readings_show(consumer);
 	slot_count_up(COUNT_RECORDS, n);
 	slot_count_up(COUNT_CYCLES, 1);
 	return n > 0;
@@ -562,8 +340,7 @@ static void
 close_consumer(void)
 {
 	worker_close_broker(&consumer);
-	nreadings = 0;
-	npostponed = 0;
+	forget_postponed();
 }
 
 /* Open the consumer where it is not, and notice whether its broker answers. */
@@ -628,8 +405,6 @@ receiver_main(void)
 	bool		reloaded = false;
 	bool		opened = false; /* the consumer, since the last assignment */
 
-	assignment_context = AllocSetContextCreate(TopMemoryContext, "msgsys assignment",
-											   ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
 		TimestampTz now;
@@ -650,16 +425,17 @@ receiver_main(void)
 		now = GetCurrentTimestamp();
 		if (now >= prune_at)
 			prune(now);
-		if (reloaded || opened || now >= look_at)
-			assign(opened);
+		if ((reloaded || opened || now >= readings_look_at) &&
+			readings_assign(consumer, opened))
+			forget_postponed(); /* stored positions are below: read again */
 		reloaded = opened = false;
 		if (receive_batch())
 			continue;
 		slot_state(down ? WORKER_BROKER_DOWN :
-				   nreadings == 0 && channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
+				   channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
 		if (npostponed > 0)
 			pause = Min(pause, RETRY_POSTPONED);
-		pause = Min(pause, TimestampDifferenceMilliseconds(now, look_at) + 1);
+		pause = Min(pause, TimestampDifferenceMilliseconds(now, readings_look_at) + 1);
 		worker_wait(pause);
 	}
 }

@@ -1,0 +1,64 @@
+# relay.pl: how fast waiting messages are sent, against the same statements in SQL alone.
+use strict;
+use warnings;
+
+use Baseline;
+use Bench;
+use Time::HiRes 'time';
+
+use constant WARM_UP => 200_000;
+
+sub measure
+{
+	my ($n) = @_;
+	my $session = start_servers('relay', settings => ['autovacuum=off']);
+	my ($baseline, $inserter) = baseline_session($session, 'none');
+	baseline_procedure($baseline, $_, 'true') for qw(relay relay_by_id);
+	my $watch = watch_workers($session);
+
+	# send what waits; returns the rate
+	my $send = sub {
+		my ($waiting) = @_;
+		my $target = counter($session, 'sent') + $waiting;
+		$session->sql('SELECT msg_pause()');
+		create_messages($session, $waiting);
+		quiet($session);
+		$watch = watch_workers($session);
+		my $begin = time;
+		$session->sql('SELECT msg_resume()');
+		return $waiting / (await_counter($session, 'sent', $target, $watch) - $begin);
+	};
+	my $mark = sub {
+		my ($procedure, $waiting) = @_;
+		create_messages($inserter, $waiting);
+		quiet($inserter);
+		my $begin = time;
+		$baseline->sql("CALL $procedure(0, 0)");
+		my $rate = $waiting / (time - $begin);
+		die "bench: the baseline left messages\n" if $inserter->sql("SELECT EXISTS (SELECT FROM messages WHERE status = 'idle')") eq 't';
+		return $rate;
+	};
+
+	say_progress('sending ', WARM_UP, ' messages to warm up Kafka');
+	$send->(WARM_UP);
+	$mark->('relay', WARM_UP);
+	say_progress("sending $n messages");
+	my $rate = $send->($n);
+	my %use = $watch->();
+	say_progress(sprintf '%d/s; the same statements in SQL alone', $rate);
+	my $alone = $mark->('relay', $n);
+	my $by_id = $mark->('relay_by_id', $n);
+	say_progress(sprintf '%d/s, by id %d/s', $alone, $by_id);
+	return {
+		n => $n, rate => round_to(0, $rate), baseline => round_to(0, $alone), ratio => round_to(3, $rate / $alone), %use,
+		baseline_by_id => round_to(0, $by_id), versions => versions($session),
+	};
+}
+
+{
+	about => 'messages that wait, idle to sent, against the same two statements in SQL alone',
+	size => 500_000,
+	unit => 'messages',
+	bounds => [['ratio', '>=', 0.65]],
+	measure => \&measure,
+};

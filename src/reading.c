@@ -1,0 +1,291 @@
+/*
+ * reading.c
+ *		Which partitions this worker reads, from where, and how far it is.
+ *
+ * Partitions are shared out among the receivers by a hash; positions are rows of
+ * msg_offsets.
+ */
+#include "msgsys.h"
+
+#include "channel.h"
+#include "reading.h"
+#include "store.h"
+#include "worker.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "nodes/value.h"
+#include "shmem.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define LOOK_FOR_PARTITIONS 30000	/* ms between two looks for new partitions */
+#define LOOK_AGAIN		2000	/* ms after a topic could not be looked up */
+
+List	   *reading_channels = NIL;
+TimestampTz readings_look_at = 0;
+
+/* A partition that this worker reads. */
+typedef struct Reading
+{
+	char	   *topic;
+	int32		partition;
+	int64		next;			/* the next offset to read */
+	int64		safe;			/* the next to store, at most */
+	int64		stored;			/* what is in msg_offsets */
+} Reading;
+
+static MemoryContext assignment_context = NULL; /* until the next assignment */
+static Reading *readings = NULL;
+static int	nreadings = 0;
+
+/* Topics to read, and whose records count. */
+static List *
+topics_to_read(void)
+{
+	List	   *result = NIL;
+	List	   *readback = NIL;
+	List	   *other = NIL;
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	foreach(lc, channels)
+	{
+		Channel    *channel = lfirst(lc);
+		ListCell   *t;
+
+		if (channel->topic && channel->ack != ACK_READBACK)
+			other = list_append_unique(other, makeString(channel->topic));
+		if (channel->paused)
+			continue;
+		if (channel->ack == ACK_TOPIC && channel->topic)
+			result = list_append_unique(result, makeString(setting_acks_topic));
+		if (channel->ack != ACK_READBACK)
+			continue;
+		names = lappend(names, channel->name);
+		if (channel->topic)
+			readback = list_append_unique(readback, makeString(channel->topic));
+		foreach(t, channel->former_topics)
+			readback = list_append_unique(readback, makeString(lfirst(t)));
+	}
+	/* which channel a record is of matters only where channels share a topic */
+	list_free_deep(reading_channels);
+	reading_channels = NIL;
+	if (list_intersection(readback, other) != NIL)
+		foreach(lc, names)
+		{
+			MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+			reading_channels = lappend(reading_channels, pstrdup(lfirst(lc)));
+			MemoryContextSwitchTo(old);
+		}
+	return list_concat_unique(result, readback);
+}
+
+/* Whether this worker is the one that reads a partition. */
+static bool
+ours(const char *topic, int partition)
+{
+	uint32		hash = hash_combine(hash_bytes((const unsigned char *) topic, strlen(topic)),
+									hash_bytes_uint32(partition));
+
+	return hash % setting_receiver_workers == slot_number();
+}
+
+/* The stored position of a partition; BROKER_BEGINNING for one that is new. */
+static int64
+stored_position(StoredPosition *positions, int n, const char *topic, int partition)
+{
+	for (int i = 0; i < n; i++)
+		if (positions[i].partition == partition && strcmp(positions[i].topic, topic) == 0)
+			return positions[i].next_offset;
+	return BROKER_BEGINNING;
+}
+
+static bool
+topic_has_position(StoredPosition *positions, int n, const char *topic)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(positions[i].topic, topic) == 0)
+			return true;
+	return false;
+}
+
+/* Whether the partitions wanted are those that are read already. */
+static bool
+same_readings(const Reading *wanted, int n)
+{
+	if (n != nreadings)
+		return false;
+	for (int i = 0; i < n; i++)
+		if (wanted[i].partition != readings[i].partition ||
+			strcmp(wanted[i].topic, readings[i].topic) != 0)
+			return false;
+	return true;
+}
+
+/*
+ * The partitions that this worker is to read now, in the cycle's memory, each
+ * from where msg_offsets says.  A topic whose start the relay has not set yet is
+ * left alone until it has.
+ */
+static Reading *
+readings_wanted(Broker *consumer, int *n)
+{
+	Reading    *wanted;
+	int			room = 64;
+	StoredPosition *positions;
+	int			npositions;
+	ListCell   *lc;
+	char		err[256];
+
+	*n = 0;
+	wanted = palloc(room * sizeof(Reading));
+	if (!worker_begin())
+		return wanted;
+	positions = store_positions(&npositions);
+	worker_commit();
+	foreach(lc, topics_to_read())
+	{
+		char	   *topic = strVal(lfirst(lc));
+		int			partitions = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!topic_has_position(positions, npositions, topic))
+			continue;
+		if (broker_topic(consumer, topic, 500, &partitions, err, sizeof(err)) != BROKER_OK)
+		{
+			readings_look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN);
+			continue;
+		}
+		for (int p = 0; p < partitions; p++)
+		{
+			if (!ours(topic, p))
+				continue;
+			if (*n == room)
+				wanted = repalloc(wanted, (room *= 2) * sizeof(Reading));
+			wanted[*n].topic = topic;
+			wanted[*n].partition = p;
+			wanted[*n].next = wanted[*n].safe = wanted[*n].stored =
+				stored_position(positions, npositions, topic, p);
+			(*n)++;
+		}
+	}
+	return wanted;
+}
+
+/*
+ * Have the consumer read what is to be read now, where that has changed or it is
+ * new (always).  Returns whether it reads anything anew.
+ */
+bool
+readings_assign(Broker *consumer, bool always)
+{
+	BrokerPosition *positions;
+	Reading    *wanted;
+	int			n;
+	char		err[256];
+
+	readings_look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_FOR_PARTITIONS);
+	wanted = readings_wanted(consumer, &n);
+	if (!always && same_readings(wanted, n))
+		return false;
+
+	if (assignment_context == NULL)
+		assignment_context = AllocSetContextCreate(TopMemoryContext, "msgsys assignment",
+												   ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(assignment_context);
+	readings = MemoryContextAlloc(assignment_context, Max(n, 1) * sizeof(Reading));
+	positions = palloc(Max(n, 1) * sizeof(BrokerPosition));
+	for (nreadings = 0; nreadings < n; nreadings++)
+	{
+		Reading    *reading = &readings[nreadings];
+
+		*reading = wanted[nreadings];
+		reading->topic = MemoryContextStrdup(assignment_context, reading->topic);
+		positions[nreadings].topic = reading->topic;
+		positions[nreadings].partition = reading->partition;
+		positions[nreadings].offset = reading->next;
+	}
+	if (!broker_assign(consumer, positions, n, err, sizeof(err)))
+	{
+		slot_error(err);
+		nreadings = 0;
+		readings_look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN);
+	}
+	return true;
+}
+
+/*
+ * A record was read: the next one of its partition follows it.  Returns the
+ * index of the partition, or -1 if it is not read any more.
+ */
+int
+reading_advance(const BrokerMessage *message)
+{
+	static int	last = 0;
+
+	for (int i = 0; i < nreadings; i++)
+	{
+		int			r = (last + i) % nreadings;
+
+		/* records come in runs of one partition */
+		if (readings[r].partition == message->partition &&
+			strcmp(readings[r].topic, message->topic) == 0)
+		{
+			readings[r].next = readings[r].safe = message->offset + 1;
+			return last = r;
+		}
+	}
+	return -1;
+}
+
+/* A record is not done with: what is stored must stay at or below it. */
+void
+reading_hold(int reading, int64 offset)
+{
+	readings[reading].safe = Min(readings[reading].safe, offset);
+}
+
+/* Store how far we have read, in the transaction under way. */
+void
+readings_store(void)
+{
+	StoredPosition *positions = palloc(Max(nreadings, 1) * sizeof(StoredPosition));
+	int			n = 0;
+
+	for (int i = 0; i < nreadings; i++)
+	{
+		Reading    *reading = &readings[i];
+
+		if (reading->safe != reading->stored && reading->safe >= 0)
+		{
+			positions[n].topic = reading->topic;
+			positions[n].partition = reading->partition;
+			positions[n].next_offset = reading->stored = reading->safe;
+			n++;
+		}
+		/* what is held is said anew each time */
+		reading->safe = reading->next;
+	}
+	store_set_positions(positions, n, false);
+}
+
+/* Tell Kafka how far we are, for tools that show the lag. */
+void
+readings_show(Broker *consumer)
+{
+	BrokerPosition *positions = palloc(Max(nreadings, 1) * sizeof(BrokerPosition));
+	int			n = 0;
+
+	for (int i = 0; i < nreadings; i++)
+	{
+		if (readings[i].stored < 0)
+			continue;
+		positions[n].topic = readings[i].topic;
+		positions[n].partition = readings[i].partition;
+		positions[n].offset = readings[i].stored;
+		n++;
+	}
+	broker_commit(consumer, positions, n);
+}

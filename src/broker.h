@@ -164,8 +164,18 @@ extern bool broker_watermarks(Broker *broker, const char *topic, int32_t partiti
 extern BrokerOutcome broker_publish(Broker *broker, const BrokerRecord *record,
 									char *err, size_t errlen);
 
-/* Take up to max delivery reports; does not block.  Returns how many. */
+/*
+ * Take up to max delivery reports; does not block.  Returns how many.  When
+ * some are left, broker_fd() stays readable.
+ */
 extern int	broker_reports(Broker *broker, BrokerReport *reports, int max);
+
+/*
+ * Give up on every record that has no report yet, without waiting for a broker.
+ * Their reports (BROKER_UNKNOWN) come within milliseconds: take them until all
+ * are there.  The handle goes on.
+ */
+extern void broker_purge(Broker *broker);
 
 /*
  * Read exactly these partitions from these positions from now on (replaces
@@ -177,7 +187,8 @@ extern bool broker_assign(Broker *broker, const BrokerPosition *positions,
 
 /*
  * Take up to max records that have arrived; does not block.  The records of the
- * call before must have been released.
+ * call before must have been released.  When some are left, broker_fd() stays
+ * readable; it may also be readable when there is none.
  */
 extern int	broker_consume(Broker *broker, BrokerMessage *messages, int max);
 

@@ -705,8 +705,7 @@ broker_close(Broker *broker)
 		}
 	}
 	if (broker->role == BROKER_PRODUCER)
-		rd_kafka_purge(broker->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
-					   RD_KAFKA_PURGE_F_NON_BLOCKING);
+		broker_purge(broker);
 	rd_kafka_queue_io_event_enable(broker->events, -1, NULL, 0);
 	rd_kafka_queue_destroy(broker->events);
 	if (broker->records)
@@ -1220,6 +1219,14 @@ broker_reports(Broker *broker, BrokerReport *reports, int max)
 	if (broker->delivery || rd_kafka_queue_length(broker->events) > 0)
 		poke(broker);
 	return count;
+}
+
+/* see broker.h */
+void
+broker_purge(Broker *broker)
+{
+	rd_kafka_purge(broker->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+				   RD_KAFKA_PURGE_F_NON_BLOCKING);
 }
 
 /* ---------- consumer ---------- */

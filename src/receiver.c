@@ -409,8 +409,11 @@ receiver_main(void)
 	{
 		TimestampTz now;
 		long		pause = setting_poll_interval;
+		Note	   *notes;
+		bool		sweep;
 
 		worker_cycle();
+		(void) notes_take(&notes, &sweep);	/* they only woke us */
 		if (!worker_refresh(&reloaded))
 		{
 			close_consumer();

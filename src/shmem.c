@@ -412,8 +412,8 @@ slot_attach(int i)
 		pg_atomic_write_u64(&cell(i, c)->low, (uint64) NO_ID);
 		pg_atomic_write_u64(&cell(i, c)->due, (uint64) DT_NOEND);
 	}
-	pg_atomic_write_u32(&slot->noted, 0);
 	pg_atomic_write_u32(&slot->sweep, 1);
+	pg_atomic_write_u32(&slot->noted, 1);
 	LWLockRelease(shared->lock);
 }
 
@@ -547,11 +547,16 @@ database_blocked(Oid dboid)
 static int
 channel_index(Oid dboid, const char *channel)
 {
+	static ChannelEntry last = {.index = NO_CHANNEL};
 	ChannelKey	key;
 	ChannelEntry *entry;
 	bool		found;
 	int			result = NO_CHANNEL;
 
+	/* an index is given out for good */
+	if (last.index != NO_CHANNEL && last.key.dboid == dboid &&
+		strcmp(last.key.name, channel) == 0)
+		return last.index;
 	memset(&key, 0, sizeof(key));
 	key.dboid = dboid;
 	strlcpy(key.name, channel, CHANNEL_NAME_MAX);
@@ -559,10 +564,10 @@ channel_index(Oid dboid, const char *channel)
 	LWLockAcquire(shared->lock, LW_SHARED);
 	entry = hash_search(channel_names, &key, HASH_FIND, NULL);
 	if (entry)
-		result = entry->index;
+		last = *entry;
 	LWLockRelease(shared->lock);
 	if (entry)
-		return result;
+		return last.index;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	entry = hash_search(channel_names, &key, HASH_FIND, NULL);
@@ -629,9 +634,9 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 			atomic_minimum(&cell(i, index)->due, value);
 		else if (kind == NOTE_SWEEP)
 			pg_atomic_write_u32(&slot->sweep, 1);
-		pg_write_barrier();
-		pg_atomic_write_u32(&slot->noted, 1);
-		SetLatch(&slot->proc->procLatch);
+		/* one wake-up for all the notes that it takes at once */
+		if (pg_atomic_exchange_u32(&slot->noted, 1) == 0)
+			SetLatch(&slot->proc->procLatch);
 	}
 	LWLockRelease(shared->lock);
 }
@@ -682,8 +687,9 @@ config_generation(void)
 }
 
 /*
- * Take this worker's notes; to be called before the snapshot of the claim that
- * acts on them.  Returns their number, the array in the current memory context.
+ * Take this worker's notes; to be called in each cycle, or no note wakes it any
+ * more, and before the snapshot of the claim that acts on them.  Returns their
+ * number, the array in the current memory context.
  */
 int
 notes_take(Note **notes, bool *sweep)
@@ -694,8 +700,7 @@ notes_take(Note **notes, bool *sweep)
 
 	*notes = NULL;
 	*sweep = false;
-	if (pg_atomic_exchange_u32(&slot->noted, 0) == 0 &&
-		pg_atomic_read_u32(&slot->sweep) == 0)
+	if (pg_atomic_exchange_u32(&slot->noted, 0) == 0)
 		return 0;
 	*sweep = pg_atomic_exchange_u32(&slot->sweep, 0) != 0;
 

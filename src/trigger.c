@@ -292,8 +292,15 @@ note_row(Status status, const char *channel, int64 id, Datum due, bool no_due)
 {
 	if (status == IDLE)
 		note_claimable(channel, id);
-	else if ((status == SCHEDULED || status == RETRY) && !no_due)
+	else if (status == SCHEDULED || status == RETRY)
+	{
+		if (no_due)
+			ereport(ERROR,
+					(errcode(ERRCODE_CHECK_VIOLATION),
+					 errmsg("message " INT64_FORMAT " is %s but has no due_at", id,
+							status_names[status])));
 		note_due(channel, DatumGetTimestampTz(due));
+	}
 }
 
 /*

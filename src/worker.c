@@ -253,18 +253,17 @@ worker_begin(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	GetUserIdAndSecContext(&saved_user, &saved_context);
 
-	/* lock it, then see whether it is still the same */
-	extension = read_extension(&owner, &schema);
-	while (OidIsValid(extension))
+	/* lock the one that we know, then see whether it is still the one */
+	extension = installation.extension;
+	for (;;)
 	{
-		Oid			again;
+		Oid			locked = extension;
 
-		LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-		again = read_extension(&owner, &schema);
-		if (again == extension)
+		if (OidIsValid(locked))
+			LockDatabaseObject(ExtensionRelationId, locked, 0, AccessShareLock);
+		extension = read_extension(&owner, &schema);
+		if (extension == locked)
 			break;
-		UnlockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-		extension = again;
 	}
 	if (!OidIsValid(extension))
 	{
@@ -378,7 +377,7 @@ worker_wait(long timeout_ms)
 	WaitEvent	events[3];
 	int			n;
 
-	pgstat_report_stat(true);
+	pgstat_report_stat(false);
 	n = WaitEventSetWait(wait_set, Max(timeout_ms, 0), events, 3, wait_event);
 	for (int i = 0; i < n; i++)
 	{

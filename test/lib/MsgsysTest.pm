@@ -8,12 +8,13 @@ use Exporter 'import';
 use Cwd 'abs_path';
 use File::Basename 'dirname';
 use Time::HiRes qw(time sleep);
+use Program;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_delete_topic poll_until poll_sql kcat_produce
-  read_topic check_topic wait_workers worker_pid stats work_dir);
+  read_topic check_topic wait_workers worker_pid stats work_dir session topic_reader);
 
 my $tools = dirname(abs_path(__FILE__)) . '/../tools';
 my $work  = $ENV{MSGSYS_WORK};
@@ -45,6 +46,9 @@ sub new_node
 	$node->safe_psql('postgres', 'CREATE EXTENSION msgsys') if $do{start} && $do{extension};
 	return $node;
 }
+
+# session(NODE[, DATABASE[, ROLE]]): a psql that the test talks with; see Program.pm.
+sub session { return PsqlSession->new(@_); }
 
 # kafka(COMMAND, DIR): stop, kill, pause or cont.
 sub kafka
@@ -161,6 +165,13 @@ sub read_topic
 	}
 	close $pipe;
 	return @records;
+}
+
+# topic_reader(BOOTSTRAP, TOPIC): a consumer that runs on; it prints a line with headers and value for each record.
+sub topic_reader
+{
+	my ($bootstrap, $topic) = @_;
+	return Program->new('kcat', '-C', '-u', '-q', '-b', $bootstrap, '-t', $topic, '-o', 'beginning', '-f', '%h %s\n');
 }
 
 # check_topic(NODE, BOOTSTRAP, TOPIC, WHERE, NAME): the checker. Compares the rows of messages that WHERE selects with the

@@ -287,7 +287,7 @@ test_publish(void)
 	int			mark;
 	int			full = 0;
 
-	ok(broker_reachable(broker, 3000, err, sizeof(err)), "reachable %s", err);
+	ok(broker_reachable(broker, 3000, err, sizeof(err)), "reachable");
 	ok(broker_topic(broker, "events", 3000, &partitions, err, sizeof(err)) == BROKER_OK &&
 	   partitions > 0, "topic is made on demand");
 	diag("%d partitions %s", partitions, err);
@@ -335,8 +335,8 @@ test_refused(void)
 
 	rd_kafka_mock_push_request_errors(mock, KEY_PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
 	publish(broker, "events", "k", "v", NULL);
-	ok(wait_reports(broker, 1, 1, 5000, outcomes, &last) == 1 && outcomes[BROKER_REFUSED] == 1,
-	   "too large for the broker, alone: refused (%s)", last.reason);
+	ok(wait_reports(broker, 1, 1, 5000, outcomes, &last) == 1 && outcomes[BROKER_REFUSED] == 1 &&
+	   last.reason[0], "too large for the broker, alone: refused");
 
 	rd_kafka_mock_push_request_errors(mock, KEY_PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
 	for (int i = 0; i < 10; i++)
@@ -368,7 +368,7 @@ test_refused(void)
 	rd_kafka_mock_push_request_errors(mock, KEY_PRODUCE, 1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
 	publish(broker, "events", "k", "v", NULL);
 	ok(wait_reports(broker, 1, 1, 5000, outcomes, &last) == 1 && outcomes[BROKER_REFUSED_RETRY] == 1,
-	   "not authorised: refused for now (%s)", last.reason);
+	   "not authorised: refused for now");
 	broker_close(broker);
 
 	rd_kafka_mock_topic_set_error(mock, "missing", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
@@ -380,11 +380,12 @@ test_refused(void)
 
 		publish(broker, "missing", "k", "v", NULL);
 		ok(wait_reports(broker, 1, 1, 8000, outcomes, &last) == 1 && outcomes[BROKER_REFUSED_RETRY] == 1,
-		   "unknown topic: refused for now, after %d ms (%s)", (int) (now_ms() - start), last.reason);
+		   "unknown topic: refused for now");
+		diag("after %d ms: %s", (int) (now_ms() - start), last.reason);
 		ok(publish(broker, "missing", "k", "v", NULL) == BROKER_REFUSED_RETRY, "and at once the next time");
 		start = now_ms();
 		ok(broker_topic(broker, "missing", 500, &partitions, err, sizeof(err)) == BROKER_REFUSED_RETRY &&
-		   now_ms() - start < 1000, "broker_topic says so too (%s)", err);
+		   now_ms() - start < 1000, "broker_topic says so too");
 		publish(broker, "events", "k", "v", NULL);
 		ok(wait_reports(broker, 1, 1, 5000, outcomes, &last) == 1 && outcomes[BROKER_OK] == 1,
 		   "another topic is not concerned");
@@ -394,7 +395,8 @@ test_refused(void)
 		while (publish(broker, "missing", "k", "v", NULL) != BROKER_OK && now_ms() - start < 10000)
 			sleep_ms(50);
 		ok(wait_reports(broker, 1, 1, 5000, outcomes, &last) == 1 && outcomes[BROKER_OK] == 1,
-		   "once it is there, it works: after %d ms", (int) (now_ms() - start));
+		   "once it is there, it works");
+		diag("after %d ms", (int) (now_ms() - start));
 	}
 	broker_close(broker);
 }
@@ -481,8 +483,8 @@ test_consume(void)
 	ok(wait_reports(producer, 4000, 256, 10000, outcomes, NULL) == 4000, "4000 records to read");
 
 	ok(broker_watermarks(consumer, "one", 0, 3000, &low, &high, err, sizeof(err)) &&
-	   low == 0 && high == 2000, "watermarks %d to %d %s", (int) low, (int) high, err);
-	ok(broker_assign(consumer, positions, 1, err, sizeof(err)), "assign %s", err);
+	   low == 0 && high == 2000, "watermarks");
+	ok(broker_assign(consumer, positions, 1, err, sizeof(err)), "assign");
 	for (n = 0; n == 0 && readable(consumer, 5000);)
 		n = broker_consume(consumer, &message, 1);
 	if (!ok(n == 1, "one is read"))
@@ -612,10 +614,11 @@ test_down(void)
 	ok(wait_health(broker, BROKER_DOWN, 5000), "connection refused: down");
 	broker_health(broker, &reason);
 	ok(strstr(reason, "refused") != NULL, "reason: %s", reason);
-	ok(broker_log(broker, &level, line, sizeof(line)), "and a log line (%d): %s", level, line);
+	ok(broker_log(broker, &level, line, sizeof(line)) && level <= 7, "and a log line");
+	diag("%s", line);
 	start = now_ms();
 	ok(!broker_reachable(broker, 300, err, sizeof(err)) && now_ms() - start < 600,
-	   "not reachable, after %d ms: %s", (int) (now_ms() - start), err);
+	   "not reachable, and soon");
 	ok(publish(broker, "events", "k", "v", NULL) == BROKER_OK, "records are taken all the same");
 	took = close_ms(broker);
 	ok(took < 1200, "close in %d ms", took);
@@ -644,7 +647,7 @@ test_down(void)
 	   "a record that times out: unknown");
 	rd_kafka_mock_broker_set_up(mock, 1);
 	ok(broker_reachable(broker, 5000, err, sizeof(err)) && broker_health(broker, &reason) == BROKER_UP &&
-	   !*reason, "it comes back: up %s", err);
+	   !*reason, "it comes back: up");
 	publish(broker, "events", "k", "v", NULL);
 	ok(wait_reports(broker, 1, 1, 5000, outcomes, NULL) == 1 && outcomes[BROKER_OK] == 1, "and works");
 	broker_close(broker);
@@ -660,6 +663,7 @@ test_hung(void)
 	char		err[256] = "";
 	BrokerConfig config = {.servers = servers, .max_queued = 100};
 	Broker	   *broker;
+	int			outcomes[BROKER_FATAL + 1];
 	int64_t		start;
 	int			took;
 
@@ -674,7 +678,7 @@ test_hung(void)
 		broker = broker_open(&config, err, sizeof(err));
 		start = now_ms();
 		ok(!broker_reachable(broker, 500, err, sizeof(err)) && now_ms() - start < 1000,
-		   "a broker that hangs is not reachable: %s", err);
+		   "a broker that hangs is not reachable");
 		if (role == BROKER_PRODUCER)
 			publish(broker, "events", "k", "v", NULL);
 		took = close_ms(broker);
@@ -684,11 +688,19 @@ test_hung(void)
 
 	/* hangs with records in flight */
 	broker = open_mock(BROKER_PRODUCER, NULL);
-	broker_reachable(broker, 3000, err, sizeof(err));
+	publish(broker, "events", "k", "v", NULL);
+	wait_reports(broker, 1, 1, 5000, outcomes, NULL);
 	rd_kafka_mock_broker_set_rtt(mock, 1, 20000);
 	for (int i = 0; i < 1000; i++)
 		publish(broker, "events", "k", "v", NULL);
 	sleep_ms(200);
+	start = now_ms();
+	broker_purge(broker);
+	ok(wait_reports(broker, 1000, 100, 5000, outcomes, NULL) == 1000 && now_ms() - start < 500 &&
+	   outcomes[BROKER_UNKNOWN] == 1000, "purged records are reported at once");
+	for (int i = 0; i < 1000; i++)
+		publish(broker, "events", "k", "v", NULL);
+	sleep_ms(100);
 	took = close_ms(broker);
 	ok(took < 1200, "close with records in flight in %d ms", took);
 	rd_kafka_mock_broker_set_rtt(mock, 1, 0);
@@ -699,7 +711,7 @@ test_hung(void)
 	broker = broker_open(&config, err, sizeof(err));
 	start = now_ms();
 	ok(!broker_reachable(broker, 300, err, sizeof(err)) && now_ms() - start < 600,
-	   "a name server that hangs: not reachable: %s", err);
+	   "a name server that hangs: not reachable");
 	took = close_ms(broker);
 	ok(took < 1200, "close in %d ms", took);
 	sleep_ms(2 * SLOW_RESOLVER_MS);

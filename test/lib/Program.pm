@@ -1,0 +1,109 @@
+# Program.pm: a program that runs beside a test, with its input and output; and psql as such, a session that the test
+# talks with, one query at a time.
+package Program;
+
+use strict;
+use warnings;
+use IPC::Run;
+use Time::HiRes qw(time);
+
+# Program->new(COMMAND…): start it.
+sub new
+{
+	my ($class, @command) = @_;
+	my $self = bless { command => $command[0], in => '', out => '', err => '' }, $class;
+	$self->{run} = IPC::Run::start(\@command, '<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err});
+	return $self;
+}
+
+# Write to its input.
+sub write
+{
+	my ($self, $text) = @_;
+	$self->{in} .= $text;
+	$self->{run}->pump_nb while length $self->{in} && $self->{run}->pumpable;
+}
+
+# Wait until its output (or that of errors) has this; returns what matched, '' at the end of the time.
+sub await
+{
+	my ($self, $pattern, $seconds, $stream) = @_;
+	my $end = time + ($seconds // 30);
+	$stream //= 'out';
+	until ($self->{$stream} =~ /($pattern)/)
+	{
+		return '' if time > $end || !$self->{run}->pumpable;
+		$self->{run}->pump_nb;
+		select(undef, undef, undef, 0.002);    # between two looks
+	}
+	return $1;
+}
+
+# What it has written so far.
+sub output
+{
+	my ($self) = @_;
+	$self->{run}->pump_nb if $self->{run}->pumpable;
+	return $self->{out};
+}
+
+# End it.
+sub stop
+{
+	my ($self) = @_;
+	$self->{run}->kill_kill(grace => 5) if $self->{run};
+	$self->{run} = undef;
+}
+
+package PsqlSession;
+
+our @ISA = ('Program');
+
+# PsqlSession->new(NODE[, DATABASE[, ROLE]])
+sub new
+{
+	my ($class, $node, $database, $role) = @_;
+	my $self = Program::new($class, 'psql', '-XAtq', '-d', $node->connstr($database // 'postgres') . ($role ? " user=$role" : ''));
+	$self->{n} = 0;
+	return $self;
+}
+
+# Send SQL and do not wait for the answer.
+sub send
+{
+	my ($self, $sql) = @_;
+	$self->{n}++;
+	$self->write("$sql\n;\n\\echo end $self->{n}\n\\warn end $self->{n}\n");
+}
+
+# The answer to what was sent; dies when it takes longer than that. What went wrong is in error().
+sub answer
+{
+	my ($self, $seconds) = @_;
+	for my $stream ('out', 'err')
+	{
+		$self->await("end $self->{n}\n", $seconds, $stream) or die "psql does not answer: $self->{out}$self->{err}";
+	}
+	my $answer = $self->{out};
+	$self->{error} = $self->{err};
+	$self->{out} = $self->{err} = '';
+	for ($answer, $self->{error}) { s/\n?end $self->{n}\n$//; }
+	return $answer;
+}
+
+# Send SQL and return the answer.
+sub query
+{
+	my ($self, $sql, $seconds) = @_;
+	$self->send($sql);
+	return $self->answer($seconds);
+}
+
+# What the last query's errors and notices were.
+sub error
+{
+	my ($self) = @_;
+	return $self->{error};
+}
+
+1;

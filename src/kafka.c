@@ -710,6 +710,7 @@ broker_close(Broker *broker)
 	rd_kafka_queue_destroy(broker->events);
 	if (broker->records)
 	{
+		rd_kafka_assign(broker->rk, NULL);	/* else librdkafka 2.0 leaks them */
 		rd_kafka_queue_io_event_enable(broker->records, -1, NULL, 0);
 		rd_kafka_queue_destroy(broker->records);
 	}

@@ -120,7 +120,7 @@ END
 	$? = $status;
 }
 $SIG{$_} = sub { exit 130 } for qw(INT TERM HUP);
-$SIG{PIPE} = 'IGNORE';
+$SIG{PIPE} = 'IGNORE';	# a session that ended is seen when its answer is read
 
 sub bindir { my $bindir = command($ENV{PG_CONFIG} // 'pg_config', '--bindir'); return $bindir }
 
@@ -212,8 +212,10 @@ sub wait_for
 # ---------------------------------------------------------------- messages
 
 # A message of about 150 bytes of JSON.
-my $payload = q{format('{"order": %s, "customer": "c-%s", "amount": %s.50, "currency": "EUR", "state": "paid", }'
-	. q{"items": [{"sku": "A-%s", "count": 2}], "shop": "www.example.com/eu"}', g, 100000 + g % 9999, g % 500, 1000 + g % 777)::jsonb};
+my $payload = <<'END';
+format('{"order": %s, "customer": "c-%s", "amount": %s.50, "currency": "EUR", "state": "paid", "items": [{"sku": "A-%s", "count": 2}], "shop": "www.example.com/eu"}',
+	g, 100000 + g % 9999, g % 500, 1000 + g % 777)::jsonb
+END
 
 # Insert n messages in transactions of at most 50,000. without_trigger is for millions: what it would note is
 # found by the sweep that follows a pause.

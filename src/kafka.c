@@ -38,6 +38,7 @@
 #define OPTIONS_FILE_MAX	(256 * 1024)
 #define FETCH_AHEAD_RECORDS	30000
 #define FETCH_AHEAD_KB		16384
+#define FETCH_BYTES			((size_t) 1024 * 1024)
 
 #define STRING(number)		STRING_(number)
 #define STRING_(number)		#number
@@ -90,6 +91,12 @@ struct Broker
 	LogLine		log[LOG_LINES]; /* a ring */
 	int			log_first;
 	int			log_count;
+
+	/* while it ends */
+	pthread_mutex_t lock;
+	pthread_cond_t end;
+	bool		destroyed;
+	bool		abandoned;		/* whoever destroys it frees it */
 };
 
 /* Write words for the caller; returns false so that failures read well. */
@@ -219,63 +226,95 @@ is_secret(const char *name)
 	return false;
 }
 
-/* Is an option's value one of the spellings of what it must be? */
-static bool
-same_value(const char *value, const char *only)
+/* A configuration in the making; once something is wrong, nothing more is set. */
+typedef struct Setup
 {
-	if (strcasecmp(value, only) == 0)
-		return true;
-	if (strcmp(only, "true") == 0)
-		return strcasecmp(value, "t") == 0 || strcmp(value, "1") == 0;
-	if (strcmp(only, "false") == 0)
-		return strcasecmp(value, "f") == 0 || strcmp(value, "0") == 0;
-	if (strcmp(only, "all") == 0)
-		return strcmp(value, "-1") == 0;
-	return false;
+	rd_kafka_conf_t *conf;
+	bool		ok;
+	char	   *err;			/* the caller's, for what was wrong first */
+	size_t		errlen;
+} Setup;
+
+/* Note what is wrong. */
+static void
+wrong(Setup *setup, const char *format,...)
+{
+	va_list		args;
+
+	if (setup->ok && setup->err && setup->errlen > 0)
+	{
+		va_start(args, format);
+		vsnprintf(setup->err, setup->errlen, format, args);
+		va_end(args);
+	}
+	setup->ok = false;
 }
 
-/* Set one property of ours or of the caller's. */
-static bool
-set_property(rd_kafka_conf_t *conf, const char *name, const char *value,
-			 char *err, size_t errlen)
+/* Set one property of ours or of the user's; NULL is left alone. */
+static void
+set_property(Setup *setup, const char *name, const char *value)
 {
 	char		words[512];
+	rd_kafka_conf_res_t result;
 
-	switch (rd_kafka_conf_set(conf, name, value, words, sizeof(words)))
-	{
-		case RD_KAFKA_CONF_OK:
-			return true;
-		case RD_KAFKA_CONF_UNKNOWN:
-			return explain(err, errlen, "%s", words);
-		default:
-			/* its words may quote the value, and name what an alias stands for */
-			return explain(err, errlen, "option \"%s\": %s", name,
-						   is_secret(name) ? "invalid value" : words);
-	}
+	if (!setup->ok || value == NULL || value[0] == '\0')
+		return;
+	result = rd_kafka_conf_set(setup->conf, name, value, words, sizeof(words));
+
+	/* the words for a bad value may quote it, and name what an alias stands for */
+	if (result == RD_KAFKA_CONF_UNKNOWN)
+		wrong(setup, "%s", words);
+	else if (result != RD_KAFKA_CONF_OK)
+		wrong(setup, "option \"%s\": %s", name, is_secret(name) ? "invalid value" : words);
+}
+
+/* Set a number; 0 is left alone. */
+static void
+set_number(Setup *setup, const char *name, size_t value)
+{
+	char		digits[32];
+
+	snprintf(digits, sizeof(digits), "%zu", value);
+	set_property(setup, name, value > 0 ? digits : NULL);
+}
+
+/* Set a list of properties. */
+static void
+set_all(Setup *setup, const Setting *settings, int count)
+{
+	for (int i = 0; i < count; i++)
+		set_property(setup, settings[i].name, settings[i].value);
 }
 
 /* Set an option of the user's, unless it would break what broker.h promises. */
-static bool
-set_option(rd_kafka_conf_t *conf, const char *name, const char *value,
-		   char *err, size_t errlen)
+static void
+set_option(Setup *setup, const char *name, const char *value)
 {
 	size_t		length = strlen(name);
 
 	for (int i = 0; i < lengthof(fixed_options); i++)
 	{
+		const char *only = fixed_options[i].only;
+		const char *spelling = value;
+
 		if (strcasecmp(name, fixed_options[i].name) != 0)
 			continue;
-		if (fixed_options[i].only == NULL)
-			return explain(err, errlen, "option \"%s\" cannot be set: %s",
-						   name, fixed_options[i].why);
-		if (!same_value(value, fixed_options[i].only))
-			return explain(err, errlen, "option \"%s\" can only be \"%s\": %s",
-						   name, fixed_options[i].only, fixed_options[i].why);
+		if (only == NULL)
+			wrong(setup, "option \"%s\" cannot be set: %s", name, fixed_options[i].why);
+		else if (strcasecmp(value, "t") == 0 || strcmp(value, "1") == 0)
+			spelling = "true";
+		else if (strcasecmp(value, "f") == 0 || strcmp(value, "0") == 0)
+			spelling = "false";
+		else if (strcmp(value, "-1") == 0)
+			spelling = "all";
+		if (only && strcasecmp(spelling, only) != 0)
+			wrong(setup, "option \"%s\" can only be \"%s\": %s", name, only, fixed_options[i].why);
 	}
 	if (length > 3 && strcasecmp(name + length - 3, "_cb") == 0)
-		return explain(err, errlen, "option \"%s\" cannot be set: callbacks are not used", name);
-
-	return set_property(conf, name, value, err, errlen);
+		wrong(setup, "option \"%s\" cannot be set: callbacks are not used", name);
+	if (value[0] == '\0')
+		wrong(setup, "option \"%s\" has no value", name);
+	set_property(setup, name, value);
 }
 
 /* Cut white space off both ends; returns the new start. */
@@ -298,189 +337,141 @@ trim(char *text)
  * by newlines and by the separator given ('\n': only by those); "\," is a
  * comma of a value.  Empty pairs and lines that start with '#' are passed over.
  */
-static bool
-set_options(rd_kafka_conf_t *conf, char *text, char separator, const char *where,
-			char *err, size_t errlen)
+static void
+set_options(Setup *setup, char *text, char separator, const char *where)
 {
-	bool		after_secret = false;
 	bool		line_start = true;
+	bool		after_secret = false;	/* in this line */
 	char	   *from = text;
-	int			number = 0;
 
-	while (*from)
+	while (*from && setup->ok)
 	{
-		char	   *to = from;
+		Setup		attempt = *setup;
+		char		words[512] = "";
 		char	   *pair = from;
+		char	   *to = from;
 		char	   *value;
-		char		words[512];
-		bool		pair_at_line_start = line_start;
-		const char *rest = from + strspn(from, " \t\r");
 
 		/* in a comment, commas do not count */
-		if (line_start && *rest == '#')
+		if (line_start && from[strspn(from, " \t\r")] == '#')
 		{
 			from += strcspn(from, "\n");
 			continue;
 		}
 
-		while (*from && *from != '\n' && *from != separator)
+		for (; *from && *from != '\n' && *from != separator; from++)
 		{
 			if (from[0] == '\\' && from[1] == ',')
 				from++;
-			*to++ = *from++;
+			*to++ = *from;
 		}
 		line_start = (*from == '\n');
 		if (*from)
 			from++;
 		*to = '\0';
-
 		pair = trim(pair);
-		if (*pair == '\0')
-			continue;
-		number++;
 
-		/*
-		 * What follows an unescaped comma in a password looks like an option
-		 * of its own, so it must not be shown either.
-		 */
-		value = strchr(pair, '=');
-		if (after_secret && !pair_at_line_start)
-			snprintf(words, sizeof(words), "%s: pair %d, which follows a secret value, is not an option"
-					 " (a comma in a value is written \"\\,\")", where, number);
-		else
-			words[0] = '\0';
-		if (value == NULL || value == pair)
-			return explain(err, errlen, "%s",
-						   words[0] ? words : "an option is not of the form name=value");
-		*value++ = '\0';
-		pair = trim(pair);
-		value = trim(value);
-		if (words[0])
+		if (*pair)
 		{
-			char		unused[512];
+			attempt.err = words;
+			attempt.errlen = sizeof(words);
+			value = strchr(pair, '=');
+			if (value == NULL)
+				wrong(&attempt, "an option is not of the form name=value");
+			else
+			{
+				*value++ = '\0';
+				pair = trim(pair);
+				set_option(&attempt, pair, trim(value));
+			}
 
-			if (!set_option(conf, pair, value, unused, sizeof(unused)))
-				return explain(err, errlen, "%s", words);
+			/*
+			 * What follows an unescaped comma in a password looks like an
+			 * option of its own, so nothing of it may be shown.
+			 */
+			if (!attempt.ok && after_secret)
+				wrong(setup, "%s: what follows a secret value is not an option"
+					  " (a comma in a value is written \"\\,\")", where);
+			else if (!attempt.ok)
+				wrong(setup, "%s: %s", where, words);
+			after_secret = is_secret(pair);
 		}
-		else if (!set_option(conf, pair, value, words, sizeof(words)))
-			return explain(err, errlen, "%s: %s", where, words);
-		after_secret = is_secret(pair);
+		if (line_start)
+			after_secret = false;
 	}
-	return true;
 }
 
 /* Set the options in a file, one a line. */
-static bool
-set_options_file(rd_kafka_conf_t *conf, const char *path, char *err, size_t errlen)
+static void
+set_options_file(Setup *setup, const char *path)
 {
-	struct stat st;
-	char	   *text = NULL;
-	ssize_t		length = 0;
-	bool		ok = false;
-
 	/* not to hang on what is not a file */
 	int			fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	char	   *text = NULL;
+	ssize_t		length = -1;
 
-	if (fd < 0 || fstat(fd, &st) < 0)
-		explain(err, errlen, "could not read options file \"%s\": %s", path, strerror(errno));
-	else if (!S_ISREG(st.st_mode) || st.st_size > OPTIONS_FILE_MAX)
-		explain(err, errlen, "options file \"%s\" is not a regular file, or too large", path);
-	else if ((text = malloc((size_t) st.st_size + 1)) == NULL)
-		explain(err, errlen, "out of memory");
-	else if ((length = read(fd, text, (size_t) st.st_size)) < 0)
-		explain(err, errlen, "could not read options file \"%s\": %s", path, strerror(errno));
-	else
+	if (fd >= 0 && fstat(fd, &st) == 0)
+	{
+		if (!S_ISREG(st.st_mode) || st.st_size > OPTIONS_FILE_MAX)
+			wrong(setup, "options file \"%s\" is not a regular file, or too large", path);
+		else if ((text = malloc((size_t) st.st_size + 1)) != NULL)
+			length = read(fd, text, (size_t) st.st_size);
+	}
+	if (length >= 0)
 	{
 		text[length] = '\0';
-		ok = set_options(conf, text, '\n', path, err, errlen);
+		set_options(setup, text, '\n', path);
 	}
+	else
+		wrong(setup, "could not read options file \"%s\": %s", path, strerror(errno));
 	free(text);
 	if (fd >= 0)
 		close(fd);
-	return ok;
-}
-
-/* Set a list of our own settings. */
-static bool
-set_all(rd_kafka_conf_t *conf, const Setting *settings, int count, char *err, size_t errlen)
-{
-	for (int i = 0; i < count; i++)
-		if (!set_property(conf, settings[i].name, settings[i].value, err, errlen))
-			return false;
-	return true;
-}
-
-/* Set a number. */
-static bool
-set_number(rd_kafka_conf_t *conf, const char *name, size_t value, char *err, size_t errlen)
-{
-	char		digits[32];
-
-	snprintf(digits, sizeof(digits), "%zu", value);
-	return set_property(conf, name, digits, err, errlen);
 }
 
 /* Set all that a handle needs: ours, then the options file, then the options. */
-static bool
-configure(rd_kafka_conf_t *conf, const BrokerConfig *config, bool *must_hurry,
-		  char *err, size_t errlen)
+static void
+configure(Setup *setup, const BrokerConfig *config, Broker *broker)
 {
 	if (config->servers == NULL || config->servers[0] == '\0')
-		return explain(err, errlen, "no broker is configured");
+		wrong(setup, "no broker is configured");
 
-	if (!set_all(conf, common_settings, lengthof(common_settings), err, errlen) ||
-		!set_property(conf, "bootstrap.servers", config->servers, err, errlen))
-		return false;
-	if (config->client_id && config->client_id[0] &&
-		!set_property(conf, "client.id", config->client_id, err, errlen))
-		return false;
-	if (config->max_message_bytes > 0 &&
-		!set_number(conf, "message.max.bytes", config->max_message_bytes, err, errlen))
-		return false;
-
+	set_all(setup, common_settings, lengthof(common_settings));
+	set_property(setup, "bootstrap.servers", config->servers);
+	set_property(setup, "client.id", config->client_id);
+	set_number(setup, "message.max.bytes", config->max_message_bytes);
 	if (config->role == BROKER_PRODUCER)
 	{
-		if (!set_all(conf, producer_settings, lengthof(producer_settings), err, errlen))
-			return false;
-		if (config->max_queued > 0 &&
-			!set_number(conf, "queue.buffering.max.messages", (size_t) config->max_queued,
-						err, errlen))
-			return false;
+		set_all(setup, producer_settings, lengthof(producer_settings));
+		set_number(setup, "queue.buffering.max.messages", (size_t) Max(config->max_queued, 0));
 	}
 	else
 	{
-		size_t		fetch = Max(config->max_message_bytes, (size_t) 1024 * 1024);
-
-		/* new in librdkafka 2.2, see hurry() */
-		*must_hurry = rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "10", NULL, 0) !=
-			RD_KAFKA_CONF_OK;
+		set_all(setup, consumer_settings, lengthof(consumer_settings));
+		set_number(setup, "fetch.max.bytes", Max(config->max_message_bytes, FETCH_BYTES));
 
 		/* the library wants a group to assign partitions, joined or not */
-		if (!set_all(conf, consumer_settings, lengthof(consumer_settings), err, errlen) ||
-			!set_number(conf, "fetch.max.bytes", fetch, err, errlen) ||
-			!set_property(conf, "group.id",
-						  config->group && config->group[0] ? config->group : "msgsys",
-						  err, errlen))
-			return false;
+		set_property(setup, "group.id", "msgsys");
+		set_property(setup, "group.id", config->group);
+
+		/* new in librdkafka 2.2 */
+		broker->must_hurry = rd_kafka_conf_set(setup->conf, "fetch.queue.backoff.ms", "10",
+											   NULL, 0) != RD_KAFKA_CONF_OK;
 	}
 
-	if (config->options_file && config->options_file[0] &&
-		!set_options_file(conf, config->options_file, err, errlen))
-		return false;
-
-	if (config->options && config->options[0])
+	if (config->options_file && config->options_file[0])
+		set_options_file(setup, config->options_file);
+	if (config->options)
 	{
 		char	   *copy = strdup(config->options);
-		bool		ok;
 
-		if (copy == NULL)
-			return explain(err, errlen, "out of memory");
-		ok = set_options(conf, copy, ',', "options", err, errlen);
+		if (copy)
+			set_options(setup, copy, ',', "options");
+		else
+			wrong(setup, "out of memory");
 		free(copy);
-		if (!ok)
-			return false;
 	}
-	return true;
 }
 
 /* ---------- the handle ---------- */
@@ -502,6 +493,7 @@ broker_open(const BrokerConfig *config, char *err, size_t errlen)
 {
 	Broker	   *broker = calloc(1, sizeof(Broker));
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	Setup		setup = {conf, true, err, errlen};
 	char		words[512];
 	bool		oauth;
 
@@ -514,7 +506,8 @@ broker_open(const BrokerConfig *config, char *err, size_t errlen)
 	broker->role = config->role;
 	broker->wake[0] = broker->wake[1] = -1;
 
-	if (!configure(conf, config, &broker->must_hurry, err, errlen))
+	configure(&setup, config, broker);
+	if (!setup.ok)
 		goto fail;
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
 
@@ -562,115 +555,105 @@ fail:
 	return NULL;
 }
 
-/* A handle that is being destroyed, shared by two threads. */
-typedef struct Closing
-{
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	bool		done;
-	bool		abandoned;		/* the thread frees this */
-	rd_kafka_t *rk;
-	int			wake[2];
-} Closing;
-
-/* Free what is left when librdkafka has ended. */
+/*
+ * Let the library finish with the partitions that it stopped reading: to stop
+ * one again meanwhile, by another assignment or at the end, fails an assertion
+ * of librdkafka and ends the process.  A stop takes two passes of its main
+ * thread, and so does this.
+ */
 static void
-closing_free(Closing *closing)
+settle(rd_kafka_t *rk)
 {
-	pthread_cond_destroy(&closing->changed);
-	pthread_mutex_destroy(&closing->lock);
-	free(closing);
+	for (int i = 0; i < 2; i++)
+	{
+		rd_kafka_topic_partition_list_t *list;
+
+		if (rd_kafka_assignment(rk, &list) == RD_KAFKA_RESP_ERR_NO_ERROR)
+			rd_kafka_topic_partition_list_destroy(list);
+	}
 }
 
 /*
- * Destroy a handle.  NO_CONSUMER_CLOSE: there is no group to leave, and no
- * commit to wait for.  The library may write into the pipe until it has ended.
+ * End the library's part of a handle.  NO_CONSUMER_CLOSE: there is no group to
+ * leave.  The library may write into the pipe until it has ended.
  */
 static void
-destroy_handle(rd_kafka_t *rk, const int *wake)
+destroy(Broker *broker)
 {
-	rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
-	close(wake[0]);
-	close(wake[1]);
+	if (broker->role == BROKER_CONSUMER)
+		settle(broker->rk);
+	rd_kafka_destroy_flags(broker->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	close(broker->wake[0]);
+	close(broker->wake[1]);
 }
 
-/* Main of the thread that destroys a handle. */
+/* Main of the thread that ends a handle. */
 static void *
 closing_main(void *arg)
 {
-	Closing    *closing = arg;
+	Broker	   *broker = arg;
 	bool		abandoned;
 
-	destroy_handle(closing->rk, closing->wake);
-
-	pthread_mutex_lock(&closing->lock);
-	closing->done = true;
-	abandoned = closing->abandoned;
-	pthread_cond_signal(&closing->changed);
-	pthread_mutex_unlock(&closing->lock);
+	destroy(broker);
+	pthread_mutex_lock(&broker->lock);
+	broker->destroyed = true;
+	abandoned = broker->abandoned;
+	pthread_cond_signal(&broker->end);
+	pthread_mutex_unlock(&broker->lock);
 	if (abandoned)
-		closing_free(closing);
+		free(broker);
 	return NULL;
 }
 
 /*
- * Destroy a handle within CLOSE_LIMIT_MS.  That normally takes milliseconds,
- * but the library waits for its threads, and one of them may hang in
- * getaddrinfo() for as long as a name server is silent.  So a thread waits on
- * our behalf; when it takes too long it goes on alone, and frees everything at
- * the end.  It runs nothing but the library, with all signals blocked.
+ * End a handle, and free it, within CLOSE_LIMIT_MS.  That normally takes
+ * milliseconds, but the library waits for its threads, and one of them may hang
+ * in getaddrinfo() for as long as a name server is silent.  So a thread waits
+ * on our behalf; when it takes too long it goes on alone, and frees everything
+ * at the end.  It runs nothing but the library, with all signals blocked.
  */
 static void
-destroy_bounded(rd_kafka_t *rk, const int *wake)
+destroy_bounded(Broker *broker)
 {
-	Closing    *closing = calloc(1, sizeof(Closing));
 	pthread_condattr_t attr;
 	pthread_t	thread;
 	sigset_t	all,
 				before;
 	struct timespec limit;
-	int			failed;
-	bool		done;
+	bool		destroyed;
+	int			error;
 
-	if (closing == NULL)
-	{
-		destroy_handle(rk, wake);
-		return;
-	}
-	closing->rk = rk;
-	closing->wake[0] = wake[0];
-	closing->wake[1] = wake[1];
-	pthread_mutex_init(&closing->lock, NULL);
+	pthread_mutex_init(&broker->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&closing->changed, &attr);
+	pthread_cond_init(&broker->end, &attr);
 	pthread_condattr_destroy(&attr);
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &before);
-	failed = pthread_create(&thread, NULL, closing_main, closing);
+	error = pthread_create(&thread, NULL, closing_main, broker);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (failed)
+	if (error)
 	{
-		closing_free(closing);
-		destroy_handle(rk, wake);
+		destroy(broker);
+		free(broker);
 		return;
 	}
 
 	clock_gettime(CLOCK_MONOTONIC, &limit);
 	limit.tv_sec += CLOSE_LIMIT_MS / 1000;
-	pthread_mutex_lock(&closing->lock);
-	while (!closing->done &&
-		   pthread_cond_timedwait(&closing->changed, &closing->lock, &limit) == 0)
+	pthread_mutex_lock(&broker->lock);
+	while (!broker->destroyed &&
+		   pthread_cond_timedwait(&broker->end, &broker->lock, &limit) == 0)
 		;
-	done = closing->done;
-	closing->abandoned = !done;
-	pthread_mutex_unlock(&closing->lock);
+	destroyed = broker->destroyed;
+	broker->abandoned = !destroyed;
+	pthread_mutex_unlock(&broker->lock);
 
-	if (done)
+	if (destroyed)
 	{
 		pthread_join(thread, NULL);
-		closing_free(closing);
+		free(broker);
 	}
 	else
 		pthread_detach(thread);
@@ -710,13 +693,11 @@ broker_close(Broker *broker)
 	rd_kafka_queue_destroy(broker->events);
 	if (broker->records)
 	{
-		rd_kafka_assign(broker->rk, NULL);	/* else librdkafka 2.0 leaks them */
 		rd_kafka_queue_io_event_enable(broker->records, -1, NULL, 0);
 		rd_kafka_queue_destroy(broker->records);
 	}
 
-	destroy_bounded(broker->rk, broker->wake);
-	free(broker);
+	destroy_bounded(broker);
 }
 
 /* see broker.h */
@@ -1251,8 +1232,10 @@ broker_assign(Broker *broker, const BrokerPosition *positions, int npositions,
 			  char *err, size_t errlen)
 {
 	rd_kafka_topic_partition_list_t *list = position_list(positions, npositions);
-	rd_kafka_resp_err_t error = rd_kafka_assign(broker->rk, list);
+	rd_kafka_resp_err_t error;
 
+	settle(broker->rk);
+	error = rd_kafka_assign(broker->rk, list);
 	if (error)
 		explain(err, errlen, "%s", rd_kafka_err2str(error));
 	if (broker->assigned)

@@ -180,10 +180,10 @@ sub check_topic
 {
 	my ($node, $bootstrap, $topic, $where, $name) = @_;
 	my %key_of;
-	my (%seen, %last, %c);
+	my (%seen, %last, %c, @examples);
 	$c{$_} = 0 for qw(lost invented reordered repeated committed records);
 	for my $row (split /\n/,
-		$node->safe_psql('postgres', "SELECT id, coalesce(message_key, id::text) FROM messages WHERE $where"))
+		$node->safe_psql('postgres', "SELECT id, coalesce('key ' || message_key, 'id ' || id) FROM messages WHERE $where"))
 	{
 		my ($id, $key) = split /\|/, $row, 2;
 		$key_of{$id} = $key;
@@ -195,17 +195,25 @@ sub check_topic
 		my ($of, $id) = ($r->{headers}{ce_id} // '') =~ /^([0-9a-f-]{36}):(\d+)$/ or next;
 		next if $of ne $uuid;
 		$c{records}++;
-		if (!exists $key_of{$id}) { $c{invented}++; next; }
+		my $where = "$id (key $r->{key}) in partition $r->{partition}, offset $r->{offset}";
+		if (!exists $key_of{$id}) { $c{invented}++; push @examples, "invented: $where"; next; }
 		if ($seen{$id}++) { $c{repeated}++; next; }
 		my $key = $key_of{$id};
-		$c{reordered}++ if exists $last{$key} && $last{$key} > $id;
+		if (exists $last{$key} && $last{$key} > $id)
+		{
+			$c{reordered}++;
+			push @examples, "reordered: $where after $last{$key}";
+		}
 		$last{$key} = $id;
 	}
-	$c{lost} = grep { !$seen{$_} } keys %key_of;
+	my @lost = grep { !$seen{$_} } sort { $a <=> $b } keys %key_of;
+	$c{lost} = @lost;
+	push @examples, map { "lost: $_" } @lost;
+	splice @examples, 20;
 	my $line = join(', ', map { "$c{$_} $_" } qw(committed records lost invented reordered repeated));
 	note("$name: $line");
 	ok($c{lost} == 0 && $c{invented} == 0 && $c{reordered} == 0, "$name: nothing lost, invented or reordered")
-	  or diag($line);
+	  or diag(join "\n", $line, @examples);
 	return \%c;
 }
 

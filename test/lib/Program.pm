@@ -5,7 +5,10 @@ package Program;
 use strict;
 use warnings;
 use IPC::Run;
+use Scalar::Util 'weaken';
 use Time::HiRes qw(time);
+
+my @running;    # to be ended with the test
 
 # Program->new(COMMAND…): start it.
 sub new
@@ -13,6 +16,8 @@ sub new
 	my ($class, @command) = @_;
 	my $self = bless { command => $command[0], in => '', out => '', err => '' }, $class;
 	$self->{run} = IPC::Run::start(\@command, '<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err});
+	push @running, $self;
+	weaken($running[-1]);
 	return $self;
 }
 
@@ -30,13 +35,13 @@ sub await
 	my ($self, $pattern, $seconds, $stream) = @_;
 	my $end = time + ($seconds // 30);
 	$stream //= 'out';
-	until ($self->{$stream} =~ /($pattern)/)
+	while (1)
 	{
+		return $1 if $self->{$stream} =~ /($pattern)/;
 		return '' if time > $end || !$self->{run}->pumpable;
 		$self->{run}->pump_nb;
 		select(undef, undef, undef, 0.002);    # between two looks
 	}
-	return $1;
 }
 
 # What it has written so far.
@@ -55,6 +60,12 @@ sub stop
 	$self->{run} = undef;
 }
 
+END
+{
+	local $?;
+	$_->stop for grep { defined } @running;
+}
+
 package PsqlSession;
 
 our @ISA = ('Program');
@@ -68,12 +79,13 @@ sub new
 	return $self;
 }
 
-# Send SQL and do not wait for the answer.
+# Send SQL (its last semicolon is not needed) and do not wait for the answer.
 sub send
 {
 	my ($self, $sql) = @_;
 	$self->{n}++;
-	$self->write("$sql\n;\n\\echo end $self->{n}\n\\warn end $self->{n}\n");
+	$sql .= $sql =~ /(;|\\\.)\s*$/ ? "\n" : ";\n";
+	$self->write("$sql\\echo end $self->{n}\n\\warn end $self->{n}\n");
 }
 
 # The answer to what was sent; dies when it takes longer than that. What went wrong is in error().

@@ -1,0 +1,15 @@
+# PostgreSQL with msgsys, preloaded and created in the first database. Build with --build-arg PG_MAJOR=N for another version.
+ARG PG_MAJOR=17
+
+FROM postgres:${PG_MAJOR}-bookworm AS build
+RUN apt-get update && \
+    apt-get install -y --no-install-recommends gcc libc6-dev make librdkafka-dev postgresql-server-dev-$PG_MAJOR
+COPY . /src
+RUN make -C /src clean && make -C /src -j2 && make -C /src install DESTDIR=/out
+
+FROM postgres:${PG_MAJOR}-bookworm
+RUN apt-get update && apt-get install -y --no-install-recommends librdkafka1 && rm -rf /var/lib/apt/lists/*
+COPY --from=build /out/ /
+# new data directories take their configuration from the sample
+RUN echo "shared_preload_libraries = 'msgsys'" >>/usr/share/postgresql/postgresql.conf.sample && \
+    echo "CREATE EXTENSION msgsys;" >/docker-entrypoint-initdb.d/10-msgsys.sql

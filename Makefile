@@ -9,7 +9,7 @@ DATA_built = sql/msgsys--$(EXTENSION_VERSION).sql
 DATA = $(wildcard sql/msgsys--*--*.sql)
 EXTRA_CLEAN = $(DATA_built) results
 
-REGRESS =
+REGRESS = create checks acknowledge rights channels
 REGRESS_OPTS = --load-extension=msgsys
 ISOLATION =
 ISOLATION_OPTS = --load-extension=msgsys --inputdir=test --outputdir=output_iso

@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #define PRUNE_EVERY		60000	/* ms between two looks at former topics */
+#define ASK_EVERY		1000	/* ms between two questions to a dead broker */
 #define RETRY_POSTPONED 500		/* ms between two tries at rows that users hold */
 
 /* What one record says of one message. */
@@ -44,6 +45,7 @@ static Broker *consumer = NULL;
 static TimestampTz prune_at = 0;
 static TimestampTz retry_at = 0;
 static bool down = false;
+static TimestampTz ask_at = 0;	/* when to ask whether it is up again */
 
 /* Events of rows that somebody held for too long; stored positions stay below. */
 static Event *postponed = NULL;
@@ -368,6 +370,15 @@ consumer_ready(bool *opened)
 	}
 	worker_broker_log(consumer);
 	health = broker_health(consumer, &reason);
+	if (health == BROKER_DOWN && GetCurrentTimestamp() >= ask_at)
+	{
+		/* an idle consumer does not notice by itself that the broker is back */
+		char		err[256];
+
+		ask_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ASK_EVERY);
+		if (broker_reachable(consumer, 300, err, sizeof(err)))
+			health = broker_health(consumer, &reason);
+	}
 	if (health == BROKER_DOWN && !down)
 	{
 		ereport(LOG,
@@ -439,6 +450,8 @@ receiver_main(void)
 		if (npostponed > 0)
 			pause = Min(pause, RETRY_POSTPONED);
 		pause = Min(pause, TimestampDifferenceMilliseconds(now, readings_look_at) + 1);
+		if (down)
+			pause = Min(pause, ASK_EVERY);
 		worker_wait(pause);
 	}
 }

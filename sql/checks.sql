@@ -1,0 +1,120 @@
+-- Everything that is refused, with its SQLSTATE.
+CREATE FUNCTION pg_temp.try(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	hint text;
+BEGIN
+	EXECUTE statement;
+	RETURN 'accepted';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+	RETURN SQLSTATE || ': ' || SQLERRM || CASE WHEN hint <> '' THEN ' (' || hint || ')' ELSE '' END;
+END $$;
+\pset format unaligned
+\pset tuples_only on
+SELECT pg_temp.try($$SELECT msg_create('1', 'nowhere')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', repeat('x', 100))$$);
+SELECT pg_temp.try($$SELECT msg_create('1', NULL)$$);
+SELECT pg_temp.try($$SELECT msg_create(NULL)$$);
+SELECT pg_temp.try($$SELECT msg_create('null')$$);
+SELECT pg_temp.try($$INSERT INTO messages (payload, body) VALUES ('1', '\x01')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', headers => '[]')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', headers => '"x"')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', headers => '{"a": 1}')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', headers => '{"a": {"b": "c"}}')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', headers => '{"": "c"}')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', headers => '{"a": "b\r\nx: y"}')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', headers => '{"a\n": "b"}')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', headers => '{"CE_id": "b"}')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', headers => '{"Content-Type": "b"}')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', headers => '{"msgsys-attempt": "9"}')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', headers => '{}')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', headers => '{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', event_type => E'a\nb')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', content_type => E'a\tb')$$);
+SELECT pg_temp.try($$SELECT msg_create('1', message_key => repeat('k', 1024))$$);
+SELECT pg_temp.try($$SELECT msg_create('1', message_key => repeat('k', 1025))$$);
+SELECT pg_temp.try($$SELECT msg_create('1', message_key => E'k\x00')$$);
+SELECT pg_temp.try($$SELECT msg_create(to_jsonb(repeat('x', 999998)))$$);
+SELECT pg_temp.try($$SELECT msg_create(to_jsonb(repeat('x', 999999)))$$);
+SELECT pg_temp.try($$SELECT msg_create(('1e' || 131000)::jsonb)$$);
+SELECT pg_temp.try($$SELECT msg_create_raw(convert_to(repeat('x', 1000000), 'UTF8'))$$);
+SELECT pg_temp.try($$SELECT msg_create_raw(convert_to(repeat('x', 1000001), 'UTF8'))$$);
+SELECT pg_temp.try($$SELECT msg_create('1', expires_at => now())$$) ~ '^22023: message expires before it can be sent';
+SELECT pg_temp.try($$SELECT msg_create('1', deliver_at => now() + interval '2 h', expires_at => now() + interval '1 h')$$) ~ '^22023';
+SELECT pg_temp.try($$SELECT msg_create('1', expires_at => now() + interval '1 h')$$);
+SELECT pg_temp.try($$INSERT INTO messages (id, payload) VALUES (1, '1')$$);
+SELECT pg_temp.try($$INSERT INTO messages (status, payload) VALUES ('gone', '1')$$);
+SELECT pg_temp.try($$INSERT INTO messages (status, payload) VALUES ('scheduled', '1')$$) ~ '^23514: message \d+ is scheduled but has no due_at$';
+
+-- a status moves along the arrows only
+CREATE TABLE moves AS
+SELECT f AS from_status, t AS to_status FROM unnest(enum_range(NULL::msg_status)) f, unnest(enum_range(NULL::msg_status)) t WHERE f <> t;
+CREATE FUNCTION pg_temp.move(f msg_status, t msg_status) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+	i bigint;
+BEGIN
+	INSERT INTO messages (created_at, status, due_at, payload) VALUES ('2020-01-01', f, '2020-01-01', '1') RETURNING id INTO i;
+	UPDATE messages SET status = t WHERE id = i;
+	RETURN true;
+EXCEPTION WHEN check_violation THEN
+	RETURN false;
+END $$;
+SELECT from_status || ' -> ' || string_agg(to_status::text, ', ' ORDER BY to_status) FILTER (WHERE pg_temp.move(from_status, to_status))
+FROM moves GROUP BY from_status ORDER BY from_status;
+DELETE FROM messages;
+DROP TABLE moves;
+SELECT pg_temp.try($$UPDATE messages SET channel = 'nowhere' WHERE id = msg_create('1')$$);
+SELECT msg_create('1') AS id \gset
+SELECT pg_temp.try(format($$UPDATE messages SET channel = 'nowhere' WHERE id = %s$$, :id));
+SELECT pg_temp.try(format($$UPDATE messages SET payload = NULL WHERE id = %s$$, :id)) ~ '^23514';
+
+-- a channel of a transaction that was rolled back is not there, whatever was remembered of it
+BEGIN;
+SELECT (msg_channel_set('ghost', topic => 'x')).channel;
+SELECT msg_create('1', 'ghost') > 0;
+ROLLBACK;
+SELECT pg_temp.try($$SELECT msg_create('1', 'ghost')$$);
+BEGIN;
+SAVEPOINT s;
+SELECT (msg_channel_set('ghost', topic => 'x')).channel;
+SELECT msg_create('1', 'ghost') > 0;
+ROLLBACK TO s;
+SELECT pg_temp.try($$SELECT msg_create('1', 'ghost')$$);
+COMMIT;
+SELECT pg_temp.try($$SELECT msg_create('1', 'ghost')$$);
+
+-- functions that refuse
+SELECT pg_temp.try($$SELECT msg_list("limit" => -1)$$);
+SELECT pg_temp.try($$SELECT msg_wait(-1)$$);
+SELECT pg_temp.try($$SELECT msg_wait(1, timeout => '11 minutes')$$);
+SELECT pg_temp.try($$SELECT msg_wait(1, timeout => '-1 s')$$);
+SELECT pg_temp.try($$SELECT msg_ack(1, 'lost')$$);
+SELECT pg_temp.try($$SELECT msg_pause('nowhere')$$);
+SELECT pg_temp.try($$SELECT msg_channel_drop('nowhere')$$);
+SELECT pg_temp.try($$SELECT msg_channel_set('a b')$$);
+SELECT pg_temp.try($$SELECT msg_channel_set('')$$);
+SELECT pg_temp.try($$SELECT msg_channel_set('*')$$);
+SELECT pg_temp.try($$SELECT msg_channel_set('x', topic => 'a/b')$$);
+SELECT pg_temp.try($$SELECT msg_channel_set('x', ack => 'perhaps')$$);
+SELECT pg_temp.try($$SELECT msg_channel_set('x', max_attempts => 0)$$);
+SELECT pg_temp.try($$SELECT msg_channel_set('x', retry_base => '0')$$);
+SELECT pg_temp.try($$SELECT msg_channel_set('x', resend_after => '1 ms')$$);
+SELECT pg_temp.try($$SELECT msg_grant('nobody', 'producer')$$);
+SELECT pg_temp.try($$SELECT msg_grant(current_user, 'king')$$);
+
+-- every object is described
+SELECT pg_describe_object(classid, objid, 0)
+FROM pg_depend d WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+	AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'msgsys')
+	AND NOT EXISTS (SELECT FROM pg_description c WHERE c.objoid = d.objid AND c.classoid = d.classid AND c.objsubid = 0)
+	AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = d.objid AND d.classid = 'pg_class'::regclass AND c.relkind = 'S')
+	AND NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = d.objid AND d.classid = 'pg_type'::regclass AND (t.typrelid <> 0 OR t.typelem <> 0));
+SELECT a.attrelid::regclass, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+	JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND col_description(c.oid, a.attnum) IS NULL;
+
+-- every table and sequence is dumped, but the one that tells a copy from the original
+SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+	JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'msgsys'
+WHERE c.relkind = 'r' AND NOT c.oid = ANY (e.extconfig);
+SELECT c.relname FROM pg_class c, pg_extension e WHERE c.relkind = 'S' AND c.oid = ANY (e.extconfig) AND e.extname = 'msgsys';

@@ -5,7 +5,7 @@ SELECT :columns FROM msg_channel_set('c', topic => 't1');
 SELECT :columns FROM msg_channel_set('c', ack => 'topic', max_attempts => 3, retry_base => '1 s', retry_max => '1 min', resend_after => '5 min');
 -- what is left out stays
 SELECT :columns FROM msg_channel_set('c');
--- a former topic is still read; going back to it forgets the other
+-- a former topic is still read, and so is the other after going back
 SELECT :columns FROM msg_channel_set('c', topic => 't2');
 SELECT :columns FROM msg_channel_set('c', topic => 't1');
 -- empty takes away, and says what that means

@@ -18,8 +18,9 @@ SELECT msg_create('{"b": 3}', dedup_key => 'd1') = :id AS same;
 INSERT INTO messages (channel, payload, dedup_key) VALUES ('orders', '1', 'd1');
 
 -- many at once, in order; a name twice is one message
-SELECT array_agg(payload ORDER BY n) FROM msg_create_many('[{"payload": 1}, {"payload": "x", "channel": "orders"}, {"payload": [3]}]')
-	WITH ORDINALITY m(id, n) JOIN messages USING (id);
+SELECT array_agg(id ORDER BY n) AS ids FROM msg_create_many('[{"payload": 1}, {"payload": "x", "channel": "orders"}, {"payload": [3]}]')
+	WITH ORDINALITY m(id, n) \gset
+SELECT array_agg(payload ORDER BY array_position(:'ids'::bigint[], id)) FROM messages WHERE id = ANY (:'ids'::bigint[]);
 SELECT count(*), count(DISTINCT id) FROM msg_create_many('[{"payload": 1, "dedup_key": "m"}, {"payload": 2, "dedup_key": "m"}, {"payload": 3}]') id;
 SELECT count(*) FROM msg_create_many('[]');
 SELECT * FROM msg_create_many('{"payload": 1}');

@@ -48,7 +48,7 @@ BEGIN
 		EXECUTE action;
 		RAISE sqlstate 'ZZ000';
 	EXCEPTION
-		WHEN sqlstate 'ZZ000' OR no_data_found THEN result := 'yes';
+		WHEN sqlstate 'ZZ000' OR no_data_found OR undefined_object THEN result := 'yes';
 		WHEN insufficient_privilege THEN result := '-';
 	END;
 	RESET ROLE;

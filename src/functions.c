@@ -143,6 +143,11 @@ msg_wait(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("msg_wait() needs the isolation level READ COMMITTED"),
 				 errdetail("A transaction with one snapshot would never see the message change.")));
+	/* no message has such an id, and it has no place among those that are waited for */
+	if (id <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NO_DATA_FOUND),
+				 errmsg("message " INT64_FORMAT " does not exist", id)));
 	query = psprintf("SELECT status, finished_at, xmin FROM %s.messages WHERE id OPERATOR(pg_catalog.=) $1",
 					 own_schema(fcinfo));
 	SPI_connect();

@@ -328,6 +328,13 @@ before_insert(TriggerData *data)
 	if (nulls[COL_ID] || nulls[COL_CREATED_AT] || nulls[COL_STATUS] || nulls[COL_CHANNEL])
 		return tuple;
 
+	/* claims begin above 0, and an acknowledgement's id has no sign */
+	if (DatumGetInt64(values[COL_ID]) <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CHECK_VIOLATION),
+				 errmsg("message id " INT64_FORMAT " is not positive",
+						DatumGetInt64(values[COL_ID]))));
+
 	load_statuses(TupleDescAttr(desc, COL_STATUS - 1)->atttypid);
 	status = status_of(values[COL_STATUS]);
 	channel = TextDatumGetCString(values[COL_CHANNEL]);

@@ -14,7 +14,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_delete_topic poll_until poll_sql kcat_produce
-  read_topic check_topic wait_workers worker_pid stats work_dir session topic_reader);
+  read_topic check_topic wait_workers worker_pid stats work_dir session topic_reader
+  kafka_start_later log_count);
 
 my $tools = dirname(abs_path(__FILE__)) . '/../tools';
 my $work  = $ENV{MSGSYS_WORK};
@@ -68,6 +69,15 @@ sub kafka_start
 	$started{$dir} = 1;
 	my $bootstrap = kafka('start', $dir, @settings);
 	return wantarray ? ($bootstrap, $dir) : $bootstrap;
+}
+
+# kafka_start_later(DIR, settings…): begin to start a broker; returns what waits for it and returns host:port.
+sub kafka_start_later
+{
+	my ($dir, @settings) = @_;
+	$started{$dir} = 1;
+	my $start = Program->new("$tools/kafka", 'start', $dir, @settings);
+	return sub { return $start->await(qr/[\d.]+:\d+/, 60) || die "no Kafka in $dir: $start->{err}"; };
 }
 
 END
@@ -126,6 +136,15 @@ sub worker_pid
 	my ($node, $stage, $number) = @_;
 	return $node->safe_psql('postgres',
 		"SELECT pid FROM msg_workers WHERE stage = '$stage' AND worker = " . ($number // 0));
+}
+
+# log_count(NODE, PATTERN[, FROM]): how many lines of the server's log match; its length, as FROM for later, without PATTERN.
+sub log_count
+{
+	my ($node, $pattern, $from) = @_;
+	my $log = slurp_file($node->logfile, $from // 0);
+	return -s $node->logfile unless defined $pattern;
+	return scalar(() = $log =~ /$pattern/g);
 }
 
 # stats(NODE): the counters, as {"relay.sent" => n, …}

@@ -22,7 +22,7 @@ my $root = Cwd::abs_path(dirname(__FILE__) . '/..');
 my $work = $ENV{MSGSYS_WORK} // "$root/.work";
 my $started = time;
 my $owner = $$;
-my ($cluster, $kafka, $lock, %sessions);
+my ($cluster, $kafka, $broker, $lock, %sessions);
 
 sub root { return $root }
 
@@ -76,6 +76,8 @@ sub start_servers
 		$ENV{$1} = $2 while $line =~ /(PG\w+)='?([^' ]*)'?/g;
 	}
 	$ENV{BROKERS} = $brokers;
+	open my $pid, '<', "$kafka/pid" or die "bench: $kafka/pid: $!\n";
+	chomp($broker = <$pid>);
 	my $session = session();
 	make_extension($session, $options{ack} // 'none');
 	wait_for(30, 'the workers', sub {
@@ -95,7 +97,7 @@ sub make_extension
 
 sub kafka_tool { return tool('kafka', $_[0], $kafka) }
 
-sub server_log { return dirname($ENV{PGHOST} . '/x') . '/log' }
+sub server_log { return "$ENV{PGHOST}/log" }
 
 sub remove_servers
 {
@@ -114,7 +116,7 @@ END
 	my $status = $?;
 	if ($$ == $owner && $cluster)
 	{
-		system 'tail', '-20', server_log() if $status && $ENV{PGHOST} && -e server_log();
+		system "tail -n 20 '" . server_log() . "' '$kafka/log' >&2" if $status && $ENV{PGHOST};
 		remove_servers();
 	}
 	$? = $status;
@@ -143,10 +145,7 @@ sub versions
 {
 	my ($session) = @_;
 	my ($librdkafka) = command('kcat', '-V') =~ /librdkafka ([\d.]+)/;
-	open my $pid, '<', "$kafka/pid" or die "bench: $kafka/pid: $!\n";
-	chomp(my $broker = <$pid>);
-	open my $cmdline, '<', "/proc/$broker/cmdline" or die "bench: the broker is gone\n";
-	my ($version) = <$cmdline> =~ m{/kafka-([\d.]+)/};
+	my ($version) = read_proc($broker, 'cmdline') =~ m{/kafka-([\d.]+)/};
 	my $commit = qx(git -C '$root' describe --always --dirty 2>/dev/null);
 	chomp $commit;
 	return {
@@ -251,6 +250,7 @@ sub await_counter
 	while ((my $now = counter($session, $name)) < $target)
 	{
 		die "bench: after 120 s $name is $now and not $target\n" if time > $end;
+		read_proc($broker, 'stat');
 		$while_waiting->($now) if $while_waiting;
 		sleep 0.02;
 	}

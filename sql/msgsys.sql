@@ -457,11 +457,13 @@ COMMENT ON VIEW @extschema@.msg_backlog IS 'what waits now, by channel and statu
 /*
  * msg_wait(id, status, timeout): wait until a message has reached a status, or is past it, or ended otherwise.
  * timeout: at most 10 minutes. Returns the status that it has then; at the timeout, the one it has now.
+ * Runs with its owner's rights, so that who may wait need not read the table.
  * Errors: 55000 above READ COMMITTED or for a message of this transaction (neither could ever see it change),
- * 02000 no such message, 22023 timeout out of range.
+ * P0002 no such message, 22023 timeout out of range.
  */
 CREATE FUNCTION @extschema@.msg_wait(id bigint, status @extschema@.msg_status DEFAULT 'sent', timeout interval DEFAULT '30 s')
-RETURNS @extschema@.msg_status AS 'MODULE_PATHNAME', 'msg_wait' LANGUAGE C VOLATILE STRICT;
+RETURNS @extschema@.msg_status AS 'MODULE_PATHNAME', 'msg_wait' LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION @extschema@.msg_wait IS 'waits, without polling, until a message has reached a status or ended, and returns the status it has';
 
 -- ---------------------------------------------------------------- acting

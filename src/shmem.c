@@ -735,7 +735,7 @@ void
 status_wait_prepare(int64 id)
 {
 	pg_atomic_fetch_add_u32(&shared->waiters, 1);
-	waiting_bucket = (int) (id % WAIT_BUCKETS);
+	waiting_bucket = (int) ((uint64) id % WAIT_BUCKETS);
 	ConditionVariablePrepareToSleep(&shared->changed[waiting_bucket]);
 }
 
@@ -762,7 +762,7 @@ status_wait_end(void)
 uint64
 status_bucket(int64 id)
 {
-	return UINT64CONST(1) << (id % WAIT_BUCKETS);
+	return UINT64CONST(1) << ((uint64) id % WAIT_BUCKETS);
 }
 
 /* Wake who waits for messages of these buckets, after the commit. */

@@ -11,7 +11,7 @@ EXTRA_CLEAN = $(DATA_built) results
 
 REGRESS = create checks acknowledge rights channels
 REGRESS_OPTS = --load-extension=msgsys
-ISOLATION =
+ISOLATION = claim cancel drop dedup
 ISOLATION_OPTS = --load-extension=msgsys --inputdir=test --outputdir=output_iso
 
 PG_CPPFLAGS = -Isrc -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare \

@@ -16,7 +16,7 @@ use POSIX ();
 use Time::HiRes qw(time sleep);
 
 our @EXPORT = qw(say_progress start_servers session counter await_counter watch_workers create_messages quiet
-	make_extension versions compile round_to median root server_log);
+	make_extension versions compile cpu_of timed round_to median root server_log);
 
 my $root = Cwd::abs_path(dirname(__FILE__) . '/..');
 my $work = $ENV{MSGSYS_WORK} // "$root/.work";
@@ -267,18 +267,26 @@ sub read_proc
 	return <$handle>;
 }
 
+# Processor time that processes have used, in seconds.
+sub cpu_of
+{
+	my @pids = @_;
+	my $ticks = 0;
+	for my $pid (@pids)
+	{
+		my @fields = split / /, read_proc($pid, 'stat') =~ s/.*\) //sr;
+		$ticks += $fields[11] + $fields[12];
+	}
+	return $ticks / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+}
+
 # Begin to measure the workers' use of the machine. Returns a function, to be called now and then, and at the end;
 # it returns cpu_s and rss_mb: processor time since the beginning, and the most memory, shared memory not counted.
 sub watch_workers
 {
 	my ($session) = @_;
 	my @pids = split /\n/, $session->sql("SELECT pid FROM msg_workers WHERE pid IS NOT NULL");
-	my $cpu = sub {
-		my $ticks = 0;
-		$ticks += $_->[11] + $_->[12] for map { read_proc($_, 'stat') =~ /.*\) (.*)/s; [split / /, $1] } @pids;
-		return $ticks / POSIX::sysconf(POSIX::_SC_CLK_TCK());
-	};
-	my $begin = $cpu->();
+	my $begin = cpu_of(@pids);
 	my $most = 0;
 	return sub {
 		my $kb = 0;
@@ -288,8 +296,18 @@ sub watch_workers
 			$kb += $1 while $status =~ /^Rss(?:Anon|File):\s+(\d+)/mg;
 		}
 		$most = $kb if $kb > $most;
-		return (cpu_s => round_to(2, $cpu->() - $begin), rss_mb => round_to(1, $most / 1024));
+		return (cpu_s => round_to(2, cpu_of(@pids) - $begin), rss_mb => round_to(1, $most / 1024));
 	};
+}
+
+# Run SQL; how long that took, and how much processor time of its backend.
+sub timed
+{
+	my ($session, $sql) = @_;
+	my $pid = $session->sql('SELECT pg_backend_pid()');
+	my ($begin, $cpu) = (time, cpu_of($pid));
+	$session->sql($sql);
+	return (time - $begin, cpu_of($pid) - $cpu);
 }
 
 sub round_to { my ($digits, $number) = @_; return 0 + sprintf "%.${digits}f", $number }

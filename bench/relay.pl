@@ -32,11 +32,9 @@ sub measure
 		my ($procedure, $waiting) = @_;
 		create_messages($inserter, $waiting);
 		quiet($inserter);
-		my $begin = time;
-		$baseline->sql("CALL $procedure(0, 0)");
-		my $rate = $waiting / (time - $begin);
+		my ($time, $cpu) = timed($baseline, "CALL $procedure(0, 0)");
 		die "bench: the baseline left messages\n" if $inserter->sql("SELECT EXISTS (SELECT FROM messages WHERE status = 'idle')") eq 't';
-		return $rate;
+		return ($waiting / $time, $cpu);
 	};
 
 	say_progress('sending ', WARM_UP, ' messages to warm up Kafka');
@@ -46,12 +44,12 @@ sub measure
 	my $rate = $send->($n);
 	my %use = $watch->();
 	say_progress(sprintf '%d/s; the same statements in SQL alone', $rate);
-	my $alone = $mark->('relay', $n);
-	my $by_id = $mark->('relay_by_id', $n);
+	my ($alone, $cpu) = $mark->('relay', $n);
+	my ($by_id) = $mark->('relay_by_id', $n);
 	say_progress(sprintf '%d/s, by id %d/s', $alone, $by_id);
 	return {
 		n => $n, rate => round_to(0, $rate), baseline => round_to(0, $alone), ratio => round_to(3, $rate / $alone), %use,
-		baseline_by_id => round_to(0, $by_id), versions => versions($session),
+		baseline_cpu_s => round_to(2, $cpu), baseline_by_id => round_to(0, $by_id), versions => versions($session),
 	};
 }
 

@@ -288,7 +288,7 @@ BEGIN
 	ELSE
 		SELECT count INTO live FROM @extschema@.msg_live(msg_channel_drop.channel) AS count;
 		IF live > 0 THEN
-			RAISE object_in_use USING MESSAGE = format('channel "%s" has %s messages under way', msg_channel_drop.channel, live),
+			RAISE object_in_use USING MESSAGE = format('channel "%s" still has messages under way: %s', msg_channel_drop.channel, live),
 				HINT = 'Wait for them, or use discard => true to cancel those that wait.';
 		END IF;
 	END IF;

@@ -1331,9 +1331,8 @@ broker_consume(Broker *broker, BrokerMessage *messages, int max)
 		if (broker->must_hurry)
 			hurry(broker, message);
 	}
+	/* no note_success(): they may have been fetched long ago */
 	broker->batch_count = count;
-	if (count > 0)
-		note_success(broker);
 
 	if (rd_kafka_queue_length(broker->records) > 0)
 		poke(broker);

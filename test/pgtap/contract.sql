@@ -1,0 +1,65 @@
+-- The contract of the SQL surface: names, types, arguments, volatility.
+\set QUIET on
+CREATE EXTENSION pgtap;
+SET client_min_messages = error;
+CREATE EXTENSION msgsys;
+RESET client_min_messages;
+\pset format unaligned
+\pset tuples_only on
+SELECT * FROM no_plan();
+
+SELECT enum_has_labels('msg_status', ARRAY['scheduled', 'idle', 'sent', 'received', 'retry', 'delivered', 'dead', 'cancelled', 'expired']);
+
+SELECT tables_are('public', ARRAY['messages', 'msg_channels', 'msg_pauses', 'msg_offsets', 'msg_installation']);
+SELECT has_view('public', v, v || ' is a view') FROM unnest(ARRAY['msg_workers', 'msg_backlog', 'msg_channel_settings']) v;
+SELECT columns_are('public', 'messages', ARRAY['id', 'created_at', 'due_at', 'expires_at', 'sent_at', 'received_at', 'delivered_at',
+	'finished_at', 'kafka_offset', 'kafka_partition', 'status', 'attempts', 'response_code', 'channel', 'message_key', 'event_type',
+	'content_type', 'headers', 'payload', 'body', 'dedup_key', 'response_id', 'last_error']);
+SELECT col_type_is('messages', c, t, c || ' is ' || t) FROM (VALUES ('id', 'bigint'), ('status', 'msg_status'), ('payload', 'jsonb'),
+	('body', 'bytea'), ('headers', 'jsonb'), ('due_at', 'timestamp with time zone'), ('kafka_offset', 'bigint'),
+	('kafka_partition', 'integer'), ('attempts', 'integer'), ('channel', 'text')) c(c, t);
+SELECT col_is_pk('messages', 'id');
+SELECT col_not_null('messages', c) FROM unnest(ARRAY['id', 'created_at', 'status', 'attempts', 'channel']) c;
+SELECT is(attnum::int, n, 'the trigger finds ' || attname || ' where it is') FROM pg_attribute JOIN (VALUES ('id', 1), ('created_at', 2), ('due_at', 3),
+	('expires_at', 4), ('status', 11), ('channel', 14), ('message_key', 15), ('event_type', 16), ('content_type', 17), ('headers', 18),
+	('payload', 19), ('body', 20)) v(c, n) ON attname = c WHERE attrelid = 'messages'::regclass;
+
+-- only what is live is indexed
+SELECT indexes_are('public', 'messages', ARRAY['messages_pkey', 'messages_idle', 'messages_due', 'messages_unacknowledged', 'messages_dedup']);
+SELECT isnt(indpred, NULL, indexrelid::regclass || ' is partial') FROM pg_index WHERE indrelid = 'messages'::regclass AND NOT indisprimary;
+SELECT is(count(*), 0::bigint, 'no foreign key on messages') FROM pg_constraint WHERE conrelid = 'messages'::regclass AND contype = 'f';
+
+-- functions: each once, arguments by name, honest volatility
+SELECT is(pg_get_function_identity_arguments(p.oid), v.arguments, v.name || '''s arguments')
+FROM (VALUES
+	('msg_create', 'payload jsonb, channel text, message_key text, event_type text, headers jsonb, dedup_key text, deliver_at timestamp with time zone, expires_at timestamp with time zone, content_type text'),
+	('msg_create_raw', 'body bytea, channel text, message_key text, event_type text, headers jsonb, dedup_key text, deliver_at timestamp with time zone, expires_at timestamp with time zone, content_type text'),
+	('msg_create_many', 'messages jsonb'),
+	('msg_get', 'id bigint'),
+	('msg_list', 'status msg_status, channel text, "limit" integer, "offset" bigint'),
+	('msg_cancel', 'id bigint'),
+	('msg_retry', 'id bigint'),
+	('msg_ack', 'id bigint, outcome text, error text, attempt integer'),
+	('msg_wait', 'id bigint, status msg_status, timeout interval'),
+	('msg_channel_set', 'channel text, topic text, ack text, max_attempts integer, retry_base interval, retry_max interval, resend_after interval'),
+	('msg_channel_drop', 'channel text, discard boolean'),
+	('msg_pause', 'channel text, reason text'),
+	('msg_resume', 'channel text'),
+	('msg_running', 'channel text'),
+	('msg_stats', 'OUT stage text, OUT counter text, OUT value bigint'),
+	('msg_adopt', ''),
+	('msg_grant', 'role name, kind text')) v(name, arguments)
+LEFT JOIN pg_proc p ON p.proname = v.name;
+SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live') THEN 's' ELSE 'v' END::"char", proname || '''s volatility')
+FROM pg_proc WHERE proname LIKE 'msg\_%' ORDER BY proname;
+SELECT is(count(*), 1::bigint, 'one function is called ' || proname) FROM pg_proc WHERE proname LIKE 'msg\_%' GROUP BY proname ORDER BY proname;
+SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait');
+SELECT ok(NOT prosecdef, proname || ' runs as its caller') FROM pg_proc WHERE proname LIKE 'msg\_%' AND proname NOT IN ('msg_ack', 'msg_wait');
+SELECT ok('search_path=pg_catalog, pg_temp' = ANY (proconfig), proname || ' has a search_path of its own')
+FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE proname LIKE 'msg\_%' AND l.lanname IN ('sql', 'plpgsql');
+
+-- a call by names, as PostgREST makes it
+SELECT lives_ok($$SELECT msg_create(payload => '1', channel => 'default', message_key => 'k')$$, 'msg_create by names');
+SELECT lives_ok($$SELECT * FROM msg_list(status => 'idle', "limit" => 1, "offset" => 0)$$, 'msg_list by names');
+SELECT throws_ok($$SELECT msg_create('1', 'nowhere')$$, '42704', 'channel "nowhere" does not exist');
+SELECT * FROM finish();

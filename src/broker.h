@@ -106,7 +106,7 @@ typedef struct BrokerMessage
 typedef enum BrokerHealth
 {
 	BROKER_UP,					/* no reason to think otherwise */
-	BROKER_DOWN,				/* every broker is unreachable */
+	BROKER_DOUBTED,				/* a connection was lost: broker_reachable() tells */
 	BROKER_DEAD					/* fatal error: close, open anew */
 } BrokerHealth;
 

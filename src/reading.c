@@ -20,7 +20,7 @@
 #include "utils/timestamp.h"
 
 #define LOOK_FOR_PARTITIONS 30000	/* ms between two looks for new partitions */
-#define LOOK_AGAIN		2000	/* ms after a topic could not be looked up */
+#define LOOK_AGAIN		500	/* ms after a topic could not be looked up */
 
 List	   *reading_channels = NIL;
 TimestampTz readings_look_at = 0;

@@ -345,12 +345,18 @@ close_consumer(void)
 	forget_postponed();
 }
 
+/* An idle consumer notices neither for sure that its broker is gone, nor that it is back: it has to ask. */
+static bool
+in_doubt(void)
+{
+	return down || broker_health(consumer, NULL) == BROKER_DOUBTED;
+}
+
 /* Open the consumer where it is not, and notice whether its broker answers. */
 static bool
 consumer_ready(bool *opened)
 {
 	const char *reason;
-	BrokerHealth health;
 
 	if (consumer && worker_broker_settings_changed())
 		close_consumer();
@@ -369,26 +375,23 @@ consumer_ready(bool *opened)
 		*opened = true;
 	}
 	worker_broker_log(consumer);
-	health = broker_health(consumer, &reason);
-	if (health == BROKER_DOWN && GetCurrentTimestamp() >= ask_at)
+	if (in_doubt() && GetCurrentTimestamp() >= ask_at)
 	{
-		/* an idle consumer does not notice by itself that the broker is back */
 		char		err[256];
+		bool		answers = broker_reachable(consumer, 300, err, sizeof(err));
 
 		ask_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ASK_EVERY);
-		if (broker_reachable(consumer, 300, err, sizeof(err)))
-			health = broker_health(consumer, &reason);
+		if (!answers && !down)
+		{
+			ereport(LOG,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("msgsys receiver has lost the broker: %s", err)));
+			slot_error(err);
+		}
+		else if (answers && down)
+			ereport(LOG, (errmsg("msgsys receiver has the broker back")));
+		down = !answers;
 	}
-	if (health == BROKER_DOWN && !down)
-	{
-		ereport(LOG,
-				(errcode(ERRCODE_CONNECTION_FAILURE),
-				 errmsg("msgsys receiver has lost the broker: %s", reason)));
-		slot_error(reason);
-	}
-	else if (health == BROKER_UP && down)
-		ereport(LOG, (errmsg("msgsys receiver has the broker back")));
-	down = health == BROKER_DOWN;
 	return true;
 }
 
@@ -450,7 +453,7 @@ receiver_main(void)
 		if (npostponed > 0)
 			pause = Min(pause, RETRY_POSTPONED);
 		pause = Min(pause, TimestampDifferenceMilliseconds(now, readings_look_at) + 1);
-		if (down)
+		if (in_doubt())
 			pause = Min(pause, ASK_EVERY);
 		worker_wait(pause);
 	}

@@ -9,6 +9,7 @@ use Cwd 'abs_path';
 use File::Basename 'dirname';
 use Time::HiRes qw(time sleep);
 use Program;
+use Checker ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -193,47 +194,17 @@ sub topic_reader
 	return Program->new('kcat', '-C', '-u', '-q', '-b', $bootstrap, '-t', $topic, '-o', 'beginning', '-f', '%h %s\n');
 }
 
-# check_topic(NODE, BOOTSTRAP, TOPIC, WHERE, NAME): the checker. Compares the rows of messages that WHERE selects with the
-# records of the topic. Lost, invented and reordered must be 0; repeated is reported. Returns all counts.
+# check_topic(NODE, BOOTSTRAP, TOPIC, WHERE, NAME): compare the rows of messages that WHERE selects with the records of the
+# topic. Lost, invented and reordered must be 0; repeated is reported. Returns all counts.
 sub check_topic
 {
 	my ($node, $bootstrap, $topic, $where, $name) = @_;
-	my %key_of;
-	my (%seen, %last, %c, @examples);
-	$c{$_} = 0 for qw(lost invented reordered repeated committed records);
-	for my $row (split /\n/,
-		$node->safe_psql('postgres', "SELECT id, coalesce('key ' || message_key, 'id ' || id) FROM messages WHERE $where"))
-	{
-		my ($id, $key) = split /\|/, $row, 2;
-		$key_of{$id} = $key;
-		$c{committed}++;
-	}
-	my $uuid = $node->safe_psql('postgres', 'SELECT uuid FROM msg_installation');
-	for my $r (read_topic($bootstrap, $topic))
-	{
-		my ($of, $id) = ($r->{headers}{ce_id} // '') =~ /^([0-9a-f-]{36}):(\d+)$/ or next;
-		next if $of ne $uuid;
-		$c{records}++;
-		my $where = "$id (key $r->{key}) in partition $r->{partition}, offset $r->{offset}";
-		if (!exists $key_of{$id}) { $c{invented}++; push @examples, "invented: $where"; next; }
-		if ($seen{$id}++) { $c{repeated}++; next; }
-		my $key = $key_of{$id};
-		if (exists $last{$key} && $last{$key} > $id)
-		{
-			$c{reordered}++;
-			push @examples, "reordered: $where after $last{$key}";
-		}
-		$last{$key} = $id;
-	}
-	my @lost = grep { !$seen{$_} } sort { $a <=> $b } keys %key_of;
-	$c{lost} = @lost;
-	push @examples, map { "lost: $_" } @lost;
-	splice @examples, 20;
-	my $line = join(', ', map { "$c{$_} $_" } qw(committed records lost invented reordered repeated));
+	my $c = Checker::check(dsn => $node->connstr('postgres'), bootstrap => $bootstrap, topics => [$topic], where => $where);
+	my $line = Checker::summary($c);
 	note("$name: $line");
-	ok($c{lost} == 0 && $c{invented} == 0 && $c{reordered} == 0, "$name: nothing lost, invented or reordered")
-	  or diag(join "\n", $line, @examples);
-	return \%c;
+	ok($c->{committed} > 0 && Checker::good($c), "$name: nothing lost, invented or reordered")
+	  or diag($line, map { "\n$_: @{$c->{examples}{$_}}" } sort keys %{ $c->{examples} });
+	return $c;
 }
 
 1;

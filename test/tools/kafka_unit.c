@@ -611,7 +611,7 @@ test_down(void)
 
 	/* nobody listens */
 	broker = broker_open(&config, err, sizeof(err));
-	ok(wait_health(broker, BROKER_DOWN, 5000), "connection refused: down");
+	ok(wait_health(broker, BROKER_DOUBTED, 5000), "connection refused: in doubt");
 	broker_health(broker, &reason);
 	ok(strstr(reason, "refused") != NULL, "reason: %s", reason);
 	ok(broker_log(broker, &level, line, sizeof(line)) && level <= 7, "and a log line");
@@ -641,7 +641,7 @@ test_down(void)
 	publish(broker, "events", "k", "v", NULL);
 	wait_reports(broker, 1, 1, 5000, outcomes, NULL);
 	rd_kafka_mock_broker_set_down(mock, 1);
-	ok(wait_health(broker, BROKER_DOWN, 5000), "the broker goes away: down");
+	ok(wait_health(broker, BROKER_DOUBTED, 5000), "the broker goes away: in doubt");
 	publish(broker, "events", "k", "v", NULL);
 	ok(wait_reports(broker, 1, 1, 10000, outcomes, NULL) == 1 && outcomes[BROKER_UNKNOWN] == 1,
 	   "a record that times out: unknown");

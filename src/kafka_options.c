@@ -86,7 +86,7 @@ static const Setting consumer_settings[] = {
 	{"auto.offset.reset", "earliest"},
 	{"allow.auto.create.topics", "false"},
 	{"fetch.min.bytes", "1"},
-	{"fetch.wait.max.ms", "500"},
+	{"fetch.wait.max.ms", "100"},	/* other requests queue up behind a fetch */
 	{"fetch.error.backoff.ms", "100"},
 	{"fetch.message.max.bytes", "131072"},
 	{"queued.min.messages", STRING(FETCH_AHEAD_RECORDS)},

@@ -21,6 +21,7 @@
 
 #define LOOK_FOR_PARTITIONS 30000	/* ms between two looks for new partitions */
 #define LOOK_AGAIN		500	/* ms after a topic could not be looked up */
+#define LOOK_TIMEOUT	1000	/* ms; a look-up waits behind fetches */
 
 List	   *reading_channels = NIL;
 TimestampTz readings_look_at = 0;
@@ -38,6 +39,7 @@ typedef struct Reading
 static MemoryContext assignment_context = NULL; /* until the next assignment */
 static Reading *readings = NULL;
 static int	nreadings = 0;
+static bool doubted = false;	/* see readings_doubt() */
 
 /* Topics to read, and whose records count. */
 static List *
@@ -153,7 +155,7 @@ readings_wanted(Broker *consumer, int *n)
 		CHECK_FOR_INTERRUPTS();
 		if (!topic_has_position(positions, npositions, topic))
 			continue;
-		if (broker_topic(consumer, topic, 500, &partitions, err, sizeof(err)) != BROKER_OK)
+		if (broker_topic(consumer, topic, LOOK_TIMEOUT, &partitions, err, sizeof(err)) != BROKER_OK)
 		{
 			readings_look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN);
 			continue;
@@ -174,6 +176,14 @@ readings_wanted(Broker *consumer, int *n)
 	return wanted;
 }
 
+/* A partition cannot be read: see soon which can, and assign anew. */
+void
+readings_doubt(void)
+{
+	doubted = true;
+	readings_look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN);
+}
+
 /*
  * Have the consumer read what is to be read now, where that has changed or it is
  * new (always).  Returns whether it reads anything anew.
@@ -188,9 +198,10 @@ readings_assign(Broker *consumer, bool always)
 
 	readings_look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_FOR_PARTITIONS);
 	wanted = readings_wanted(consumer, &n);
-	if (!always && same_readings(wanted, n))
+	if (!always && !doubted && same_readings(wanted, n))
 		return false;
 
+	doubted = false;
 	if (assignment_context == NULL)
 		assignment_context = AllocSetContextCreate(TopMemoryContext, "msgsys assignment",
 												   ALLOCSET_DEFAULT_SIZES);

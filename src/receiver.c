@@ -27,6 +27,7 @@
 
 #define PRUNE_EVERY		60000	/* ms between two looks at former topics */
 #define ASK_EVERY		1000	/* ms between two questions to a dead broker */
+#define ASK_TIMEOUT		500		/* ms */
 #define RETRY_POSTPONED 500		/* ms between two tries at rows that users hold */
 
 /* What one record says of one message. */
@@ -378,7 +379,7 @@ consumer_ready(bool *opened)
 	if (in_doubt() && GetCurrentTimestamp() >= ask_at)
 	{
 		char		err[256];
-		bool		answers = broker_reachable(consumer, 300, err, sizeof(err));
+		bool		answers = broker_reachable(consumer, ASK_TIMEOUT, err, sizeof(err));
 
 		ask_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ASK_EVERY);
 		if (!answers && !down)
@@ -448,6 +449,8 @@ receiver_main(void)
 		reloaded = opened = false;
 		if (receive_batch())
 			continue;
+		if (broker_stuck(consumer))
+			readings_doubt();
 		slot_state(down ? WORKER_BROKER_DOWN :
 				   channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
 		if (npostponed > 0)

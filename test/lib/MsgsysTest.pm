@@ -14,7 +14,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_delete_topic poll_until poll_sql kcat_produce
+our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_topic poll_until poll_sql kcat_produce
   read_topic check_topic wait_workers worker_pid stats work_dir session topic_reader
   kafka_start_later log_count);
 
@@ -93,10 +93,11 @@ sub kafka_create_topic
 	system("$work/topic", $bootstrap, 'create', $name, $partitions // 4, @config) == 0 or die "cannot create $name";
 }
 
-sub kafka_delete_topic
+# kafka_topic(BOOTSTRAP, delete|deny|allow, NAME)
+sub kafka_topic
 {
-	my ($bootstrap, $name) = @_;
-	system("$work/topic", $bootstrap, 'delete', $name) == 0 or die "cannot delete $name";
+	my ($bootstrap, $command, $name) = @_;
+	system("$work/topic", $bootstrap, $command, $name) == 0 or die "cannot $command $name";
 }
 
 # poll_until(SECONDS, CODE): wait until CODE is true; false at the end of the time.

@@ -1,0 +1,78 @@
+# What Kafka refuses concerns the refused message alone: it is tried again, or dead, with the reason, while others go on.
+# And another broker list is used without a restart.
+use strict;
+use warnings;
+use lib 'test/lib';
+use MsgsysTest;
+use Test::More;
+
+my ($bootstrap, $dir) = kafka_start(undef, 'auto.create.topics.enable=false',
+	'authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer', 'super.users=User:ANONYMOUS',
+	'allow.everyone.if.no.acl.found=true');
+my $other = kafka_start_later("$ENV{MSGSYS_RUN}/kafka-$$-2");
+my $node = new_node('refused', 'msgsys.kafka_brokers' => $bootstrap);
+ok(wait_workers($node), 'workers run');
+kafka_create_topic($bootstrap, 'small', 2, 'max.message.bytes=20000');
+kafka_create_topic($bootstrap, 'good', 2);
+$node->safe_psql('postgres', "SELECT msg_channel_set('$_', topic => '$_', retry_base => '50 ms', retry_max => '200 ms', max_attempts => 1000)")
+  for qw(small good missing);
+my $session = session($node);
+
+# ---- too large for its topic
+# random, so that compression does not make them small
+$session->query(q{CREATE FUNCTION noise(n int) RETURNS text LANGUAGE sql VOLATILE AS
+	'SELECT string_agg(md5(random()::text), '''') FROM generate_series(1, n / 32)'});
+$session->query(q{INSERT INTO messages (channel, message_key, payload)
+	SELECT 'small', 'key ' || g % 10, to_jsonb(CASE WHEN g % 100 = 0 THEN noise(40000) ELSE 'small ' || g END) FROM generate_series(1, 2000) g});
+ok(poll_sql($node, 30, "SELECT count(*) FROM messages WHERE channel = 'small' AND status = 'received'", 1980), 'all but the too large are received');
+ok(poll_sql($node, 10, "SELECT count(*) FROM messages WHERE channel = 'small' AND status = 'dead'", 20), 'the too large are dead');
+is($session->query("SELECT count(*) FROM messages WHERE status = 'dead' AND length(payload::text) < 20000"), 0, 'and only those');
+like($session->query("SELECT DISTINCT last_error FROM messages WHERE status = 'dead'"), qr/too large/i, 'with the reason');
+is(stats($node)->{'relay.refused'}, 20, 'each was counted once');
+check_topic($node, $bootstrap, 'small', "channel = 'small' AND status <> 'dead'", 'beside what is too large');
+
+# ---- no such topic
+$session->query(q{INSERT INTO messages (channel, payload) SELECT channel, to_jsonb(g) FROM generate_series(1, 50) g, unnest('{missing,good}'::text[]) channel});
+ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'received'", 50), 'a missing topic holds up no other channel');
+ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'missing' AND status = 'retry' AND attempts >= 2", 50), 'its messages are tried again');
+like($session->query("SELECT DISTINCT last_error FROM messages WHERE channel = 'missing'"), qr/unknown topic/i, 'with the reason');
+kafka_create_topic($bootstrap, 'missing', 1);
+ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'missing' AND status = 'received'", 50), 'once it is there, all are received');
+
+# ---- not authorised; the broker's own superuser is who we are, so it is another one for a while
+kafka_create_topic($bootstrap, 'closed', 1);
+kafka('stop', $dir);
+{
+	local @ARGV = ("$dir/server.properties");
+	local $^I = '';
+	while (<>) { s/^super\.users=.*/super.users=User:nobody/; print; }
+}
+kafka_start($dir);
+kafka_topic($bootstrap, 'deny', 'closed');
+$session->query("SELECT msg_channel_set('closed', topic => 'closed', retry_base => '50 ms', retry_max => '200 ms', max_attempts => 1000)");
+$session->query(q{INSERT INTO messages (channel, payload) SELECT channel, to_jsonb(g) FROM generate_series(51, 100) g, unnest('{closed,good}'::text[]) channel});
+ok(poll_sql($node, 40, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'received'", 100), 'a closed topic holds up no other channel');
+ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'closed' AND status = 'retry'", 50), 'its messages are tried again');
+like($session->query("SELECT DISTINCT last_error FROM messages WHERE channel = 'closed'"), qr/authoriz/i, 'with the reason');
+kafka_topic($bootstrap, 'allow', 'closed');
+ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'closed' AND status = 'received'", 50), 'once it is open, all are received')
+  or diag($session->query("SELECT status, attempts, last_error, due_at, now(), count(*) FROM messages WHERE channel = 'closed' GROUP BY 1, 2, 3, 4, 5"), $session->query('SELECT * FROM msg_offsets'));
+
+# ---- a topic deleted and made again
+kafka_topic($bootstrap, 'delete', 'good');
+ok(poll_until(10, sub { eval { kafka_create_topic($bootstrap, 'good', 2); 1 } }), 'a topic is deleted and made again');
+$session->query(q{INSERT INTO messages (channel, payload) SELECT 'good', to_jsonb(g) FROM generate_series(101, 150) g});
+ok(poll_sql($node, 40, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'received'", 150), 'and all are received through it');
+
+# ---- another broker list
+my $pid = worker_pid($node, 'relay');
+my $second = $other->();
+$node->append_conf('postgresql.conf', "msgsys.kafka_brokers = '$second'\n");
+$node->reload;
+ok(poll_sql($node, 10, 'SHOW msgsys.kafka_brokers', $second), 'the list of brokers is another one');
+$session->query(q{INSERT INTO messages (channel, payload) SELECT 'good', to_jsonb(g) FROM generate_series(151, 200) g});
+ok(poll_sql($node, 40, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'received'", 200), 'all are received through the new broker');
+is(scalar(read_topic($second, 'good')), 50, 'which has what came after the change');
+is(worker_pid($node, 'relay'), $pid, 'the worker is the same');
+$node->stop;
+done_testing();

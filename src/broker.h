@@ -192,13 +192,6 @@ extern bool broker_assign(Broker *broker, const BrokerPosition *positions,
  */
 extern int	broker_consume(Broker *broker, BrokerMessage *messages, int max);
 
-/*
- * Whether a partition could not be read since the last call (its topic is gone,
- * or not for us).  The library may never try it again: assign anew when
- * broker_topic() says that the topic is there.
- */
-extern bool broker_stuck(Broker *broker);
-
 /* Release the records of the last broker_consume(). */
 extern void broker_release(Broker *broker);
 

@@ -1,6 +1,6 @@
 /*
  * hooks.c
- *		Hooks into utility commands.
+ *		Hooks into utility commands, and into the end of an extension.
  *
  * DROP DATABASE, RENAME and a copy by CREATE DATABASE ... TEMPLATE need a
  * database without sessions, so its workers are ended first and kept out until
@@ -11,10 +11,13 @@
 #include "msgsys.h"
 
 #include "compat.h"
+#include "notes.h"
 #include "shmem.h"
 
 #include "access/xact.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
@@ -24,6 +27,7 @@
 #include "utils/syscache.h"
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
+static object_access_hook_type prev_object_access = NULL;
 
 static bool
 is_template(Oid dboid)
@@ -137,10 +141,22 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	}
 }
 
+/* Whatever drops an extension, a schema's CASCADE for one: idle workers would not notice that it was ours. */
+static void
+object_access(ObjectAccessType access, Oid class, Oid object, int subobject, void *arg)
+{
+	if (prev_object_access)
+		prev_object_access(access, class, object, subobject, arg);
+	if (access == OAT_DROP && class == ExtensionRelationId)
+		note_config();
+}
+
 /* Called from _PG_init while the postmaster preloads the library. */
 void
 hooks_install(void)
 {
 	prev_process_utility = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;
+	prev_object_access = object_access_hook;
+	object_access_hook = object_access;
 }

@@ -76,7 +76,6 @@ struct Broker
 	bool		must_hurry;		/* see hurry() */
 	size_t		hurry_records;	/* taken since */
 	size_t		hurry_bytes;
-	bool		stuck;			/* see broker_stuck() */
 	rd_kafka_message_t **batch; /* what broker_release() has to free */
 	int			batch_count;
 	int			batch_room;
@@ -933,12 +932,9 @@ note_consumer_error(Broker *broker, const rd_kafka_message_t *message)
 	if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
 		return;
 	if (message->rkt)
-	{
-		broker->stuck = true;
 		snprintf(words, sizeof(words), "topic \"%s\", partition %d: %s",
 				 rd_kafka_topic_name(message->rkt), (int) message->partition,
 				 rd_kafka_message_errstr(message));
-	}
 	else
 		snprintf(words, sizeof(words), "%s", rd_kafka_message_errstr(message));
 	if (strcmp(words, broker->reason) != 0)
@@ -999,16 +995,6 @@ broker_consume(Broker *broker, BrokerMessage *messages, int max)
 	if (rd_kafka_queue_length(broker->records) > 0)
 		poke(broker);
 	return count;
-}
-
-/* see broker.h */
-bool
-broker_stuck(Broker *broker)
-{
-	bool		stuck = broker->stuck;
-
-	broker->stuck = false;
-	return stuck;
 }
 
 /* see broker.h */

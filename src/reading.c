@@ -39,7 +39,6 @@ typedef struct Reading
 static MemoryContext assignment_context = NULL; /* until the next assignment */
 static Reading *readings = NULL;
 static int	nreadings = 0;
-static bool doubted = false;	/* see readings_doubt() */
 
 /* Topics to read, and whose records count. */
 static List *
@@ -176,14 +175,6 @@ readings_wanted(Broker *consumer, int *n)
 	return wanted;
 }
 
-/* A partition cannot be read: see soon which can, and assign anew. */
-void
-readings_doubt(void)
-{
-	doubted = true;
-	readings_look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN);
-}
-
 /*
  * Have the consumer read what is to be read now, where that has changed or it is
  * new (always).  Returns whether it reads anything anew.
@@ -198,10 +189,9 @@ readings_assign(Broker *consumer, bool always)
 
 	readings_look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_FOR_PARTITIONS);
 	wanted = readings_wanted(consumer, &n);
-	if (!always && !doubted && same_readings(wanted, n))
+	if (!always && same_readings(wanted, n))
 		return false;
 
-	doubted = false;
 	if (assignment_context == NULL)
 		assignment_context = AllocSetContextCreate(TopMemoryContext, "msgsys assignment",
 												   ALLOCSET_DEFAULT_SIZES);

@@ -15,7 +15,6 @@
 extern List *reading_channels;	/* whose records count; NIL: all */
 extern TimestampTz readings_look_at;	/* when to look for partitions again */
 
-extern void readings_doubt(void);
 extern bool readings_assign(Broker *consumer, bool always);
 extern int	reading_advance(const BrokerMessage *message);
 extern void reading_hold(int reading, int64 offset);

@@ -449,8 +449,6 @@ receiver_main(void)
 		reloaded = opened = false;
 		if (receive_batch())
 			continue;
-		if (broker_stuck(consumer))
-			readings_doubt();
 		slot_state(down ? WORKER_BROKER_DOWN :
 				   channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
 		if (npostponed > 0)

@@ -639,6 +639,8 @@ idle_time(TimestampTz now)
 void
 relay_main(void)
 {
+	Oid			extension = InvalidOid;
+
 	batch_context = AllocSetContextCreate(TopMemoryContext, "msgsys batch",
 										  ALLOCSET_DEFAULT_SIZES);
 	for (;;)
@@ -651,6 +653,12 @@ relay_main(void)
 		{
 			worker_wait(setting_poll_interval);
 			continue;
+		}
+		if (extension != installation.extension)
+		{
+			/* created anew: it has no positions of its topics yet */
+			topics_forget();
+			extension = installation.extension;
 		}
 		if (sweep_wanted || reloaded || GetCurrentTimestamp() >= next_sweep())
 			sweep();

@@ -40,9 +40,12 @@ forget(void)
 	changed_buckets = 0;
 }
 
+/* The configuration first: who takes a note then knows what it means (a pause in the same transaction). */
 static void
 publish_all(void)
 {
+	if (config_changed)
+		publish_config(MyDatabaseId);
 	if (pending)
 	{
 		HASH_SEQ_STATUS seq;
@@ -57,8 +60,6 @@ publish_all(void)
 				publish_due(MyDatabaseId, note->channel, note->due);
 		}
 	}
-	if (config_changed)
-		publish_config(MyDatabaseId);
 	status_changed(changed_buckets);
 }
 

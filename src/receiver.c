@@ -103,9 +103,21 @@ compare_events(const void *a, const void *b)
 }
 
 /*
- * Bring events in the order of their ids, one an id: the last one counts, but
- * "received" takes back nothing that was said before it.
+ * Whether an acknowledgement says more than another of the same message, as it
+ * would in a later batch: "delivered" is for good, a later attempt is news, and
+ * "received" takes no failure back.
  */
+static bool
+says_more(const Ack *later, const Ack *earlier)
+{
+	if ((later->outcome == ACK_DELIVERED) != (earlier->outcome == ACK_DELIVERED))
+		return later->outcome == ACK_DELIVERED;
+	if (later->attempt != earlier->attempt && later->attempt > 0 && earlier->attempt > 0)
+		return later->attempt > earlier->attempt;
+	return later->outcome != ACK_RECEIVED || earlier->outcome == ACK_RECEIVED;
+}
+
+/* Bring events in the order of their ids, one an id: the one that says most. */
 static int
 merge_events(Event *events, int n)
 {
@@ -117,8 +129,7 @@ merge_events(Event *events, int n)
 		if (kept > 0 && events[kept - 1].ack.id == events[i].ack.id &&
 			events[kept - 1].readback == events[i].readback)
 		{
-			if (events[i].ack.outcome != ACK_RECEIVED ||
-				events[kept - 1].ack.outcome == ACK_RECEIVED)
+			if (says_more(&events[i].ack, &events[kept - 1].ack))
 				events[kept - 1] = events[i];
 		}
 		else

@@ -16,7 +16,7 @@ use POSIX ();
 use Time::HiRes qw(time sleep);
 
 our @EXPORT = qw(say_progress start_servers session counter await_counter watch_workers create_messages quiet
-	make_extension versions compile cpu_of timed round_to median root server_log);
+	make_extension versions bindir compile cpu_of timed round_to median root server_log);
 
 my $root = Cwd::abs_path(dirname(__FILE__) . '/..');
 my $work = $ENV{MSGSYS_WORK} // "$root/.work";

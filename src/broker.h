@@ -124,8 +124,8 @@ extern void broker_close(Broker *broker);
 
 /*
  * A non-blocking descriptor that becomes readable when there is something to
- * poll (reports, records, errors).  It is only ever read by broker_reports()
- * and broker_consume().
+ * poll (reports, records, errors).  It is only ever read by broker_reports(),
+ * broker_consume() and broker_health().
  */
 extern int	broker_fd(const Broker *broker);
 

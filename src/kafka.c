@@ -513,7 +513,10 @@ next_delivery(Broker *broker)
 BrokerHealth
 broker_health(Broker *broker, const char **reason)
 {
-	next_delivery(broker);
+	/* an idle stage only asks for this, and must not be woken again and again by what it has seen */
+	empty_pipe(broker);
+	if (next_delivery(broker) || (broker->records && rd_kafka_queue_length(broker->records) > 0))
+		poke(broker);
 	if (reason)
 		*reason = broker->reason;
 	return broker->health;

@@ -46,6 +46,19 @@ sub memory
 	return (map { /^RssAnon:\s+(\d+)/ ? $1 : () } <$status>)[0];
 }
 
+# processor time that processes have used, in s
+sub cpu
+{
+	my $ticks = 0;
+	for my $pid (@_)
+	{
+		open(my $stat, '<', "/proc/$pid/stat") or die "no process $pid";
+		my @fields = split / /, <$stat> =~ s/.*\) //r;
+		$ticks += $fields[11] + $fields[12];
+	}
+	return $ticks / 100;
+}
+
 # watch(SECONDS): look at the workers' transactions for so long; the longest age of one, in s
 sub watch
 {
@@ -93,11 +106,14 @@ $age = watch(4);
 my $claimed = stats($node)->{'relay.claimed'};
 my %memory = map { my $pid = worker_pid($node, $_); $pid => memory($pid) } qw(relay receiver);
 create(5000);
+my $cpu = cpu(keys %memory);
 my $longer = watch(20 - (time - $began));
+$cpu = cpu(keys %memory) - $cpu;
 cmp_ok($age, '<', 3, "it is stopped: no transaction is older than 3 s ($age)");
 cmp_ok($longer, '<', 0.5, "and later none is held for the network ($longer)");
 is(stats($node)->{'relay.claimed'}, $claimed, 'nothing is claimed meanwhile');
 is($session->query("SELECT string_agg(DISTINCT state, ' ') FROM msg_workers"), 'broker down', 'states say so');
+cmp_ok($cpu, '<', 1, "two workers use $cpu s of processor time in 16 s");
 for my $pid (sort keys %memory)
 {
 	my $growth = memory($pid) - $memory{$pid};

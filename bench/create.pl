@@ -6,7 +6,7 @@ use warnings;
 
 use Bench;
 
-use constant ROUNDS => 2;
+use constant ROUNDS => 4;
 
 my $row = q{'{"order": 1, "customer": "c-100234", "amount": 99.50, "currency": "EUR", "state": "paid", "items": [{"sku": "A-1001", "count": 2}]}'};
 my %script = (
@@ -70,7 +70,7 @@ sub measure
 
 {
 	about => 'msg_create and INSERT, by 1 and 8 clients, against INSERT into a bare table; the worst',
-	size => 4,
+	size => 2,
 	unit => 'seconds for each',
 	bounds => [['ratio', '>=', 0.7]],
 	measure => \&measure,

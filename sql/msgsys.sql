@@ -322,28 +322,7 @@ CREATE FUNCTION @extschema@.msg_create(
 	payload jsonb, channel text DEFAULT 'default', message_key text DEFAULT NULL, event_type text DEFAULT NULL,
 	headers jsonb DEFAULT NULL, dedup_key text DEFAULT NULL, deliver_at timestamptz DEFAULT NULL,
 	expires_at timestamptz DEFAULT NULL, content_type text DEFAULT NULL)
-RETURNS bigint LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-DECLARE
-	new_id bigint;
-BEGIN
-	IF dedup_key IS NULL THEN
-		INSERT INTO @extschema@.messages AS m (channel, message_key, event_type, headers, payload, content_type, due_at, expires_at)
-		VALUES (channel, message_key, event_type, headers, payload, content_type, deliver_at, expires_at)
-		RETURNING m.id INTO new_id;
-		RETURN new_id;
-	END IF;
-	LOOP
-		INSERT INTO @extschema@.messages AS m (channel, message_key, event_type, headers, payload, content_type, due_at, expires_at, dedup_key)
-		VALUES (channel, message_key, event_type, headers, payload, content_type, deliver_at, expires_at, dedup_key)
-		ON CONFLICT DO NOTHING RETURNING m.id INTO new_id;
-		EXIT WHEN FOUND;
-		SELECT m.id INTO new_id FROM @extschema@.messages m
-		WHERE m.channel = msg_create.channel AND m.dedup_key = msg_create.dedup_key;
-		EXIT WHEN FOUND;	-- else it was purged between the two: try again
-	END LOOP;
-	RETURN new_id;
-END $$;
+RETURNS bigint AS 'MODULE_PATHNAME', 'msg_create' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.msg_create IS 'creates a message in the caller''s transaction and returns its id; a dedup_key that the channel has already returns the first id';
 
 /*
@@ -353,22 +332,7 @@ CREATE FUNCTION @extschema@.msg_create_raw(
 	body bytea, channel text DEFAULT 'default', message_key text DEFAULT NULL, event_type text DEFAULT NULL,
 	headers jsonb DEFAULT NULL, dedup_key text DEFAULT NULL, deliver_at timestamptz DEFAULT NULL,
 	expires_at timestamptz DEFAULT NULL, content_type text DEFAULT NULL)
-RETURNS bigint LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-DECLARE
-	new_id bigint;
-BEGIN
-	LOOP
-		INSERT INTO @extschema@.messages AS m (channel, message_key, event_type, headers, body, content_type, due_at, expires_at, dedup_key)
-		VALUES (channel, message_key, event_type, headers, body, content_type, deliver_at, expires_at, dedup_key)
-		ON CONFLICT DO NOTHING RETURNING m.id INTO new_id;
-		EXIT WHEN FOUND;
-		SELECT m.id INTO new_id FROM @extschema@.messages m
-		WHERE m.channel = msg_create_raw.channel AND m.dedup_key = msg_create_raw.dedup_key;
-		EXIT WHEN FOUND;
-	END LOOP;
-	RETURN new_id;
-END $$;
+RETURNS bigint AS 'MODULE_PATHNAME', 'msg_create_raw' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.msg_create_raw IS 'creates a message whose value is bytes, and returns its id';
 
 /*

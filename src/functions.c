@@ -5,6 +5,7 @@
 #include "msgsys.h"
 
 #include "ack.h"
+#include "functions.h"
 #include "notes.h"
 #include "shmem.h"
 #include "store.h"
@@ -34,7 +35,7 @@ PG_FUNCTION_INFO_V1(msg_announce);
 #define LONGEST_WAIT	600000	/* ms */
 
 /* The quoted schema of the function that is called: that of the extension. */
-static const char *
+const char *
 own_schema(FunctionCallInfo fcinfo)
 {
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));

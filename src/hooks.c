@@ -107,14 +107,27 @@ unblock(int code, Datum arg)
 	database_unblock(DatumGetObjectId(arg));
 }
 
+/* What would be done without us. */
+static void
+do_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+		   ProcessUtilityContext context, ParamListInfo params,
+		   QueryEnvironment *environment, DestReceiver *dest,
+		   QueryCompletion *completion)
+{
+	if (prev_process_utility)
+		prev_process_utility(pstmt, query, read_only_tree, context, params,
+							 environment, dest, completion);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params,
+								environment, dest, completion);
+}
+
 static void
 process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				ProcessUtilityContext context, ParamListInfo params,
 				QueryEnvironment *environment, DestReceiver *dest,
 				QueryCompletion *completion)
 {
-	ProcessUtility_hook_type next = prev_process_utility ?
-		prev_process_utility : standard_ProcessUtility;
 	Node	   *parsetree = pstmt->utilityStmt;
 	Oid			dboid = shmem_available() ? database_to_empty(parsetree) : InvalidOid;
 
@@ -123,16 +136,16 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		database_block(dboid);
 		PG_ENSURE_ERROR_CLEANUP(unblock, ObjectIdGetDatum(dboid));
 		{
-			next(pstmt, query, read_only_tree, context, params, environment,
-				 dest, completion);
+			do_utility(pstmt, query, read_only_tree, context, params,
+					   environment, dest, completion);
 		}
 		PG_END_ENSURE_ERROR_CLEANUP(unblock, ObjectIdGetDatum(dboid));
 		database_unblock(dboid);
 		return;
 	}
 
-	next(pstmt, query, read_only_tree, context, params, environment, dest,
-		 completion);
+	do_utility(pstmt, query, read_only_tree, context, params, environment,
+			   dest, completion);
 	if (IsA(parsetree, TransactionStmt) &&
 		((TransactionStmt *) parsetree)->kind == TRANS_STMT_COMMIT_PREPARED)
 	{

@@ -2,9 +2,7 @@
  * kafka_unit.c
  *		Tests of kafka.c alone, against librdkafka's mock cluster.
  *
- * Needs neither PostgreSQL nor a broker.  Build and run:
- *		cc -Isrc -o kafka_unit test/tools/kafka_unit.c src/kafka.c -lrdkafka -pthread
- *		./kafka_unit
+ * Needs neither PostgreSQL nor a broker; test/tools/Makefile builds it.
  * Prints TAP; the exit status is 1 if a test failed.
  */
 #ifndef _GNU_SOURCE

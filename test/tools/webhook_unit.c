@@ -1,10 +1,9 @@
 /*
  * webhook_unit.c
- *		Tests of ssrf.c, signature.c and http_client.c alone.
+ *		Tests of ssrf.c and signature.c alone.
  *
- * Needs no PostgreSQL; its HTTP servers are threads of its own on loopback.
- * test/tools/unit builds and runs it.  Prints TAP; the exit status is 1 if a
- * test failed.
+ * Needs no PostgreSQL; test/tools/Makefile builds it.  Prints TAP; the exit
+ * status is 1 if a test failed.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE

@@ -192,6 +192,13 @@ extern bool broker_assign(Broker *broker, const BrokerPosition *positions,
  */
 extern int	broker_consume(Broker *broker, BrokerMessage *messages, int max);
 
+/*
+ * Whether a partition is gone that was being read, since the last call.  When
+ * its topic is there again, only a new handle is sure to read it: the library
+ * takes a topic that was made anew for stale news of the old one.
+ */
+extern bool broker_lost_partition(Broker *broker);
+
 /* Release the records of the last broker_consume(). */
 extern void broker_release(Broker *broker);
 

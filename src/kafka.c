@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +25,7 @@
 #include <librdkafka/rdkafka.h>
 
 #include "broker.h"
+#include "explain.h"
 #include "kafka_options.h"
 
 #define LOG_LINES			64
@@ -76,6 +76,7 @@ struct Broker
 	bool		must_hurry;		/* see hurry() */
 	size_t		hurry_records;	/* taken since */
 	size_t		hurry_bytes;
+	bool		lost_partition;
 	rd_kafka_message_t **batch; /* what broker_release() has to free */
 	int			batch_count;
 	int			batch_room;
@@ -90,21 +91,6 @@ struct Broker
 	bool		destroyed;
 	bool		abandoned;		/* whoever destroys it frees it */
 };
-
-/* Write words for the caller; returns false so that failures read well. */
-static bool
-explain(char *err, size_t errlen, const char *format,...)
-{
-	va_list		args;
-
-	if (err && errlen > 0)
-	{
-		va_start(args, format);
-		vsnprintf(err, errlen, format, args);
-		va_end(args);
-	}
-	return false;
-}
 
 /* The time for timeouts, which no change of the clock disturbs. */
 static int64_t
@@ -129,6 +115,8 @@ wants_oauth(rd_kafka_conf_t *conf)
 		strcasecmp(mechanism, "OAUTHBEARER") == 0;
 }
 
+static void error_within_call(rd_kafka_t *rk, int error, const char *words, void *broker);
+
 /* see broker.h */
 Broker *
 broker_open(const BrokerConfig *config, char *err, size_t errlen)
@@ -149,6 +137,8 @@ broker_open(const BrokerConfig *config, char *err, size_t errlen)
 
 	if (!kafka_configure(conf, config, &broker->must_hurry, err, errlen))
 		goto fail;
+	rd_kafka_conf_set_opaque(conf, broker);
+	rd_kafka_conf_set_error_cb(conf, error_within_call);
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
 
 	/* tokens are fetched over HTTP: not in our thread, which would block */
@@ -436,11 +426,26 @@ note_error(Broker *broker, rd_kafka_resp_err_t error, const char *words)
 		return;
 	if (is_of_connection(error))
 		broker->health = BROKER_DOUBTED;
+	if (error == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION ||
+		error == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
+		error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+		broker->lost_partition = true;
 	if (error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 		broker->any_cause = true;
 	else if (broker->any_cause)
 		return;
 	snprintf(broker->reason, sizeof(broker->reason), "%s", words);
+}
+
+/*
+ * What librdkafka says while we take records, within our call and thread: newer
+ * versions tell in no other way that a partition is gone.
+ */
+static void
+error_within_call(rd_kafka_t *rk, int error, const char *words, void *broker)
+{
+	(void) rk;
+	note_error(broker, error, words);
 }
 
 /* Is the handle lost?  If so, keep the reason. */
@@ -998,6 +1003,16 @@ broker_consume(Broker *broker, BrokerMessage *messages, int max)
 	if (rd_kafka_queue_length(broker->records) > 0)
 		poke(broker);
 	return count;
+}
+
+/* see broker.h */
+bool
+broker_lost_partition(Broker *broker)
+{
+	bool		lost = broker->lost_partition;
+
+	broker->lost_partition = false;
+	return lost;
 }
 
 /* see broker.h */

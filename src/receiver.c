@@ -27,6 +27,7 @@
 
 #define PRUNE_EVERY		60000	/* ms between two looks at former topics */
 #define ASK_EVERY		1000	/* ms between two questions to a dead broker */
+#define REOPEN_EVERY	2000	/* ms between two consumers, while topics come and go */
 #define ASK_TIMEOUT		500		/* ms */
 #define RETRY_POSTPONED 500		/* ms between two tries at rows that users hold */
 
@@ -46,6 +47,8 @@ static Broker *consumer = NULL;
 static TimestampTz prune_at = 0;
 static TimestampTz retry_at = 0;
 static bool down = false;
+static bool lost_partition = false; /* by this consumer */
+static TimestampTz reopen_at = 0;
 static TimestampTz ask_at = 0;	/* when to ask whether it is up again */
 
 /* Events of rows that somebody held for too long; stored positions stay below. */
@@ -372,6 +375,14 @@ consumer_ready(bool *opened)
 
 	if (consumer && worker_broker_settings_changed())
 		close_consumer();
+	/* not at once, for a topic that is gone may be so for a while */
+	lost_partition |= consumer && broker_lost_partition(consumer);
+	if (lost_partition && GetCurrentTimestamp() >= reopen_at)
+	{
+		close_consumer();
+		lost_partition = false;
+		reopen_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REOPEN_EVERY);
+	}
 	if (consumer && broker_health(consumer, &reason) == BROKER_DEAD)
 	{
 		ereport(LOG, (errmsg("msgsys receiver makes a new consumer: %s", reason)));
@@ -465,6 +476,8 @@ receiver_main(void)
 		if (npostponed > 0)
 			pause = Min(pause, RETRY_POSTPONED);
 		pause = Min(pause, TimestampDifferenceMilliseconds(now, readings_look_at) + 1);
+		if (lost_partition)
+			pause = Min(pause, REOPEN_EVERY);
 		if (in_doubt())
 			pause = Min(pause, ASK_EVERY);
 		worker_wait(pause);

@@ -8,11 +8,11 @@
  * what it carries.
  */
 #include "ssrf.h"
+#include "explain.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <netinet/in.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,21 +99,6 @@ static const Network6 networks6[] = {
 	{{0x3f, 0xff, 0x00, 0x00}, 20, "documentation"},
 	{{0x20}, 3, ""},			/* public */
 };
-
-/* Write words for the caller; returns false so that failures read well. */
-static bool
-explain(char *err, size_t errlen, const char *format,...)
-{
-	va_list		args;
-
-	if (err && errlen > 0)
-	{
-		va_start(args, format);
-		vsnprintf(err, errlen, format, args);
-		va_end(args);
-	}
-	return false;
-}
 
 /* Are the first bits of two addresses equal? */
 static bool

@@ -63,7 +63,7 @@ for my $stage ('relay', 'receiver')
 		is($_[0]->query("SELECT pg_terminate_backend(pid, 5000) FROM msg_workers WHERE stage = '$stage'"), 't', "$stage ends when told so");
 	});
 }
-disturb('restart', 'relay', 'sent', sub { $node->restart('fast'); });
+disturb('restart', 'relay', 'sent', sub { $node->stop('fast'); $node->start; });
 
 check_topic($node, $bootstrap, 'crash', 'true', 'crashes');
 my %next;

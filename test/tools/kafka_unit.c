@@ -27,44 +27,13 @@
 #include <librdkafka/rdkafka_mock.h>
 
 #include "broker.h"
+#include "tap.h"
 
 #define KEY_PRODUCE			0
 #define SLOW_RESOLVER_MS	2500
 
-static int	test_number;
-static int	failures;
 static rd_kafka_t *mock_handle;
 static rd_kafka_mock_cluster_t *mock;
-
-/* One test. */
-static bool
-ok(bool passed, const char *format,...)
-{
-	va_list		args;
-
-	printf("%sok %d - ", passed ? "" : "not ", ++test_number);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	if (!passed)
-		failures++;
-	return passed;
-}
-
-/* A line that explains. */
-static void
-diag(const char *format,...)
-{
-	va_list		args;
-
-	printf("# ");
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-}
 
 static int64_t
 now_ms(void)

@@ -22,42 +22,9 @@
 
 #include "signature.h"
 #include "ssrf.h"
+#include "tap.h"
 
 #define lengthof(array)		((int) (sizeof(array) / sizeof((array)[0])))
-
-static int	test_number;
-static int	failures;
-
-/* One test. */
-static bool
-ok(bool passed, const char *format,...)
-{
-	va_list		args;
-
-	printf("%sok %d - ", passed ? "" : "not ", ++test_number);
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	if (!passed)
-		failures++;
-	return passed;
-}
-
-/* A line that explains. */
-static void
-diag(const char *format,...)
-{
-	va_list		args;
-
-	printf("# ");
-	va_start(args, format);
-	vprintf(format, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-}
 
 /* ---------- ssrf.c ---------- */
 

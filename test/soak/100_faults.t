@@ -1,0 +1,89 @@
+# Faults in a random order while clients create messages: kill -9 of workers, of Kafka, of PostgreSQL, Kafka hanging, restarts.
+# SOAK_SECONDS is how long (600), SOAK_SEED which order, SOAK_FAULTS a regular expression for which of them. In the end nothing is lost, invented or reordered.
+use strict;
+use warnings;
+use lib 'test/lib';
+use Checker ();
+use IO::Handle;
+use MsgsysTest;
+use Test::More;
+use Time::HiRes qw(time sleep);
+
+my $seconds = $ENV{SOAK_SECONDS} // 600;
+$ENV{SOAK_FAULTS} //= '';
+my $seed    = $ENV{SOAK_SEED}    // int(time);
+srand $seed;
+diag("seed $seed, $seconds s");
+
+my ($bootstrap, $dir) = kafka_start();
+my $node = new_node('soak', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.relay_workers' => 2, 'msgsys.receiver_workers' => 2,
+	'msgsys.batch_size' => 2000, 'restart_after_crash' => 'on', 'msgsys.sweep_interval' => '5s');
+kafka_create_topic($bootstrap, 'soak', 6);
+$node->safe_psql('postgres', "SELECT msg_channel_set('soak', topic => 'soak', resend_after => '20 s')");
+
+# A client: transactions of some messages of some keys, some of which roll back. It writes an id to its file once the commit is
+# known. It goes on when its connection breaks, so what was in doubt is not in the file.
+my $stop = "$ENV{MSGSYS_RUN}/soak-stop-$$";
+my @ids;
+for my $client (1 .. 3)
+{
+	my $file = "$ENV{MSGSYS_RUN}/soak-ids-$$-$client";
+	push @ids, $file;
+	my $connection = $node->connstr('postgres');
+	next if fork;
+	open(my $out, '>>', $file) or die;
+	$out->autoflush;
+	srand($seed + $client);
+	while (!-e $stop)
+	{
+		my $rows = 1 + int(rand 50);
+		my $end = rand() < 0.1 ? 'ROLLBACK' : 'COMMIT';
+		my $sql = "BEGIN; WITH i AS (INSERT INTO messages (channel, message_key, payload)
+			SELECT 'soak', 'key $client ' || g % 20, to_jsonb(g) FROM generate_series(1, $rows) g RETURNING id) SELECT string_agg(id::text, ' ') FROM i; $end";
+		my $answer = qx(psql -XAtq -v ON_ERROR_STOP=1 -d "$connection" -c "$sql" 2>/dev/null);
+		print $out $answer if $? == 0 && $end eq 'COMMIT';
+	}
+	exec 'true';
+}
+
+my %fault = (
+	'kill -9 of a relay'     => sub { my $pid = worker_pid($node, 'relay', int(rand 2));    kill 'KILL', $pid if $pid; },
+	'kill -9 of a receiver'  => sub { my $pid = worker_pid($node, 'receiver', int(rand 2)); kill 'KILL', $pid if $pid; },
+	'end of a worker'        => sub { $node->psql('postgres', q{SELECT pg_terminate_backend(pid) FROM msg_workers ORDER BY random() LIMIT 1}) },
+	'immediate shutdown'     => sub { $node->stop('immediate'); $node->start },
+	'restart'                => sub { $node->stop('fast'); $node->start },
+	'kill -9 of Kafka'       => sub { kafka('kill', $dir); sleep rand 5; kafka_start($dir) },
+	'stop of Kafka'          => sub { kafka('stop', $dir); sleep rand 10; kafka_start($dir) },
+	'Kafka hangs'            => sub { kafka('pause', $dir); sleep rand 8; kafka('cont', $dir) },
+	'pause and resume'       => sub { $node->psql('postgres', q{SELECT msg_pause('soak')}); sleep rand 2; $node->psql('postgres', q{SELECT msg_resume('soak')}) },
+);
+my @names = grep { /$ENV{SOAK_FAULTS}/ } sort keys %fault;
+my %count;
+my $end = time + $seconds;
+while (time < $end)
+{
+	my $name = $names[ rand @names ];
+	$count{$name}++;
+	$fault{$name}->();
+	# the next fault comes at any time, also before the last is over
+	sleep rand 4;
+	poll_until(60, sub { $node->psql('postgres', 'SELECT 1', stderr => \my $ignored) == 0 }) or BAIL_OUT('the server does not answer');
+}
+note("$count{$_} times $_") for sort keys %count;
+open(my $file, '>', $stop) or die;
+close $file;
+1 while wait > 0;
+$node->safe_psql('postgres', q{SELECT msg_resume('soak')});
+ok(poll_sql($node, 120, q{SELECT count(*) FROM messages WHERE status <> 'received'}, 0), 'in the end, all are received');
+
+my @committed = map { open(my $in, '<', $_) or die; map { split ' ' } <$in> } @ids;
+cmp_ok(scalar @committed, '>', $seconds, scalar(@committed) . ' messages were committed for sure');
+my $c = Checker::check(dsn => $node->connstr('postgres'), bootstrap => $bootstrap, topics => ['soak'], where => "channel = 'soak'", committed => \@committed);
+unless (ok(Checker::good($c), Checker::summary($c)))
+{
+	diag(explain($c->{examples}));
+	my $of = join(',', map { /\d+/g ? $& : () } map { (/^(\d+)/, /after (\d+)/) } map { @$_ } values %{ $c->{examples} });
+	diag($node->safe_psql('postgres', "SELECT id, message_key, attempts, created_at, sent_at, received_at, kafka_partition, kafka_offset, last_error FROM messages WHERE id IN ($of) ORDER BY 1"));
+}
+$node->stop;
+done_testing();

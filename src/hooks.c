@@ -10,6 +10,7 @@
  */
 #include "msgsys.h"
 
+#include "commits.h"
 #include "compat.h"
 #include "notes.h"
 #include "shmem.h"
@@ -144,14 +145,19 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		return;
 	}
 
-	do_utility(pstmt, query, read_only_tree, context, params, environment,
-			   dest, completion);
 	if (IsA(parsetree, TransactionStmt) &&
 		((TransactionStmt *) parsetree)->kind == TRANS_STMT_COMMIT_PREPARED)
 	{
+		note_prepared();
+		do_utility(pstmt, query, read_only_tree, context, params, environment,
+				   dest, completion);
 		publish_config(MyDatabaseId);
 		publish_sweep(MyDatabaseId);
+		commit_ends();
+		return;
 	}
+	do_utility(pstmt, query, read_only_tree, context, params, environment,
+			   dest, completion);
 }
 
 /* Whatever drops an extension, a schema's CASCADE for one: idle workers would not notice that it was ours. */

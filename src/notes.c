@@ -8,6 +8,7 @@
  */
 #include "msgsys.h"
 
+#include "commits.h"
 #include "notes.h"
 #include "shmem.h"
 
@@ -63,19 +64,42 @@ publish_all(void)
 	status_changed(changed_buckets);
 }
 
+/* The lowest id of all that is noted; PG_INT64_MAX: none. */
+static int64
+lowest_noted(void)
+{
+	int64		lowest = PG_INT64_MAX;
+	HASH_SEQ_STATUS seq;
+	PendingNote *note;
+
+	if (pending == NULL)
+		return lowest;
+	hash_seq_init(&seq, pending);
+	while ((note = hash_seq_search(&seq)) != NULL)
+		lowest = Min(lowest, note->lowest_id);
+	return lowest;
+}
+
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
-	if (pending == NULL && !config_changed && changed_buckets == 0)
-		return;
+	int64		lowest;
+
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+			lowest = lowest_noted();
+			if (lowest != PG_INT64_MAX)
+				commit_begins(MyDatabaseId, lowest);
+			break;
 		case XACT_EVENT_COMMIT:
 			publish_all();
+			commit_ends();
 			forget();
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:	/* COMMIT PREPARED asks for a sweep */
+			commit_ends();
 			forget();
 			break;
 		default:
@@ -150,6 +174,14 @@ note_config(void)
 {
 	register_callback();
 	config_changed = true;
+}
+
+/* A prepared transaction is about to commit: its notes are forgotten, so any message may be its. */
+void
+note_prepared(void)
+{
+	register_callback();
+	commit_begins(MyDatabaseId, 1);
 }
 
 /* This transaction changes the status of a message. */

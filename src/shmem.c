@@ -16,6 +16,7 @@
  */
 #include "msgsys.h"
 
+#include "commits.h"
 #include "compat.h"
 #include "shmem.h"
 
@@ -186,6 +187,7 @@ shmem_request(void)
 #endif
 	RequestAddinShmemSpace(shared_size());
 	RequestAddinShmemSpace(cells_size());
+	RequestAddinShmemSpace(commits_size());
 	RequestAddinShmemSpace(mul_size(setting_max_channels, CHANNEL_NAME_MAX));
 	RequestAddinShmemSpace(hash_estimate_size(setting_max_channels,
 											  sizeof(ChannelEntry)));
@@ -225,6 +227,7 @@ shmem_startup(void)
 			pg_atomic_init_u32(&slot->sweep, 0);
 		}
 	}
+	commits_init();
 	cells = ShmemInitStruct("msgsys notes", cells_size(), &found);
 	if (!found)
 		for (int i = 0; i < slot_count() * setting_max_channels; i++)
@@ -726,6 +729,32 @@ notes_take(Note **notes, bool *sweep)
 		n++;
 	}
 	return n;
+}
+
+/*
+ * From which id on there may be something that marks do not know of: notes that
+ * this worker has not taken yet, and commits whose notes are to come.  It covers
+ * every transaction that a snapshot taken before sees.
+ */
+int64
+notes_floor(void)
+{
+	WorkerSlot *slot = &shared->slots[my_slot];
+	int64		lowest = commits_lowest(slot->dboid);
+	int			nchannels;
+
+	if (lowest != PG_INT64_MAX)
+		lowest--;
+	if (pg_atomic_read_u32(&slot->noted) == 0)
+		return lowest;
+	if (pg_atomic_read_u32(&slot->sweep) != 0)
+		return 0;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	nchannels = shared->nchannels;
+	LWLockRelease(shared->lock);
+	for (int i = 0; i < nchannels; i++)
+		lowest = Min(lowest, (int64) pg_atomic_read_u64(&cell(my_slot, i)->low));
+	return lowest;
 }
 
 /* ---------------------------------------------------------------- msg_wait */

@@ -109,6 +109,7 @@ typedef struct Note
 	TimestampTz due;			/* earliest due time noted; DT_NOEND: none */
 } Note;
 
+extern int64 notes_floor(void);
 extern int	notes_take(Note **notes, bool *sweep);
 
 /* Waiting for a status (msg_wait), woken by whoever changed one. */

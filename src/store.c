@@ -10,6 +10,7 @@
 #include "msgsys.h"
 
 #include "notes.h"
+#include "shmem.h"
 #include "store.h"
 
 #include "access/transam.h"
@@ -572,6 +573,48 @@ share_names(ClaimShare *shares, int nshares)
 	return text_array(names, nshares);
 }
 
+/* What the marks of a claim are made from, once its snapshot is taken. */
+typedef struct ClaimLows
+{
+	ClaimShare *shares;
+	int			nshares;
+	MemoryContext memory;		/* of the claim */
+	bool		awaited;		/* not yet made */
+} ClaimLows;
+
+/* The second parameter of a claim: marks, none above the floor; or of a resend, its ages. */
+static Datum
+lows_array(const ClaimLows *lows, bool resend, int64 floor)
+{
+	Datum	   *values = palloc(lows->nshares * sizeof(Datum));
+
+	for (int i = 0; i < lows->nshares; i++)
+		values[i] = Int64GetDatum(resend ? lows->shares[i].channel->resend_after :
+								  Min(lows->shares[i].channel->low, floor));
+	return array_of(values, lows->nshares, INT8OID);
+}
+
+/*
+ * Called by the executor when it first needs a parameter, which is after the
+ * snapshot was taken: only then it is known how low the marks must be, lest
+ * later rows of a transaction are claimed before its first (commits.c).
+ */
+static ParamExternData *
+fetch_claim_param(ParamListInfo params, int number, bool speculative, ParamExternData *room)
+{
+	ClaimLows  *lows = params->paramFetchArg;
+
+	if (number == 2 && lows->awaited && !speculative)
+	{
+		MemoryContext old = MemoryContextSwitchTo(lows->memory);
+
+		params->params[1].value = lows_array(lows, false, notes_floor());
+		MemoryContextSwitchTo(old);
+		lows->awaited = false;
+	}
+	return &params->params[number - 1];
+}
+
 /*
  * Claim rows of several channels, at most shares[i].limit of each, that belong
  * to worker (of nworkers) and that nobody holds, and hand each to callback as it
@@ -599,20 +642,21 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 		.arg = arg,
 		.checked_xid = InvalidTransactionId
 	};
-	Datum	   *lows = palloc(nshares * sizeof(Datum));
 	Datum	   *limits = palloc(nshares * sizeof(Datum));
 	SPIExecuteOptions options = {0};
 	ParamListInfo params = makeParamList(statements[statement].nargs);
+	ClaimLows	lows = {
+		.shares = shares,
+		.nshares = nshares,
+		.memory = CurrentMemoryContext,
+		.awaited = kind == CLAIM_IDLE
+	};
 	Datum		values[6];
 
 	for (int i = 0; i < nshares; i++)
-	{
-		lows[i] = Int64GetDatum(kind == CLAIM_RESEND ? shares[i].channel->resend_after :
-								shares[i].channel->low);
 		limits[i] = Int32GetDatum(shares[i].limit);
-	}
 	values[0] = share_names(shares, nshares);
-	values[1] = array_of(lows, nshares, INT8OID);
+	values[1] = lows_array(&lows, kind == CLAIM_RESEND, PG_INT64_MAX);
 	values[2] = array_of(limits, nshares, INT4OID);
 	values[3] = Int64GetDatum(nworkers);
 	values[4] = Int64GetDatum(worker);
@@ -624,6 +668,8 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 		params->params[i].pflags = PARAM_FLAG_CONST;
 		params->params[i].ptype = statements[statement].args[i];
 	}
+	params->paramFetch = fetch_claim_param;
+	params->paramFetchArg = &lows;
 	receiver.row_context = AllocSetContextCreate(CurrentMemoryContext, "msgsys claimed row",
 												 ALLOCSET_DEFAULT_SIZES);
 	options.params = params;

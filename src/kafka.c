@@ -437,6 +437,15 @@ note_error(Broker *broker, rd_kafka_resp_err_t error, const char *words)
 	snprintf(broker->reason, sizeof(broker->reason), "%s", words);
 }
 
+/* Keep what cannot be read, once in a row. */
+static void
+note_unreadable(Broker *broker, rd_kafka_resp_err_t error, const char *words)
+{
+	if (strcmp(words, broker->reason) != 0)
+		keep_line(broker, 4 /* warning */ , words);
+	note_error(broker, error, words);
+}
+
 /*
  * What librdkafka says while we take records, within our call and thread: newer
  * versions tell in no other way that a partition is gone.
@@ -445,7 +454,7 @@ static void
 error_within_call(rd_kafka_t *rk, int error, const char *words, void *broker)
 {
 	(void) rk;
-	note_error(broker, error, words);
+	note_unreadable(broker, error, words);
 }
 
 /* Is the handle lost?  If so, keep the reason. */
@@ -945,9 +954,7 @@ note_consumer_error(Broker *broker, const rd_kafka_message_t *message)
 				 rd_kafka_message_errstr(message));
 	else
 		snprintf(words, sizeof(words), "%s", rd_kafka_message_errstr(message));
-	if (strcmp(words, broker->reason) != 0)
-		keep_line(broker, 4 /* warning */ , words);
-	note_error(broker, message->err, words);
+	note_unreadable(broker, message->err, words);
 	note_fatal(broker);
 }
 

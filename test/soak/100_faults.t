@@ -46,16 +46,23 @@ for my $client (1 .. 3)
 	exec 'true';
 }
 
+# run SQL where there may be no server; whether it succeeded
+sub try_sql
+{
+	my ($sql) = @_;
+	return system('psql', '-XAtq', '-o', '/dev/null', '-d', $node->connstr('postgres'), '-c', $sql) == 0;
+}
+
 my %fault = (
 	'kill -9 of a relay'     => sub { my $pid = worker_pid($node, 'relay', int(rand 2));    kill 'KILL', $pid if $pid; },
 	'kill -9 of a receiver'  => sub { my $pid = worker_pid($node, 'receiver', int(rand 2)); kill 'KILL', $pid if $pid; },
-	'end of a worker'        => sub { $node->psql('postgres', q{SELECT pg_terminate_backend(pid) FROM msg_workers ORDER BY random() LIMIT 1}) },
+	'end of a worker'        => sub { try_sql(q{SELECT pg_terminate_backend(pid) FROM msg_workers ORDER BY random() LIMIT 1}) },
 	'immediate shutdown'     => sub { $node->stop('immediate'); $node->start },
 	'restart'                => sub { $node->stop('fast'); $node->start },
 	'kill -9 of Kafka'       => sub { kafka('kill', $dir); sleep rand 5; kafka_start($dir) },
 	'stop of Kafka'          => sub { kafka('stop', $dir); sleep rand 10; kafka_start($dir) },
 	'Kafka hangs'            => sub { kafka('pause', $dir); sleep rand 8; kafka('cont', $dir) },
-	'pause and resume'       => sub { $node->psql('postgres', q{SELECT msg_pause('soak')}); sleep rand 2; $node->psql('postgres', q{SELECT msg_resume('soak')}) },
+	'pause and resume'       => sub { try_sql(q{SELECT msg_pause('soak')}); sleep rand 2; try_sql(q{SELECT msg_resume('soak')}) },
 );
 my @names = grep { /$ENV{SOAK_FAULTS}/ } sort keys %fault;
 my %count;
@@ -67,7 +74,7 @@ while (time < $end)
 	$fault{$name}->();
 	# the next fault comes at any time, also before the last is over
 	sleep rand 4;
-	poll_until(60, sub { $node->psql('postgres', 'SELECT 1', stderr => \my $ignored) == 0 }) or BAIL_OUT('the server does not answer');
+	poll_until(60, sub { try_sql('SELECT 1') }) or BAIL_OUT('the server does not answer');
 }
 note("$count{$_} times $_") for sort keys %count;
 open(my $file, '>', $stop) or die;

@@ -64,3 +64,10 @@ SELECT bool_and(msg_create(to_jsonb(g), 'orders') > 0) FROM generate_series(1, 2
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT msg_create('1', 'orders', dedup_key => 'rr') = msg_create('2', 'orders', dedup_key => 'rr') AS same;
 COMMIT;
+
+-- a user's trigger that does not want a message
+CREATE FUNCTION unwanted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER unwanted BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION unwanted();
+SELECT msg_create('1') IS NULL AS create_is_null, msg_create_raw('\x01') IS NULL AS raw_is_null;
+DROP TRIGGER unwanted ON messages;
+DROP FUNCTION unwanted;

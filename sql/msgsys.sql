@@ -316,7 +316,7 @@ COMMENT ON FUNCTION @extschema@.msg_live IS 'number of messages of a channel tha
  * payload: the value; channel; message_key: ordering and partition key; event_type; headers: object of strings;
  * dedup_key: where the channel has a message with it, that one's id is returned and nothing is created;
  * deliver_at: not before; expires_at: not after; content_type (application/json).
- * Returns the id. Errors: 42704 unknown channel, 23514 or 22023 for a value that cannot be, 54000 too large.
+ * Returns the id; NULL where a trigger of the user's did not want the row. Errors: 42704 unknown channel, 23514 or 22023 for a value that cannot be, 54000 too large.
  */
 CREATE FUNCTION @extschema@.msg_create(
 	payload jsonb, channel text DEFAULT 'default', message_key text DEFAULT NULL, event_type text DEFAULT NULL,

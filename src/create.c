@@ -91,6 +91,7 @@ create_message(FunctionCallInfo fcinfo, Plans *plans, const char *column, Oid ty
 	Datum		values[PARAMETERS];
 	char		nulls[PARAMETERS];
 	int64		id;
+	bool		created;
 
 	SPI_connect();
 	if (plans->function != fcinfo->flinfo->fn_oid)
@@ -101,13 +102,18 @@ create_message(FunctionCallInfo fcinfo, Plans *plans, const char *column, Oid ty
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 	}
 	if (PG_ARGISNULL(DEDUP_KEY))
-		(void) run_for_id(plans->insert, values, nulls, &id);
+		created = run_for_id(plans->insert, values, nulls, &id);
 	else
+	{
 		/* one that is there, but purged before it is found, makes room: try again */
 		while (!run_for_id(plans->insert_once, values, nulls, &id) &&
 			   !run_for_id(plans->find, values, nulls, &id))
 			CHECK_FOR_INTERRUPTS();
+		created = true;
+	}
 	SPI_finish();
+	if (!created)
+		PG_RETURN_NULL();		/* a user's trigger did not want it */
 	PG_RETURN_INT64(id);
 }
 

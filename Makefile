@@ -3,7 +3,7 @@
 EXTENSION = msgsys
 EXTENSION_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" msgsys.control)
 MODULE_big = msgsys
-OBJS = $(patsubst %,src/%.o,ack channel commits create explain functions hooks kafka kafka_options launcher msgsys notes reactor reading receiver \
+OBJS = $(patsubst %,src/%.o,ack channel commits create explain functions hooks kafka kafka_limits kafka_options launcher msgsys notes reactor reading receiver \
 	record relay shmem store topic trigger worker)
 DATA_built = sql/msgsys--$(EXTENSION_VERSION).sql
 DATA = $(wildcard sql/msgsys--*--*.sql)

@@ -127,6 +127,7 @@ CREATE TABLE @extschema@.msg_offsets (
 	topic			text NOT NULL,
 	"partition"		integer NOT NULL,
 	next_offset		bigint NOT NULL,
+	record_time		timestamptz,
 	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	PRIMARY KEY (topic, "partition")
 ) WITH (fillfactor = 50);
@@ -134,6 +135,7 @@ COMMENT ON TABLE @extschema@.msg_offsets IS 'how far the receiver has read, kept
 COMMENT ON COLUMN @extschema@.msg_offsets.topic IS 'Kafka topic';
 COMMENT ON COLUMN @extschema@.msg_offsets."partition" IS 'partition of it';
 COMMENT ON COLUMN @extschema@.msg_offsets.next_offset IS 'the next offset to read';
+COMMENT ON COLUMN @extschema@.msg_offsets.record_time IS 'the timestamp of the record before it: where Kafka has another record there, or none, the topic is another one of that name and is read from its beginning';
 COMMENT ON COLUMN @extschema@.msg_offsets.updated_at IS 'when it moved last';
 
 -- Not dumped, for it tells the original from a copy: its one row is made here, and so is new in a restored

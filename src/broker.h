@@ -96,6 +96,7 @@ typedef struct BrokerMessage
 	const char *topic;
 	int32_t		partition;
 	int64_t		offset;
+	int64_t		time_ms;		/* its timestamp, since 1970; -1: it has none */
 	const void *key;
 	size_t		key_length;
 	const void *value;			/* NULL: a tombstone */
@@ -150,6 +151,18 @@ extern bool broker_reachable(Broker *broker, int timeout_ms, char *err, size_t e
  */
 extern BrokerOutcome broker_topic(Broker *broker, const char *topic, int timeout_ms,
 								  int *partitions, char *err, size_t errlen);
+
+/*
+ * The largest batch of records, in bytes, that a topic takes although it is
+ * smaller than the batches of this producer; 0 when it takes any of them, or does
+ * not tell.  Blocks at most timeout_ms.  One record that is too large has all of its batch
+ * refused, and those behind it overtake them: so hand over no more than that
+ * between two waits for all reports.
+ */
+extern size_t broker_topic_limit(Broker *broker, const char *topic, int timeout_ms);
+
+/* Bytes that a record counts for in a batch, before it is compressed. */
+extern size_t broker_record_size(const BrokerRecord *record);
 
 /* First and next offset of a partition; blocks at most timeout_ms. */
 extern bool broker_watermarks(Broker *broker, const char *topic, int32_t partition,

@@ -26,6 +26,7 @@
 
 #include "broker.h"
 #include "explain.h"
+#include "kafka_limits.h"
 #include "kafka_options.h"
 
 #define LOG_LINES			64
@@ -34,6 +35,11 @@
 #define REPORTS_AT_ONCE		256
 #define CLOSE_LIMIT_MS		1000
 #define TOPIC_RETRY_MS		50
+
+/* Bytes that Kafka adds at most: see "Record Batch" in its protocol guide. */
+#define BATCH_OVERHEAD		61
+#define RECORD_OVERHEAD		31
+#define HEADER_OVERHEAD		10
 
 #define lengthof(array)		((int) (sizeof(array) / sizeof((array)[0])))
 #define Min(x, y)			((x) < (y) ? (x) : (y))
@@ -751,6 +757,32 @@ broker_topic(Broker *broker, const char *topic, int timeout_ms, int *partitions,
 }
 
 /* see broker.h */
+size_t
+broker_topic_limit(Broker *broker, const char *topic, int timeout_ms)
+{
+	int64_t		limit = kafka_topic_max_bytes(broker->rk, topic, timeout_ms);
+	char		value[32];
+	size_t		size = sizeof(value);
+
+	if (limit <= 0 ||
+		rd_kafka_conf_get(rd_kafka_conf(broker->rk), "batch.size", value, &size) != RD_KAFKA_CONF_OK ||
+		limit >= strtoll(value, NULL, 10) + BATCH_OVERHEAD)
+		return 0;
+	return (size_t) Max(limit - BATCH_OVERHEAD, 1);
+}
+
+/* see broker.h */
+size_t
+broker_record_size(const BrokerRecord *record)
+{
+	size_t		size = RECORD_OVERHEAD + record->key_length + record->value_length;
+
+	for (int i = 0; i < record->nheaders; i++)
+		size += HEADER_OVERHEAD + strlen(record->headers[i].name) + record->headers[i].length;
+	return size;
+}
+
+/* see broker.h */
 bool
 broker_watermarks(Broker *broker, const char *topic, int32_t partition, int timeout_ms,
 				  int64_t *low, int64_t *high, char *err, size_t errlen)
@@ -995,6 +1027,7 @@ broker_consume(Broker *broker, BrokerMessage *messages, int max)
 		messages[count].topic = rd_kafka_topic_name(message->rkt);
 		messages[count].partition = message->partition;
 		messages[count].offset = message->offset;
+		messages[count].time_ms = rd_kafka_message_timestamp(message, NULL);
 		messages[count].key = message->key;
 		messages[count].key_length = message->key_len;
 		messages[count].value = message->payload;

@@ -26,19 +26,31 @@
 List	   *reading_channels = NIL;
 TimestampTz readings_look_at = 0;
 
-/* A partition that this worker reads. */
+/*
+ * A partition that this worker reads.
+ *
+ * A position is of use only in the topic that it was read from.  A topic that
+ * was deleted and made again, or one of another cluster, has other records at
+ * the same offsets, and those before our position would be passed over.  So we
+ * begin one record before it, and go on only where that is the one we know.
+ */
 typedef struct Reading
 {
 	char	   *topic;
 	int32		partition;
+	bool		unverified;		/* the record before next is yet to be seen */
+	bool		abandoned;		/* its topic is another one: until the next assignment */
 	int64		next;			/* the next offset to read */
+	TimestampTz time;			/* of the record before it; DT_NOBEGIN: unknown */
 	int64		safe;			/* the next to store, at most */
+	int64		storing;		/* stored, once the transaction has committed */
 	int64		stored;			/* what is in msg_offsets */
 } Reading;
 
 static MemoryContext assignment_context = NULL; /* until the next assignment */
 static Reading *readings = NULL;
 static int	nreadings = 0;
+static bool any_abandoned = false;
 
 /* Topics to read, and whose records count. */
 static List *
@@ -93,14 +105,22 @@ ours(const char *topic, int partition)
 	return hash % setting_receiver_workers == slot_number();
 }
 
-/* The stored position of a partition; BROKER_BEGINNING for one that is new. */
-static int64
-stored_position(StoredPosition *positions, int n, const char *topic, int partition)
+/* Begin a partition at its stored position, or one that is new at its beginning. */
+static void
+reading_begin(Reading *reading, const StoredPosition *positions, int n)
 {
+	reading->next = BROKER_BEGINNING;
+	reading->time = DT_NOBEGIN;
 	for (int i = 0; i < n; i++)
-		if (positions[i].partition == partition && strcmp(positions[i].topic, topic) == 0)
-			return positions[i].next_offset;
-	return BROKER_BEGINNING;
+		if (positions[i].partition == reading->partition &&
+			strcmp(positions[i].topic, reading->topic) == 0)
+		{
+			reading->next = positions[i].next_offset;
+			reading->time = positions[i].record_time;
+		}
+	reading->safe = reading->storing = reading->stored = reading->next;
+	reading->unverified = reading->next > 0 && !TIMESTAMP_NOT_FINITE(reading->time);
+	reading->abandoned = false;
 }
 
 static bool
@@ -167,8 +187,7 @@ readings_wanted(Broker *consumer, int *n)
 				wanted = repalloc(wanted, (room *= 2) * sizeof(Reading));
 			wanted[*n].topic = topic;
 			wanted[*n].partition = p;
-			wanted[*n].next = wanted[*n].safe = wanted[*n].stored =
-				stored_position(positions, npositions, topic, p);
+			reading_begin(&wanted[*n], positions, npositions);
 			(*n)++;
 		}
 	}
@@ -189,8 +208,9 @@ readings_assign(Broker *consumer, bool always)
 
 	readings_look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_FOR_PARTITIONS);
 	wanted = readings_wanted(consumer, &n);
-	if (!always && same_readings(wanted, n))
+	if (!always && !any_abandoned && same_readings(wanted, n))
 		return false;
+	any_abandoned = false;
 
 	if (assignment_context == NULL)
 		assignment_context = AllocSetContextCreate(TopMemoryContext, "msgsys assignment",
@@ -206,7 +226,7 @@ readings_assign(Broker *consumer, bool always)
 		reading->topic = MemoryContextStrdup(assignment_context, reading->topic);
 		positions[nreadings].topic = reading->topic;
 		positions[nreadings].partition = reading->partition;
-		positions[nreadings].offset = reading->next;
+		positions[nreadings].offset = reading->next - (reading->unverified ? 1 : 0);
 	}
 	if (!broker_assign(consumer, positions, n, err, sizeof(err)))
 	{
@@ -217,12 +237,46 @@ readings_assign(Broker *consumer, bool always)
 	return true;
 }
 
-/*
- * A record was read: the next one of its partition follows it.  Returns the
- * index of the partition, or -1 if it is not read any more.
- */
-int
-reading_advance(const BrokerMessage *message)
+/* The timestamp of a record; DT_NOBEGIN if it has none. */
+static TimestampTz
+record_time(const BrokerMessage *message)
+{
+	if (message->time_ms < 0)
+		return DT_NOBEGIN;
+	return message->time_ms * 1000 -
+		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+}
+
+/* Read a partition anew, from its beginning: no record that we know is where it was. */
+static void
+abandon(Reading *reading)
+{
+	ereport(LOG,
+			(errmsg("msgsys receiver reads partition %d of topic \"%s\" from its beginning: it has not the record that was read last",
+					reading->partition, reading->topic)));
+	reading->next = reading->safe = 0;
+	reading->time = DT_NOBEGIN;
+	reading->abandoned = any_abandoned = true;
+	readings_look_at = 0;
+}
+
+/* The first record of a partition has come: whether it is the one that was read last. */
+static bool
+verify(Reading *reading, const BrokerMessage *message)
+{
+	reading->unverified = false;
+	/* Kafka has less than we had read: the library began at its beginning already */
+	if (message->offset < reading->next - 1)
+		return false;
+	if (message->offset == reading->next - 1 && record_time(message) == reading->time)
+		return true;
+	abandon(reading);
+	return false;
+}
+
+/* The partition that a record is of; -1 if it is not read any more. */
+static int
+find_reading(const BrokerMessage *message)
 {
 	static int	last = 0;
 
@@ -233,12 +287,27 @@ reading_advance(const BrokerMessage *message)
 		/* records come in runs of one partition */
 		if (readings[r].partition == message->partition &&
 			strcmp(readings[r].topic, message->topic) == 0)
-		{
-			readings[r].next = readings[r].safe = message->offset + 1;
 			return last = r;
-		}
 	}
 	return -1;
+}
+
+/*
+ * A record was read: the next one of its partition follows it.  Returns the
+ * index of the partition, or -1 if the record is not to be looked at: it was
+ * read before, or its partition is not read any more.
+ */
+int
+reading_advance(const BrokerMessage *message)
+{
+	int			r = find_reading(message);
+
+	if (r < 0 || (readings[r].unverified && verify(&readings[r], message)) ||
+		readings[r].abandoned)
+		return -1;
+	readings[r].next = readings[r].safe = message->offset + 1;
+	readings[r].time = record_time(message);
+	return r;
 }
 
 /* A record is not done with: what is stored must stay at or below it. */
@@ -248,7 +317,7 @@ reading_hold(int reading, int64 offset)
 	readings[reading].safe = Min(readings[reading].safe, offset);
 }
 
-/* Store how far we have read, in the transaction under way. */
+/* Store how far we have read, in the transaction under way; see readings_stored(). */
 void
 readings_store(void)
 {
@@ -259,17 +328,27 @@ readings_store(void)
 	{
 		Reading    *reading = &readings[i];
 
+		reading->storing = reading->stored;
 		if (reading->safe != reading->stored && reading->safe >= 0)
 		{
 			positions[n].topic = reading->topic;
 			positions[n].partition = reading->partition;
-			positions[n].next_offset = reading->stored = reading->safe;
+			positions[n].next_offset = reading->storing = reading->safe;
+			positions[n].record_time = reading->safe == reading->next ? reading->time : DT_NOBEGIN;
 			n++;
 		}
 		/* what is held is said anew each time */
 		reading->safe = reading->next;
 	}
 	store_set_positions(positions, n, false);
+}
+
+/* That transaction has committed. */
+void
+readings_stored(void)
+{
+	for (int i = 0; i < nreadings; i++)
+		readings[i].stored = readings[i].storing;
 }
 
 /* Tell Kafka how far we are, for tools that show the lag. */

@@ -19,6 +19,7 @@ extern bool readings_assign(Broker *consumer, bool always);
 extern int	reading_advance(const BrokerMessage *message);
 extern void reading_hold(int reading, int64 offset);
 extern void readings_store(void);
+extern void readings_stored(void);
 extern void readings_show(Broker *consumer);
 
 #endif							/* MSGSYS_READING_H */

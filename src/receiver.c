@@ -291,6 +291,7 @@ apply(Event *events, int n, TimestampTz began)
 			CHECK_FOR_INTERRUPTS();
 		retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_POSTPONED);
 	}
+	readings_stored();
 	for (int i = 0; i < work.n; i++)
 	{
 		buckets |= status_bucket(work.events[i].ack.id);
@@ -311,6 +312,7 @@ receive_batch(void)
 	Event	   *events;
 	int			n;
 	int			nevents = 0;
+	int			nread = 0;
 	TimestampTz began = GetCurrentTimestamp();
 
 	if (room != setting_batch_size)
@@ -335,7 +337,10 @@ receive_batch(void)
 	{
 		int			reading = reading_advance(&messages[i]);
 
-		if (reading < 0 || !read_event(&messages[i], &events[nevents]))
+		if (reading < 0)
+			continue;
+		nread++;
+		if (!read_event(&messages[i], &events[nevents]))
 			continue;
 		events[nevents].reading = reading;
 		events[nevents].partition = messages[i].partition;
@@ -346,7 +351,7 @@ receive_batch(void)
 	broker_release(consumer);
 	apply(events, nevents, began);
 	readings_show(consumer);
-	slot_count_up(COUNT_RECORDS, n);
+	slot_count_up(COUNT_RECORDS, nread);
 	slot_count_up(COUNT_CYCLES, 1);
 	return n > 0;
 }

@@ -59,6 +59,7 @@ typedef struct Batch
 	ItemPointerData *expired;
 	int			nexpired;
 	int			nalone;
+	size_t		unreported;		/* bytes for topics with a limit, since a wait for all */
 	size_t		bytes;
 	bool		cut;			/* the claim ended before the shares were used */
 	bool		restored;		/* a message from another installation was met */
@@ -213,7 +214,8 @@ take_reports(Batch *batch)
 			item->partition = reports[i].partition;
 			item->offset = reports[i].offset;
 			item_done(batch, item, reports[i].outcome, reports[i].reason);
-			if (reports[i].outcome == BROKER_REFUSED_RETRY)
+			if (reports[i].outcome == BROKER_REFUSED_RETRY ||
+				reports[i].outcome == BROKER_REFUSED_BATCH)
 				topic_doubt(item->channel->topic);
 		}
 		batch->outstanding -= n;
@@ -248,6 +250,23 @@ await_reports(Batch *batch, int most)
 		worker_wait(Min(left, 1000));
 		CHECK_FOR_INTERRUPTS();
 	}
+}
+
+/*
+ * See that a record shares a batch of the broker's only with records that fit into
+ * it together: else, one too large has others refused, and later ones overtake them.
+ */
+static void
+await_room(Batch *batch, const Topic *topic, const BrokerRecord *record)
+{
+	size_t		size = broker_record_size(record);
+
+	if (batch->unreported > 0 && batch->unreported + size > topic->limit)
+	{
+		await_reports(batch, 0);
+		batch->unreported = 0;
+	}
+	batch->unreported += size;
 }
 
 /* Hand a claimed row to the broker. */
@@ -294,6 +313,10 @@ relay_row(const ClaimedRow *row, void *arg)
 	{
 		record_build(&record, row, channel->topic);
 		record.opaque = (void *) (intptr_t) (batch->n - 1);
+		if (topic->limit > 0)
+			await_room(batch, topic, &record);
+		if (batch->gave_up)
+			return false;
 		while ((outcome = broker_publish(producer, &record, err, sizeof(err))) == BROKER_FULL)
 		{
 			await_reports(batch, batch->outstanding);

@@ -214,19 +214,21 @@ static const struct
 		"SELECT FROM @.messages m WHERE m.status = 'sent' AND m.finished_at IS NULL AND m.channel = c.channel)"
 	},
 	[POSITIONS] = {
-		"SELECT topic, \"partition\", next_offset FROM @.msg_offsets"
+		"SELECT topic, \"partition\", next_offset, coalesce(record_time, '-infinity') FROM @.msg_offsets"
 	},
 	[HAS_POSITIONS] = {
 		"SELECT 1 FROM @.msg_offsets WHERE topic = $1 LIMIT 1", 1, {TEXTOID}
 	},
 	[ADD_POSITIONS] = {
-		"INSERT INTO @.msg_offsets (topic, \"partition\", next_offset) SELECT * FROM unnest($1, $2, $3) ON CONFLICT DO NOTHING",
-		3, {TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID}
+		"INSERT INTO @.msg_offsets (topic, \"partition\", next_offset, record_time) "
+		"SELECT t, p, o, nullif(r, '-infinity') FROM unnest($1, $2, $3, $4) u(t, p, o, r) ON CONFLICT DO NOTHING",
+		4, {TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID}
 	},
 	[SET_POSITIONS] = {
-		"INSERT INTO @.msg_offsets (topic, \"partition\", next_offset) SELECT * FROM unnest($1, $2, $3) "
-		"ON CONFLICT (topic, \"partition\") DO UPDATE SET next_offset = excluded.next_offset, updated_at = now()",
-		3, {TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID}
+		"INSERT INTO @.msg_offsets (topic, \"partition\", next_offset, record_time) "
+		"SELECT t, p, o, nullif(r, '-infinity') FROM unnest($1, $2, $3, $4) u(t, p, o, r) "
+		"ON CONFLICT (topic, \"partition\") DO UPDATE SET next_offset = excluded.next_offset, record_time = excluded.record_time, updated_at = now()",
+		4, {TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID}
 	},
 };
 
@@ -312,6 +314,7 @@ array_of(Datum *values, int n, Oid type)
 		case INT4OID:
 			return PointerGetDatum(construct_array(values, n, type, 4, true, TYPALIGN_INT));
 		case INT8OID:
+		case TIMESTAMPTZOID:
 			return PointerGetDatum(construct_array(values, n, type, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 		case BOOLOID:
 			return PointerGetDatum(construct_array(values, n, type, 1, true, TYPALIGN_CHAR));
@@ -887,6 +890,7 @@ store_positions(int *n)
 		result[i].topic = MemoryContextStrdup(cycle_context, text_column(i, 1));
 		result[i].partition = DatumGetInt32(column(i, 2, &isnull));
 		result[i].next_offset = DatumGetInt64(column(i, 3, &isnull));
+		result[i].record_time = DatumGetTimestampTz(column(i, 4, &isnull));
 	}
 	*n = (int) rows;
 	return result;
@@ -908,7 +912,8 @@ store_set_positions(const StoredPosition *positions, int n, bool only_new)
 	const char **topics = palloc(Max(n, 1) * sizeof(char *));
 	Datum	   *partitions = palloc(Max(n, 1) * sizeof(Datum));
 	Datum	   *offsets = palloc(Max(n, 1) * sizeof(Datum));
-	Datum		values[3];
+	Datum	   *times = palloc(Max(n, 1) * sizeof(Datum));
+	Datum		values[4];
 
 	if (n == 0)
 		return;
@@ -917,9 +922,11 @@ store_set_positions(const StoredPosition *positions, int n, bool only_new)
 		topics[i] = positions[i].topic;
 		partitions[i] = Int32GetDatum(positions[i].partition);
 		offsets[i] = Int64GetDatum(positions[i].next_offset);
+		times[i] = TimestampTzGetDatum(positions[i].record_time);
 	}
 	values[0] = text_array(topics, n);
 	values[1] = array_of(partitions, n, INT4OID);
 	values[2] = array_of(offsets, n, INT8OID);
+	values[3] = array_of(times, n, TIMESTAMPTZOID);
 	run(only_new ? ADD_POSITIONS : SET_POSITIONS, values, NULL);
 }

@@ -99,6 +99,7 @@ typedef struct StoredPosition
 	char	   *topic;
 	int32		partition;
 	int64		next_offset;
+	TimestampTz record_time;	/* of the record before; DT_NOBEGIN: unknown */
 } StoredPosition;
 
 extern void store_forget_plans(void);

@@ -50,6 +50,7 @@ topic_find(const char *name)
 	if (!found)
 	{
 		last->accepted = false;
+		last->limit = 0;
 		last->start_set = false;
 		last->asked_at = 0;
 	}
@@ -101,6 +102,7 @@ set_start(Broker *producer, const char *name, int partitions, char *err, size_t 
 		positions[p].topic = unconstify(char *, name);
 		positions[p].partition = p;
 		positions[p].next_offset = high;
+		positions[p].record_time = DT_NOBEGIN;
 	}
 	if (worker_begin())
 	{
@@ -134,6 +136,7 @@ topic_prepare(Broker *producer, const char *name, bool read_by_us, TimestampTz n
 			if (read_by_us && !set_start(producer, name, partitions, err, errlen))
 				return false;
 			topic->start_set |= read_by_us;
+			topic->limit = broker_topic_limit(producer, name, OFFSET_TIMEOUT);
 			topic->accepted = true;
 			break;
 		case BROKER_REFUSED:

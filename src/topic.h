@@ -16,6 +16,7 @@ typedef struct Topic
 	char		name[256];		/* hash key, must be first */
 	bool		accepted;		/* the broker takes records for it */
 	bool		start_set;		/* the receiver knows where to begin */
+	size_t		limit;			/* bytes to hand over at once; 0: any */
 	TimestampTz asked_at;		/* 0: never */
 	char		reason[160];	/* why it does not */
 } Topic;

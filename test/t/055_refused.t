@@ -12,18 +12,18 @@ my ($bootstrap, $dir) = kafka_start(undef, 'auto.create.topics.enable=false',
 my $other = kafka_start_later("$ENV{MSGSYS_RUN}/kafka-$$-2");
 my $node = new_node('refused', 'msgsys.kafka_brokers' => $bootstrap);
 ok(wait_workers($node), 'workers run');
-kafka_create_topic($bootstrap, 'small', 2, 'max.message.bytes=20000');
+kafka_create_topic($bootstrap, 'small', 2, 'max.message.bytes=100000');
 kafka_create_topic($bootstrap, 'good', 2);
 $node->safe_psql('postgres', "SELECT msg_channel_set('$_', topic => '$_', retry_base => '50 ms', retry_max => '200 ms', max_attempts => 1000)")
   for qw(small good missing);
 my $session = session($node);
 
 # ---- too large for its topic
-# random, so that compression does not make them small
+# random, so that compression does not make them small; the others small, so that only batches with one of them are refused
 $session->query(q{CREATE FUNCTION noise(n int) RETURNS text LANGUAGE sql VOLATILE AS
 	'SELECT string_agg(md5(random()::text), '''') FROM generate_series(1, n / 32)'});
 $session->query(q{INSERT INTO messages (channel, message_key, payload)
-	SELECT 'small', 'key ' || g % 10, to_jsonb(CASE WHEN g % 100 = 0 THEN noise(40000) ELSE 'small ' || g END) FROM generate_series(1, 2000) g});
+	SELECT 'small', 'key ' || g % 10, to_jsonb(CASE WHEN g % 100 = 0 THEN noise(120000) ELSE rpad('small ' || g, 1000) END) FROM generate_series(1, 2000) g});
 ok(poll_sql($node, 30, "SELECT count(*) FROM messages WHERE channel = 'small' AND status = 'received'", 1980), 'all but the too large are received');
 ok(poll_sql($node, 10, "SELECT count(*) FROM messages WHERE channel = 'small' AND status = 'dead'", 20), 'the too large are dead');
 is($session->query("SELECT count(*) FROM messages WHERE status = 'dead' AND length(payload::text) < 20000"), 0, 'and only those');
@@ -58,22 +58,42 @@ kafka_topic($bootstrap, 'allow', 'closed');
 ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'closed' AND status = 'received'", 50), 'once it is open, all are received')
   or diag($session->query("SELECT status, attempts, last_error, due_at, now(), count(*) FROM messages WHERE channel = 'closed' GROUP BY 1, 2, 3, 4, 5"), $session->query('SELECT * FROM msg_offsets'));
 
-# ---- a topic deleted and made again
-kafka_topic($bootstrap, 'delete', 'good');
-$session->query(q{INSERT INTO messages (channel, payload) SELECT 'good', to_jsonb(g) FROM generate_series(101, 150) g});
-ok(poll_sql($node, 40, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'retry'", 50), 'a deleted topic: its messages wait');
-kafka_create_topic($bootstrap, 'good', 2);
-ok(poll_sql($node, 40, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'received'", 150), 'once it is made again, all are received');
+# ---- a topic deleted and made again, which gets more records than there were: those below the old positions count too
+sub create_good { $session->query("INSERT INTO messages (channel, message_key, payload) SELECT 'good', g::text, to_jsonb(g) FROM generate_series($_[0], $_[1]) g"); }
 
-# ---- another broker list
+kafka_topic($bootstrap, 'delete', 'good');
+my $read = $session->query("SELECT max(next_offset) FROM msg_offsets WHERE topic = 'good'");
+create_good(101, 500);
+ok(poll_sql($node, 40, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'retry'", 400), 'a deleted topic: its messages wait');
+kafka_create_topic($bootstrap, 'good', 2);
+ok(poll_sql($node, 40, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'received'", 500), 'once it is made again, all are received')
+  or diag($session->query('SELECT * FROM msg_offsets'));
+cmp_ok($read, '<', $session->query("SELECT min(next_offset) FROM msg_offsets WHERE topic = 'good'"), 'of which more than there were before');
+
+# ---- another broker list, and so other topics of the same names
+# which the relay has gone over to when it has a broker again
 my $pid = worker_pid($node, 'relay');
+my $without = "SELECT count(*) FROM msg_workers WHERE state = 'broker down'";
 my $second = $other->();
+$read = $session->query("SELECT max(next_offset) FROM msg_offsets WHERE topic = 'good'");
+kafka('stop', $dir);
+ok(poll_sql($node, 20, $without, 2), 'the broker is away');
 $node->append_conf('postgresql.conf', "msgsys.kafka_brokers = '$second'\n");
 $node->reload;
-ok(poll_sql($node, 10, 'SHOW msgsys.kafka_brokers', $second), 'the list of brokers is another one');
-$session->query(q{INSERT INTO messages (channel, payload) SELECT 'good', to_jsonb(g) FROM generate_series(151, 200) g});
-ok(poll_sql($node, 40, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'received'", 200), 'all are received through the new broker');
-is(scalar(read_topic($second, 'good')), 50, 'which has what came after the change');
+ok(poll_sql($node, 10, $without, 0), 'the list of brokers is another one');
+create_good(501, 2000);
+ok(poll_sql($node, 40, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'received'", 2000), 'all are received through the new broker')
+  or diag($session->query('SELECT * FROM msg_offsets'));
+cmp_ok($read, '<', $session->query("SELECT min(next_offset) FROM msg_offsets WHERE topic = 'good'"), 'of which more than there were before');
+is(scalar(read_topic($second, 'good')), 1500, 'which has what came after the change');
 is(worker_pid($node, 'relay'), $pid, 'the worker is the same');
+
+# ---- where the record is there that was read last, no record is read again
+$node->restart;
+ok(wait_workers($node), 'workers run again');
+$session = session($node);
+create_good(2001, 2001);
+ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'received'", 2001), 'a restart goes on');
+is(stats($node)->{'receiver.records'}, 1, 'and reads no record again');
 $node->stop;
 done_testing();

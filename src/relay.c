@@ -29,6 +29,7 @@
 #define BACKOFF_LONGEST 5000
 #define ALONE_AT_ONCE	100		/* records in a batch that are sent one by one */
 #define REPORTS_AT_ONCE 1000
+#define LAST_REPORTS	1000	/* ms to wait for the next one of a dead producer */
 #define LOOK_UP_EVERY	256		/* rows between two looks at reports and pauses */
 
 /* One claimed message, until its fate is known. */
@@ -71,6 +72,7 @@ typedef struct Batch
 } Batch;
 
 static Broker *producer = NULL;
+static bool producer_proven = false;	/* it has sent something */
 static MemoryContext batch_context = NULL;
 static int	batch_limit = FIRST_BATCH;
 static int	backoff = 0;		/* ms; 0: the broker answers */
@@ -98,6 +100,16 @@ broker_lost(const char *reason)
 	slot_state(WORKER_BROKER_DOWN);
 }
 
+/* A fatal error ends an idempotent producer: another one is made for the next batch. */
+static void
+producer_died(const char *reason)
+{
+	ereport(LOG, (errmsg("msgsys relay makes a new producer: %s", reason)));
+	slot_error(reason);
+	worker_close_broker(&producer);
+	producer_proven = false;
+}
+
 /* Whether there is a broker that answers, as far as one can know. */
 static bool
 broker_answers(void)
@@ -118,17 +130,12 @@ broker_answers(void)
 		slot_state(WORKER_NO_BROKER);
 		return false;
 	}
-	if (producer == NULL || broker_health(producer, &reason) == BROKER_DEAD)
-	{
-		/* a fatal error ends an idempotent producer: make a new one */
-		if (producer)
-			ereport(LOG,
-					(errmsg("msgsys relay makes a new producer: %s", reason)));
-		worker_close_broker(&producer);
+	if (producer && broker_health(producer, &reason) == BROKER_DEAD)
+		producer_died(reason);
+	if (producer == NULL)
 		producer = worker_open_broker(BROKER_PRODUCER);
-		if (producer == NULL)
-			return false;
-	}
+	if (producer == NULL)
+		return false;
 	worker_broker_log(producer);
 	if (backoff == 0 && broker_health(producer, &reason) == BROKER_UP)
 		return true;
@@ -192,7 +199,9 @@ item_done(Batch *batch, Item *item, BrokerOutcome outcome, const char *reason)
 			break;
 		case BROKER_REFUSED_BATCH:
 			break;
-		default:
+		case BROKER_FULL:
+		case BROKER_UNKNOWN:
+		case BROKER_FATAL:
 			batch->gave_up = true;
 			break;
 	}
@@ -223,7 +232,10 @@ take_reports(Batch *batch)
 	}
 }
 
-/* Wait for reports, until none is outstanding or fewer than most are. */
+/*
+ * Wait for reports, until none is outstanding or fewer than most are.  A producer
+ * that died still reports what is under way, and what it says is not sent twice.
+ */
 static void
 await_reports(Batch *batch, int most)
 {
@@ -231,16 +243,14 @@ await_reports(Batch *batch, int most)
 	for (;;)
 	{
 		long		left;
+		bool		dead;
 
 		take_reports(batch);
-		if (batch->outstanding == 0 || batch->outstanding < most || batch->gave_up)
+		dead = broker_health(producer, NULL) == BROKER_DEAD;
+		batch->gave_up |= dead;
+		if (batch->outstanding == 0 || batch->outstanding < most || (batch->gave_up && !dead))
 			return;
-		if (broker_health(producer, NULL) == BROKER_DEAD)
-		{
-			batch->gave_up = true;
-			return;
-		}
-		left = setting_send_timeout -
+		left = (dead ? Min(LAST_REPORTS, setting_send_timeout) : setting_send_timeout) -
 			TimestampDifferenceMilliseconds(batch->last_report, GetCurrentTimestamp());
 		if (left <= 0)
 		{
@@ -432,17 +442,27 @@ announce_batch(Batch *batch)
 	status_changed(buckets);
 }
 
-/* The broker did not answer in time: begin anew with it, and more carefully. */
-static void
+/*
+ * A batch has ended without all of its reports.  Returns whether to go on at once:
+ * with another producer, where this one died but had sent something before.  Else the
+ * broker did not answer in time: begin anew with it, later and more carefully.
+ */
+static bool
 give_up(Batch *batch)
 {
 	const char *reason;
 
-	broker_health(producer, &reason);
 	slot_count_up(COUNT_GAVE_UP, 1);
+	if (broker_health(producer, &reason) == BROKER_DEAD && producer_proven)
+	{
+		producer_died(reason);
+		return true;
+	}
 	batch_limit = Max(batch->n / 2, 1);
 	broker_lost(reason[0] ? reason : "no answer within msgsys.send_timeout");
 	worker_close_broker(&producer);
+	producer_proven = false;
+	return false;
 }
 
 /*
@@ -510,11 +530,9 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 	slot_count_up(COUNT_EXPIRED, batch.nexpired);
 	slot_count_up(COUNT_BYTES, batch.bytes);
 	log_batch(&batch);
+	producer_proven |= batch.nsent > 0;
 	if (batch.gave_up)
-	{
-		give_up(&batch);
-		return false;
-	}
+		return give_up(&batch);
 
 	if (nclaimed >= batch_limit)
 		batch_limit *= 2;

@@ -35,7 +35,7 @@ endif
 sql/msgsys--$(EXTENSION_VERSION).sql: sql/msgsys.sql
 	cp $< $@
 
-.PHONY: help setup demo test soak bench format lint dist distclean
+.PHONY: help setup demo test soak valgrind bench format lint dist distclean
 
 help: ## list the targets
 	@echo "all install installcheck clean: as in any extension of PostgreSQL (PG_CONFIG=... chooses the server)"
@@ -52,6 +52,9 @@ test: setup ## run every test, with private servers (T=file runs one)
 
 soak: setup ## run the long fault and load tests
 	@SOAK=1 test/tools/run-tests $(T)
+
+valgrind: setup ## run a server with its workers under valgrind's memcheck
+	@test/tools/valgrind
 
 bench: setup ## run every benchmark (bench/run NAME runs one)
 	@bench/run all

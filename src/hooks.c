@@ -17,6 +17,7 @@
 
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
@@ -39,6 +40,23 @@ is_template(Oid dboid)
 	if (!HeapTupleIsValid(tuple))
 		return false;
 	result = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* Whether the role may create databases; PostgreSQL's own test is not in every minor version's interface. */
+static bool
+may_create_databases(Oid role)
+{
+	HeapTuple	tuple;
+	bool		result;
+
+	if (superuser_arg(role))
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
 	ReleaseSysCache(tuple);
 	return result;
 }
@@ -95,7 +113,7 @@ database_to_empty(Node *parsetree)
 	dboid = get_database_oid(name, true);
 	if (!OidIsValid(dboid) || dboid == MyDatabaseId)
 		return InvalidOid;
-	if (copy && !have_createdb_privilege())
+	if (copy && !may_create_databases(GetUserId()))
 		return InvalidOid;
 	if (!compat_owns_database(dboid, GetUserId()) && !(copy && is_template(dboid)))
 		return InvalidOid;

@@ -68,6 +68,6 @@ COMMIT;
 -- a user's trigger that does not want a message
 CREATE FUNCTION unwanted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 CREATE TRIGGER unwanted BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION unwanted();
-SELECT msg_create('1') IS NULL AS create_is_null, msg_create_raw('\x01') IS NULL AS raw_is_null;
+SELECT msg_create('1') IS NULL AS create_is_null, msg_create_raw('\x01') IS NULL AS raw_is_null, msg_create('1', dedup_key => 'unwanted') IS NULL AS once_is_null;
 DROP TRIGGER unwanted ON messages;
 DROP FUNCTION unwanted;

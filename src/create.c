@@ -17,6 +17,8 @@
 PG_FUNCTION_INFO_V1(msg_create);
 PG_FUNCTION_INFO_V1(msg_create_raw);
 
+#define MOST_TRIES	10			/* to create or to find a message with a dedup_key */
+
 /* Parameters, in the order of the SQL functions, which share them but for the first. */
 enum
 {
@@ -91,7 +93,7 @@ create_message(FunctionCallInfo fcinfo, Plans *plans, const char *column, Oid ty
 	Datum		values[PARAMETERS];
 	char		nulls[PARAMETERS];
 	int64		id;
-	bool		created;
+	bool		created = false;
 
 	SPI_connect();
 	if (plans->function != fcinfo->flinfo->fn_oid)
@@ -106,10 +108,9 @@ create_message(FunctionCallInfo fcinfo, Plans *plans, const char *column, Oid ty
 	else
 	{
 		/* one that is there, but purged before it is found, makes room: try again */
-		while (!run_for_id(plans->insert_once, values, nulls, &id) &&
-			   !run_for_id(plans->find, values, nulls, &id))
-			CHECK_FOR_INTERRUPTS();
-		created = true;
+		for (int i = 0; i < MOST_TRIES && !created; i++)
+			created = run_for_id(plans->insert_once, values, nulls, &id) ||
+				run_for_id(plans->find, values, nulls, &id);
 	}
 	SPI_finish();
 	if (!created)

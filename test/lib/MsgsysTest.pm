@@ -10,13 +10,32 @@ use File::Basename 'dirname';
 use Time::HiRes qw(time sleep);
 use Program;
 use Checker ();
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
 use Test::More;
+
+# PostgreSQL 14 had these modules by other names
+BEGIN
+{
+	if (eval { require PostgreSQL::Test::Cluster })
+	{
+		PostgreSQL::Test::Cluster->import;
+		require PostgreSQL::Test::Utils;
+		PostgreSQL::Test::Utils->import;
+		*tempdir = \&PostgreSQL::Test::Utils::tempdir;
+	}
+	else
+	{
+		require PostgresNode;
+		require TestLib;
+		TestLib->import;
+		@PostgreSQL::Test::Cluster::ISA = ('PostgresNode');
+		*PostgreSQL::Test::Cluster::new = sub { PostgresNode->get_new_node($_[1]) };
+		*tempdir = \&TestLib::tempdir;
+	}
+}
 
 our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_topic poll_until poll_sql kcat_produce
   read_topic check_topic wait_workers worker_pid stats work_dir session topic_reader
-  kafka_start_later log_count);
+  kafka_start_later log_count command_ok append_to_file tempdir);
 
 my $tools = dirname(abs_path(__FILE__)) . '/../tools';
 my $work  = $ENV{MSGSYS_WORK};

@@ -4,7 +4,6 @@ use strict;
 use warnings;
 use lib 'test/lib';
 use MsgsysTest;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 my ($bootstrap) = kafka_start();
@@ -15,10 +14,10 @@ $node->safe_psql('postgres', "SELECT msg_channel_set('commit', topic => 'commit'
 
 # many sessions on few processors are often interrupted in that moment; their ids are mixed, so marks lie between them
 my $seconds = $ENV{COMMIT_SECONDS} // 8;
-my $script = PostgreSQL::Test::Utils::tempdir . '/insert.sql';
+my $script = tempdir() . '/insert.sql';
 append_to_file($script, q{INSERT INTO messages (channel, message_key, payload) SELECT 'commit', 'key ' || :client_id || '-' || random(), to_jsonb(g) FROM generate_series(1, 1) g;});
 append_to_file($script, "\n");
-my $many = PostgreSQL::Test::Utils::tempdir . '/many.sql';
+my $many = tempdir() . '/many.sql';
 append_to_file($many, q{WITH key AS MATERIALIZED (SELECT 'key ' || :client_id || '-' || random() AS key)
 	INSERT INTO messages (channel, message_key, payload) SELECT 'commit', key, to_jsonb(g) FROM key, generate_series(1, 50) g;} =~ s/\s+/ /gr . "\n");
 $node->command_ok([ 'pgbench', '-n', '-c', 24, '-j', 2, '-T', $seconds, '-R', 500, '-f', "$script\@1", '-f', "$many\@3", 'postgres' ], 'many sessions create messages');

@@ -3,8 +3,6 @@ use strict;
 use warnings;
 use lib 'test/lib';
 use MsgsysTest;
-use PostgreSQL::Test::Cluster;
-use PostgreSQL::Test::Utils;
 use Test::More;
 
 my ($bootstrap) = kafka_start();
@@ -97,7 +95,7 @@ $standby->safe_psql('postgres', q{SELECT msg_pause(); INSERT INTO messages (chan
 $standby->stop;
 my $new = new_node('new', 'msgsys.kafka_brokers' => $bootstrap, start => 0);
 my $bindir = $ENV{PATH} =~ s/:.*//r;
-my $where = PostgreSQL::Test::Utils::tempdir;
+my $where = tempdir();
 chdir $where or die;
 command_ok([ 'pg_upgrade', '-d', $standby->data_dir, '-D', $new->data_dir, '-b', $bindir, '-B', $bindir, '-s', $new->host,
 	'-p', $standby->port, '-P', $new->port ], 'pg_upgrade');

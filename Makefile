@@ -3,20 +3,25 @@
 EXTENSION = msgsys
 EXTENSION_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" msgsys.control)
 MODULE_big = msgsys
-OBJS = $(patsubst %,src/%.o,ack channel commits create explain functions hooks kafka kafka_limits kafka_options launcher msgsys notes reactor reading receiver \
-	record relay shmem store topic trigger worker)
+OBJS = $(patsubst %,src/%.o,ack backoff breaker cache channel commits create delivered endpoint explain functions hooks http_client json_fields kafka kafka_limits kafka_options launcher msgsys notes outcome reactor reading receiver \
+	record relay request shmem signature ssrf statement store store_webhook topic trigger webhook webhook_functions worker)
 DATA_built = sql/msgsys--$(EXTENSION_VERSION).sql
 DATA = $(wildcard sql/msgsys--*--*.sql)
 EXTRA_CLEAN = $(DATA_built) results
 
-REGRESS = create checks acknowledge rights channels
+REGRESS = create checks acknowledge rights channels webhooks
 REGRESS_OPTS = --load-extension=msgsys
 ISOLATION = claim cancel drop dedup
 ISOLATION_OPTS = --load-extension=msgsys --inputdir=test --outputdir=output_iso
 
 PG_CPPFLAGS = -Isrc -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare \
 	-Wno-suggest-attribute=format
-SHLIB_LINK = -lrdkafka
+SHLIB_LINK = -lrdkafka -lcurl -lhiredis -lcrypto
+# TLS to Redis, where hiredis has it
+ifeq ($(shell pkg-config --exists hiredis_ssl 2>/dev/null && echo yes),yes)
+PG_CPPFLAGS += -DMSGSYS_HIREDIS_SSL
+SHLIB_LINK += -lhiredis_ssl
+endif
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -31,6 +36,8 @@ all install installcheck: setup
 	$(MAKE) $@
 clean:
 endif
+
+$(OBJS): $(wildcard src/*.h)
 
 sql/msgsys--$(EXTENSION_VERSION).sql: sql/msgsys.sql
 	cp $< $@

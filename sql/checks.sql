@@ -116,5 +116,5 @@ WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND col_descriptio
 -- every table and sequence is dumped, but the one that tells a copy from the original
 SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
 	JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'msgsys'
-WHERE c.relkind = 'r' AND NOT c.oid = ANY (e.extconfig);
-SELECT c.relname FROM pg_class c, pg_extension e WHERE c.relkind = 'S' AND c.oid = ANY (e.extconfig) AND e.extname = 'msgsys';
+WHERE c.relkind = 'r' AND NOT c.oid = ANY (e.extconfig) ORDER BY 1;
+SELECT c.relname FROM pg_class c, pg_extension e WHERE c.relkind = 'S' AND c.oid = ANY (e.extconfig) AND e.extname = 'msgsys' ORDER BY 1;

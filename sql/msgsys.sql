@@ -38,6 +38,7 @@ CREATE TABLE @extschema@.messages (
 	dedup_key		text,
 	response_id		text,
 	last_error		text,
+	dlq_pending		boolean,
 	-- The trigger checks the rest: a constraint costs each worker's UPDATE.
 	CONSTRAINT messages_payload_or_body CHECK ((payload IS NULL) <> (body IS NULL))
 ) WITH (
@@ -72,11 +73,14 @@ COMMENT ON COLUMN @extschema@.messages.body IS 'the value, as bytes; exactly one
 COMMENT ON COLUMN @extschema@.messages.dedup_key IS 'unique within the channel for as long as the row is kept';
 COMMENT ON COLUMN @extschema@.messages.response_id IS 'the id that the webhook''s answer named';
 COMMENT ON COLUMN @extschema@.messages.last_error IS 'why the latest attempt failed';
+COMMENT ON COLUMN @extschema@.messages.dlq_pending IS 'true while a dead message is still to be written to its channel''s dead letter topic';
 
 -- Only what is live is indexed: besides these, the primary key and the deduplication key.
 CREATE INDEX messages_idle ON @extschema@.messages (channel, id) WHERE status = 'idle';
 CREATE INDEX messages_due ON @extschema@.messages (channel, due_at) WHERE status IN ('scheduled', 'retry');
 CREATE INDEX messages_unacknowledged ON @extschema@.messages (channel, sent_at) WHERE status = 'sent' AND finished_at IS NULL;
+CREATE INDEX messages_received ON @extschema@.messages (channel, id) WHERE status = 'received' AND finished_at IS NULL;
+CREATE INDEX messages_dead_letters ON @extschema@.messages (channel, id) WHERE dlq_pending;
 CREATE UNIQUE INDEX messages_dedup ON @extschema@.messages (channel, dedup_key) WHERE dedup_key IS NOT NULL;
 
 CREATE TABLE @extschema@.msg_channels (
@@ -110,6 +114,144 @@ COMMENT ON COLUMN @extschema@.msg_channels.former_topics IS 'topics it had befor
 COMMENT ON COLUMN @extschema@.msg_channels.created_at IS 'when it was made';
 COMMENT ON COLUMN @extschema@.msg_channels.updated_at IS 'when it was last changed';
 COMMENT ON COLUMN @extschema@.msg_channels.updated_by IS 'who changed it last';
+
+CREATE TABLE @extschema@.msg_webhooks (
+	channel			text PRIMARY KEY,
+	url				text NOT NULL,
+	method			text NOT NULL DEFAULT 'POST',
+	headers			jsonb,
+	body_template	jsonb,
+	cloudevents		boolean NOT NULL DEFAULT false,
+	timeout			interval NOT NULL DEFAULT '15 s',
+	connect_timeout	interval NOT NULL DEFAULT '5 s',
+	success_codes	integer[],
+	retry_codes		integer[],
+	retry_schedule	interval[] DEFAULT '{5 s,5 min,30 min,2 h,5 h,10 h,14 h,20 h,24 h}',
+	retry_after_max	interval NOT NULL DEFAULT '1 day',
+	concurrency		integer NOT NULL DEFAULT 64,
+	rate			double precision,
+	ordered			boolean NOT NULL DEFAULT false,
+	http2			boolean NOT NULL DEFAULT false,
+	redirects		integer NOT NULL DEFAULT 0,
+	ca_file			text,
+	proxy			text,
+	keep_attempts	boolean NOT NULL DEFAULT false,
+	breaker_share	double precision NOT NULL DEFAULT 0.5,
+	breaker_calls	integer NOT NULL DEFAULT 20,
+	breaker_window	interval NOT NULL DEFAULT '30 s',
+	breaker_pause	interval NOT NULL DEFAULT '5 s',
+	breaker_pause_max interval NOT NULL DEFAULT '5 min',
+	disabled_at		timestamptz,
+	disabled_reason	text,
+	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_by		text NOT NULL DEFAULT SESSION_USER,
+	CONSTRAINT msg_webhooks_method CHECK (method IN ('POST', 'PUT')),
+	CONSTRAINT msg_webhooks_timeouts CHECK (timeout BETWEEN '1 ms' AND '10 min' AND connect_timeout BETWEEN '1 ms' AND '10 min'),
+	CONSTRAINT msg_webhooks_limits CHECK (concurrency BETWEEN 1 AND 10000 AND rate > 0 AND redirects BETWEEN 0 AND 20),
+	CONSTRAINT msg_webhooks_breaker CHECK (breaker_share > 0 AND breaker_calls > 0 AND breaker_window BETWEEN '1 s' AND '1 h'
+		AND breaker_pause BETWEEN '1 ms' AND breaker_pause_max AND breaker_pause_max <= '1 day'),
+	CONSTRAINT msg_webhooks_retry CHECK (retry_after_max >= '0')
+);
+COMMENT ON TABLE @extschema@.msg_webhooks IS 'the HTTP endpoints that channels deliver to, a row a channel at most; set them with msg_webhook_set()';
+COMMENT ON COLUMN @extschema@.msg_webhooks.channel IS 'the channel';
+COMMENT ON COLUMN @extschema@.msg_webhooks.url IS 'http or https, where {id}, {key} and {event_type} stand for the message''s own, percent-encoded';
+COMMENT ON COLUMN @extschema@.msg_webhooks.method IS 'POST or PUT';
+COMMENT ON COLUMN @extschema@.msg_webhooks.headers IS 'headers of each request: an object of strings; secret ones are in msg_webhook_secrets';
+COMMENT ON COLUMN @extschema@.msg_webhooks.body_template IS 'JSON whose strings may have {id}, {uuid}, {key}, {event_type}, {channel}, {created_at}, {attempt}, {payload} and {payload.a.b}: a string that is such a placeholder alone becomes the value itself; null: the payload is the body';
+COMMENT ON COLUMN @extschema@.msg_webhooks.cloudevents IS 'whether requests carry the headers of CloudEvents 1.0 (ce-id, ce-source, ce-type, ce-time)';
+COMMENT ON COLUMN @extschema@.msg_webhooks.timeout IS 'longest time of an attempt, from its start to the end of the answer';
+COMMENT ON COLUMN @extschema@.msg_webhooks.connect_timeout IS 'longest time to look up the name and to connect';
+COMMENT ON COLUMN @extschema@.msg_webhooks.success_codes IS 'status codes that mean delivered; null: 200 to 299';
+COMMENT ON COLUMN @extschema@.msg_webhooks.retry_codes IS 'status codes that are tried again; null: 408, 425, 429 and 500 to 599';
+COMMENT ON COLUMN @extschema@.msg_webhooks.retry_schedule IS 'waits before the second attempt, the third and so on, the last for all that follow, each with a random tenth more; null: exponential with full jitter, from the channel''s retry_base to its retry_max';
+COMMENT ON COLUMN @extschema@.msg_webhooks.retry_after_max IS 'longest Retry-After that is obeyed; a longer one counts as this';
+COMMENT ON COLUMN @extschema@.msg_webhooks.concurrency IS 'most requests at once, of each worker';
+COMMENT ON COLUMN @extschema@.msg_webhooks.rate IS 'most requests a second, of all workers together; null: no limit';
+COMMENT ON COLUMN @extschema@.msg_webhooks.ordered IS 'whether a message waits until the one before it of the same key is final';
+COMMENT ON COLUMN @extschema@.msg_webhooks.http2 IS 'whether HTTP/2 is offered (with TLS)';
+COMMENT ON COLUMN @extschema@.msg_webhooks.redirects IS 'how many redirects are followed; the address of each is checked';
+COMMENT ON COLUMN @extschema@.msg_webhooks.ca_file IS 'bundle of certificates that the endpoint''s must be signed by one of; null: the system''s';
+COMMENT ON COLUMN @extschema@.msg_webhooks.proxy IS 'URL of a proxy, whose address is checked in place of the endpoint''s: what it connects to is its own affair; null: none, whatever the environment says';
+COMMENT ON COLUMN @extschema@.msg_webhooks.keep_attempts IS 'whether successful attempts are rows of msg_attempts too';
+COMMENT ON COLUMN @extschema@.msg_webhooks.breaker_share IS 'share of failures (1 is all) at which the circuit breaker opens; above 1: never';
+COMMENT ON COLUMN @extschema@.msg_webhooks.breaker_calls IS 'least number of calls within the window before it may open';
+COMMENT ON COLUMN @extschema@.msg_webhooks.breaker_window IS 'time over which calls are counted';
+COMMENT ON COLUMN @extschema@.msg_webhooks.breaker_pause IS 'how long it stays open at first; doubles each time that the probe fails';
+COMMENT ON COLUMN @extschema@.msg_webhooks.breaker_pause_max IS 'how long it stays open at most';
+COMMENT ON COLUMN @extschema@.msg_webhooks.disabled_at IS 'since when nothing is sent there and messages wait; by an answer 410, or by hand; see msg_webhook_enable()';
+COMMENT ON COLUMN @extschema@.msg_webhooks.disabled_reason IS 'why';
+COMMENT ON COLUMN @extschema@.msg_webhooks.created_at IS 'when it was made';
+COMMENT ON COLUMN @extschema@.msg_webhooks.updated_at IS 'when it was last changed';
+COMMENT ON COLUMN @extschema@.msg_webhooks.updated_by IS 'who changed it last';
+
+CREATE TABLE @extschema@.msg_webhook_secrets (
+	id				bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	channel			text NOT NULL,
+	kind			text NOT NULL,
+	name			text NOT NULL DEFAULT '',
+	value			text NOT NULL,
+	created_at		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	expires_at		timestamptz,
+	CONSTRAINT msg_webhook_secrets_kind CHECK (kind IN ('signing', 'header', 'bearer', 'basic', 'client_cert', 'client_key'))
+);
+CREATE UNIQUE INDEX msg_webhook_secrets_one ON @extschema@.msg_webhook_secrets (channel, kind, name) WHERE kind <> 'signing';
+COMMENT ON TABLE @extschema@.msg_webhook_secrets IS 'what only the workers may read: signing secrets, secret headers, credentials; msg_grant() lets nobody else';
+COMMENT ON COLUMN @extschema@.msg_webhook_secrets.id IS 'a number';
+COMMENT ON COLUMN @extschema@.msg_webhook_secrets.channel IS 'the channel';
+COMMENT ON COLUMN @extschema@.msg_webhook_secrets.kind IS 'signing, header, bearer, basic, client_cert or client_key';
+COMMENT ON COLUMN @extschema@.msg_webhook_secrets.name IS 'a header''s name';
+COMMENT ON COLUMN @extschema@.msg_webhook_secrets.value IS 'the secret';
+COMMENT ON COLUMN @extschema@.msg_webhook_secrets.created_at IS 'when it was set';
+COMMENT ON COLUMN @extschema@.msg_webhook_secrets.expires_at IS 'a signing secret is used until then; null: until it is replaced';
+
+CREATE TABLE @extschema@.msg_attempts (
+	id				bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	message_id		bigint NOT NULL,
+	channel			text NOT NULL,
+	attempt			integer NOT NULL,
+	at				timestamptz NOT NULL,
+	milliseconds	integer NOT NULL,
+	class			text NOT NULL,
+	code			integer,
+	address			text,
+	error			text,
+	excerpt			text
+);
+CREATE INDEX msg_attempts_message ON @extschema@.msg_attempts (message_id);
+COMMENT ON TABLE @extschema@.msg_attempts IS 'a row for each webhook attempt that failed, or for every one where the channel keeps them (keep_attempts)';
+COMMENT ON COLUMN @extschema@.msg_attempts.id IS 'in the order of their ends';
+COMMENT ON COLUMN @extschema@.msg_attempts.message_id IS 'the message''s id; it may be gone';
+COMMENT ON COLUMN @extschema@.msg_attempts.channel IS 'its channel';
+COMMENT ON COLUMN @extschema@.msg_attempts.attempt IS 'the number of this attempt, from 1';
+COMMENT ON COLUMN @extschema@.msg_attempts.at IS 'when it ended';
+COMMENT ON COLUMN @extschema@.msg_attempts.milliseconds IS 'how long it took';
+COMMENT ON COLUMN @extschema@.msg_attempts.class IS 'delivered, status (an answer that is none), timeout, resolve, connect, tls, broken, address (refused before anything was sent) or request (cannot be made)';
+COMMENT ON COLUMN @extschema@.msg_attempts.code IS 'status code of the answer, if there was any';
+COMMENT ON COLUMN @extschema@.msg_attempts.address IS 'the address that was connected to';
+COMMENT ON COLUMN @extschema@.msg_attempts.error IS 'what went wrong';
+COMMENT ON COLUMN @extschema@.msg_attempts.excerpt IS 'the beginning of the answer, at most 1 kB';
+
+CREATE TABLE @extschema@.msg_breakers (
+	channel			text NOT NULL,
+	worker			integer NOT NULL,
+	state			text NOT NULL,
+	since			timestamptz NOT NULL,
+	until			timestamptz,
+	calls			integer NOT NULL,
+	failures		integer NOT NULL,
+	trips			integer NOT NULL,
+	PRIMARY KEY (channel, worker)
+);
+COMMENT ON TABLE @extschema@.msg_breakers IS 'circuit breakers that have opened and not yet closed again, one a channel and worker; while it is open nothing is sent and no attempt is used up';
+COMMENT ON COLUMN @extschema@.msg_breakers.channel IS 'the channel';
+COMMENT ON COLUMN @extschema@.msg_breakers.worker IS 'number of the webhook worker';
+COMMENT ON COLUMN @extschema@.msg_breakers.state IS 'open (nothing is sent until the time in until) or half-open (one request is sent as a probe)';
+COMMENT ON COLUMN @extschema@.msg_breakers.since IS 'since when';
+COMMENT ON COLUMN @extschema@.msg_breakers.until IS 'when the next probe is due';
+COMMENT ON COLUMN @extschema@.msg_breakers.calls IS 'calls within the window when it opened';
+COMMENT ON COLUMN @extschema@.msg_breakers.failures IS 'how many of them had failed';
+COMMENT ON COLUMN @extschema@.msg_breakers.trips IS 'how often it opened since it was last closed';
 
 CREATE TABLE @extschema@.msg_pauses (
 	channel			text PRIMARY KEY,
@@ -162,6 +304,11 @@ COMMENT ON COLUMN @extschema@.msg_installation.adopted_at IS 'when msg_adopt() w
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.messages', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.messages_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_channels', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_webhooks', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_webhook_secrets', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_webhook_secrets_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_attempts', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_attempts_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_pauses', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_offsets', '');
 
@@ -191,6 +338,10 @@ COMMENT ON FUNCTION @extschema@.msg_config_trigger() IS 'makes the workers read 
 
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_channels
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
+CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_webhooks
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
+CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_webhook_secrets
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_pauses
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_installation
@@ -198,12 +349,26 @@ CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON 
 
 -- ---------------------------------------------------------------- channels
 
+CREATE VIEW @extschema@.msg_webhook_settings AS
+SELECT channel, url, method, headers, body_template, cloudevents, timeout, connect_timeout, success_codes, retry_codes, retry_schedule,
+	retry_after_max, concurrency, rate, ordered, http2, redirects, ca_file, proxy, keep_attempts, breaker_share, breaker_calls,
+	breaker_window, breaker_pause, breaker_pause_max, disabled_at
+FROM @extschema@.msg_webhooks
+UNION ALL
+SELECT 'default', pg_catalog.current_setting('msgsys.webhook_url', true), 'POST', NULL, NULL, false, '15 s', '5 s', NULL, NULL,
+	'{5 s,5 min,30 min,2 h,5 h,10 h,14 h,20 h,24 h}', '1 day', 64, NULL, false, false, 0, NULL, NULL, false, 0.5, 20, '30 s', '5 s', '5 min', NULL
+WHERE pg_catalog.current_setting('msgsys.webhook_url', true) <> ''
+	AND NOT EXISTS (SELECT FROM @extschema@.msg_webhooks WHERE channel = 'default');
+COMMENT ON VIEW @extschema@.msg_webhook_settings IS 'the webhooks in force: msg_webhooks, and that of the channel "default" from msgsys.webhook_url while it has no row';
+
 CREATE VIEW @extschema@.msg_channel_settings AS
-SELECT channel, topic, ack, max_attempts, retry_base, retry_max, resend_after, former_topics
-FROM @extschema@.msg_channels
+SELECT channel, topic, ack, max_attempts, retry_base, retry_max, resend_after, former_topics,
+	EXISTS (SELECT FROM @extschema@.msg_webhook_settings w WHERE w.channel = c.channel) AS has_webhook
+FROM @extschema@.msg_channels c
 UNION ALL
 SELECT 'default', NULLIF(pg_catalog.current_setting('msgsys.kafka_topic', true), ''),
-	COALESCE(pg_catalog.current_setting('msgsys.kafka_ack', true), 'readback'), 10, '5 s', '1 h', NULL, NULL
+	COALESCE(pg_catalog.current_setting('msgsys.kafka_ack', true), 'readback'), 10, '5 s', '1 h', NULL, NULL,
+	EXISTS (SELECT FROM @extschema@.msg_webhook_settings w WHERE w.channel = 'default')
 WHERE NOT EXISTS (SELECT FROM @extschema@.msg_channels WHERE channel = 'default');
 COMMENT ON VIEW @extschema@.msg_channel_settings IS 'the settings in force: msg_channels, and the channel "default" from the configuration while it has no row';
 
@@ -259,8 +424,13 @@ BEGIN
 		UPDATE @extschema@.messages m SET finished_at = now()
 		WHERE m.channel = new.channel AND m.status = 'sent' AND m.finished_at IS NULL;
 	END IF;
-	IF new.topic IS NULL THEN
-		RAISE NOTICE 'channel "%" has no topic: its messages stay idle', new.channel;
+	IF EXISTS (SELECT FROM @extschema@.msg_webhook_settings w WHERE w.channel = new.channel) THEN
+		IF new.topic IS NOT NULL AND new.ack = 'none' THEN
+			RAISE invalid_parameter_value USING MESSAGE = format('channel "%s" has a webhook, which waits for an acknowledgement', new.channel),
+				HINT = 'Use the ack readback or topic.';
+		END IF;
+	ELSIF new.topic IS NULL THEN
+		RAISE NOTICE 'channel "%" has neither topic nor webhook: its messages stay idle', new.channel;
 	END IF;
 	RETURN new;
 END $$;
@@ -287,6 +457,8 @@ BEGIN
 		WHERE m.channel = msg_channel_drop.channel AND m.status IN ('scheduled', 'retry');
 		UPDATE @extschema@.messages m SET finished_at = clock_timestamp()
 		WHERE m.channel = msg_channel_drop.channel AND m.status = 'sent' AND m.finished_at IS NULL;
+		UPDATE @extschema@.messages m SET finished_at = clock_timestamp()
+		WHERE m.channel = msg_channel_drop.channel AND m.status = 'received' AND m.finished_at IS NULL;
 	ELSE
 		SELECT count INTO live FROM @extschema@.msg_live(msg_channel_drop.channel) AS count;
 		IF live > 0 THEN
@@ -295,6 +467,8 @@ BEGIN
 		END IF;
 	END IF;
 	DELETE FROM @extschema@.msg_pauses p WHERE p.channel = msg_channel_drop.channel;
+	DELETE FROM @extschema@.msg_webhook_secrets p WHERE p.channel = msg_channel_drop.channel;
+	DELETE FROM @extschema@.msg_webhooks p WHERE p.channel = msg_channel_drop.channel;
 	DELETE FROM @extschema@.msg_channels c WHERE c.channel = msg_channel_drop.channel;
 	IF NOT FOUND THEN
 		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_channel_drop.channel);
@@ -308,8 +482,189 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT (SELECT count(*) FROM @extschema@.messages m WHERE m.status = 'idle' AND m.channel = msg_live.channel)
 	+ (SELECT count(*) FROM @extschema@.messages m WHERE m.status IN ('scheduled', 'retry') AND m.channel = msg_live.channel)
 	+ (SELECT count(*) FROM @extschema@.messages m WHERE m.status = 'sent' AND m.finished_at IS NULL AND m.channel = msg_live.channel)
+	+ (SELECT count(*) FROM @extschema@.messages m WHERE m.status = 'received' AND m.finished_at IS NULL AND m.channel = msg_live.channel)
 $$;
 COMMENT ON FUNCTION @extschema@.msg_live IS 'number of messages of a channel that wait or are to be acknowledged';
+
+-- ---------------------------------------------------------------- webhooks
+
+/*
+ * msg_webhook_check(url, headers): refuse what cannot be a webhook's: 22023 for a URL that is none, or not http(s), or whose host is a
+ * literal address that may not be called, and for headers with control characters or of a reserved name.
+ */
+CREATE FUNCTION @extschema@.msg_webhook_check(url text, headers jsonb DEFAULT NULL) RETURNS void
+AS 'MODULE_PATHNAME', 'msg_webhook_check' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.msg_webhook_check IS 'refuses a URL or headers that a webhook cannot have';
+
+/* msg_webhook_secret(): a new signing secret, "whsec_" and 32 random bytes in base64. */
+CREATE FUNCTION @extschema@.msg_webhook_secret() RETURNS text
+AS 'MODULE_PATHNAME', 'msg_webhook_secret' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.msg_webhook_secret IS 'makes a new signing secret of Standard Webhooks, and stores it nowhere';
+
+/*
+ * msg_webhook_set(channel, url, ...): give a channel a webhook, or change it. The parameters are the columns of msg_webhooks; what is
+ * left out (NULL) stays as it is, or takes the table's default. Taken away by: an empty array (success_codes, retry_codes, retry_schedule),
+ * an empty object (headers, body_template), an empty string (ca_file, proxy), 0 (rate). Secrets are never shown again: secret_headers
+ * (an object of strings; null takes one away), bearer (a token), basic (user:password), client_cert and client_key (PEM); empty strings take them
+ * away. Signing secrets are made by msg_channel_rotate_secret().
+ * Returns the row. Errors: 42704 no such channel, 22023 or 23514 for a value that cannot be.
+ */
+CREATE FUNCTION @extschema@.msg_webhook_set(
+	channel text, url text DEFAULT NULL, method text DEFAULT NULL, headers jsonb DEFAULT NULL, body_template jsonb DEFAULT NULL,
+	cloudevents boolean DEFAULT NULL, timeout interval DEFAULT NULL, connect_timeout interval DEFAULT NULL,
+	success_codes integer[] DEFAULT NULL, retry_codes integer[] DEFAULT NULL, retry_schedule interval[] DEFAULT NULL,
+	retry_after_max interval DEFAULT NULL, concurrency integer DEFAULT NULL, rate double precision DEFAULT NULL, ordered boolean DEFAULT NULL,
+	http2 boolean DEFAULT NULL, redirects integer DEFAULT NULL, ca_file text DEFAULT NULL, proxy text DEFAULT NULL,
+	keep_attempts boolean DEFAULT NULL, breaker_share double precision DEFAULT NULL, breaker_calls integer DEFAULT NULL,
+	breaker_window interval DEFAULT NULL, breaker_pause interval DEFAULT NULL, breaker_pause_max interval DEFAULT NULL,
+	secret_headers jsonb DEFAULT NULL, bearer text DEFAULT NULL, basic text DEFAULT NULL, client_cert text DEFAULT NULL, client_key text DEFAULT NULL)
+RETURNS @extschema@.msg_webhooks LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	c @extschema@.msg_channel_settings;
+	w @extschema@.msg_webhooks;
+	secret record;
+BEGIN
+	SELECT * INTO c FROM @extschema@.msg_channel_settings s WHERE s.channel = msg_webhook_set.channel;
+	IF NOT FOUND THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_webhook_set.channel),
+			HINT = 'Make it with msg_channel_set().';
+	END IF;
+	IF c.topic IS NOT NULL AND c.ack = 'none' THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('channel "%s" has a topic and the ack "none", so that nothing would reach its webhook', c.channel),
+			HINT = 'Use the ack readback or topic, or take the topic away.';
+	END IF;
+	PERFORM @extschema@.msg_webhook_check(msg_webhook_set.url, msg_webhook_set.headers),
+		@extschema@.msg_webhook_check(NULL, jsonb_strip_nulls(msg_webhook_set.secret_headers));
+	SELECT * INTO w FROM @extschema@.msg_webhooks o WHERE o.channel = msg_webhook_set.channel FOR UPDATE;
+	IF NOT FOUND THEN
+		IF msg_webhook_set.url IS NULL THEN
+			RAISE invalid_parameter_value USING MESSAGE = format('channel "%s" has no webhook yet: its url is missing', msg_webhook_set.channel);
+		END IF;
+		INSERT INTO @extschema@.msg_webhooks (channel, url) VALUES (msg_webhook_set.channel, msg_webhook_set.url) RETURNING * INTO w;
+	END IF;
+	UPDATE @extschema@.msg_webhooks o SET
+		url = coalesce(msg_webhook_set.url, w.url), method = coalesce(msg_webhook_set.method, w.method),
+		headers = nullif(coalesce(msg_webhook_set.headers, w.headers), '{}'),
+		body_template = nullif(coalesce(msg_webhook_set.body_template, w.body_template), '{}'),
+		cloudevents = coalesce(msg_webhook_set.cloudevents, w.cloudevents),
+		timeout = coalesce(msg_webhook_set.timeout, w.timeout), connect_timeout = coalesce(msg_webhook_set.connect_timeout, w.connect_timeout),
+		success_codes = nullif(coalesce(msg_webhook_set.success_codes, w.success_codes), '{}'),
+		retry_codes = nullif(coalesce(msg_webhook_set.retry_codes, w.retry_codes), '{}'),
+		retry_schedule = nullif(coalesce(msg_webhook_set.retry_schedule, w.retry_schedule), '{}'),
+		retry_after_max = coalesce(msg_webhook_set.retry_after_max, w.retry_after_max),
+		concurrency = coalesce(msg_webhook_set.concurrency, w.concurrency), rate = nullif(coalesce(msg_webhook_set.rate, w.rate), 0),
+		ordered = coalesce(msg_webhook_set.ordered, w.ordered), http2 = coalesce(msg_webhook_set.http2, w.http2),
+		redirects = coalesce(msg_webhook_set.redirects, w.redirects), ca_file = nullif(coalesce(msg_webhook_set.ca_file, w.ca_file), ''),
+		proxy = nullif(coalesce(msg_webhook_set.proxy, w.proxy), ''), keep_attempts = coalesce(msg_webhook_set.keep_attempts, w.keep_attempts),
+		breaker_share = coalesce(msg_webhook_set.breaker_share, w.breaker_share), breaker_calls = coalesce(msg_webhook_set.breaker_calls, w.breaker_calls),
+		breaker_window = coalesce(msg_webhook_set.breaker_window, w.breaker_window),
+		breaker_pause = coalesce(msg_webhook_set.breaker_pause, w.breaker_pause),
+		breaker_pause_max = coalesce(msg_webhook_set.breaker_pause_max, greatest(w.breaker_pause_max, msg_webhook_set.breaker_pause)),
+		updated_at = now(), updated_by = SESSION_USER
+	WHERE o.channel = w.channel RETURNING o.* INTO w;
+	FOR secret IN
+		SELECT 'header' AS kind, h.key AS name, h.value FROM jsonb_each_text(msg_webhook_set.secret_headers) h
+		UNION ALL SELECT v.kind, '', v.value FROM (VALUES ('bearer', msg_webhook_set.bearer), ('basic', msg_webhook_set.basic),
+			('client_cert', msg_webhook_set.client_cert), ('client_key', msg_webhook_set.client_key)) v(kind, value) WHERE v.value IS NOT NULL
+	LOOP
+		IF secret.kind IN ('bearer', 'basic') AND secret.value ~ '[[:cntrl:]]' THEN
+			RAISE invalid_parameter_value USING MESSAGE = format('%s has a control character', secret.kind);
+		END IF;
+		PERFORM @extschema@.msg_webhook_keep_secret(w.channel, secret.kind, secret.name, secret.value);
+	END LOOP;
+	RETURN w;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_webhook_set IS 'gives a channel a webhook or changes it; what is left out stays as it is';
+
+/* msg_webhook_keep_secret(channel, kind, name, value): store or (null, empty) forget a secret; with its owner's rights, for nobody else reads them. */
+CREATE FUNCTION @extschema@.msg_webhook_keep_secret(channel text, kind text, name text, value text)
+RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	DELETE FROM @extschema@.msg_webhook_secrets s
+	WHERE s.channel = msg_webhook_keep_secret.channel AND s.kind = msg_webhook_keep_secret.kind AND lower(s.name) = lower(msg_webhook_keep_secret.name);
+	IF msg_webhook_keep_secret.value <> '' THEN
+		INSERT INTO @extschema@.msg_webhook_secrets (channel, kind, name, value)
+		VALUES (msg_webhook_keep_secret.channel, msg_webhook_keep_secret.kind, msg_webhook_keep_secret.name, msg_webhook_keep_secret.value);
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_webhook_keep_secret IS 'stores a secret of a webhook; called by msg_webhook_set()';
+
+/*
+ * msg_channel_rotate_secret(channel, overlap, secret): a new signing secret for a channel's webhook, made here or given; those
+ * before it go on to sign too until overlap is over, so that receivers can change in their own time.
+ * Returns the new secret, which is not shown again. Errors: 42704 no webhook, 22023 not a secret ("whsec_" and base64 of 24 to 64 bytes),
+ * 54000 more than 4 would be in use.
+ */
+CREATE FUNCTION @extschema@.msg_channel_rotate_secret(channel text, overlap interval DEFAULT '24 h', secret text DEFAULT NULL)
+RETURNS text LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	made text := coalesce(msg_channel_rotate_secret.secret, @extschema@.msg_webhook_secret());
+BEGIN
+	IF NOT EXISTS (SELECT FROM @extschema@.msg_webhook_settings w WHERE w.channel = msg_channel_rotate_secret.channel) THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" has no webhook', msg_channel_rotate_secret.channel),
+			HINT = 'Give it one with msg_webhook_set().';
+	END IF;
+	IF NOT @extschema@.msg_webhook_secret_valid(made) THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'not a signing secret', HINT = 'It is "whsec_" and the base64 of 24 to 64 bytes.';
+	END IF;
+	DELETE FROM @extschema@.msg_webhook_secrets s WHERE s.channel = msg_channel_rotate_secret.channel AND s.kind = 'signing'
+		AND (s.expires_at <= clock_timestamp() OR msg_channel_rotate_secret.overlap <= '0');
+	UPDATE @extschema@.msg_webhook_secrets s SET expires_at = clock_timestamp() + msg_channel_rotate_secret.overlap
+	WHERE s.channel = msg_channel_rotate_secret.channel AND s.kind = 'signing' AND s.expires_at IS NULL;
+	INSERT INTO @extschema@.msg_webhook_secrets (channel, kind, value) VALUES (msg_channel_rotate_secret.channel, 'signing', made);
+	IF (SELECT count(*) > 4 FROM @extschema@.msg_webhook_secrets s WHERE s.channel = msg_channel_rotate_secret.channel AND s.kind = 'signing') THEN
+		RAISE program_limit_exceeded USING MESSAGE = format('channel "%s" has 4 signing secrets in use already', msg_channel_rotate_secret.channel),
+			HINT = 'Wait until one expires, or use overlap => ''0'' to end them.';
+	END IF;
+	RETURN made;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_channel_rotate_secret IS 'gives a channel''s webhook a new signing secret and returns it; the old ones sign too until the overlap is over';
+
+/* msg_webhook_secret_valid(secret): whether it is "whsec_" and the base64 of 24 to 64 bytes. */
+CREATE FUNCTION @extschema@.msg_webhook_secret_valid(secret text) RETURNS boolean
+AS 'MODULE_PATHNAME', 'msg_webhook_secret_valid' LANGUAGE C IMMUTABLE STRICT;
+COMMENT ON FUNCTION @extschema@.msg_webhook_secret_valid IS 'whether a text is a signing secret';
+
+/*
+ * msg_webhook_enable(channel, enabled, reason): end or begin a webhook's being disabled; while it is, its messages wait.
+ * Returns whether that changed anything. Errors: 42704 no webhook.
+ */
+CREATE FUNCTION @extschema@.msg_webhook_enable(channel text, enabled boolean DEFAULT true, reason text DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	IF NOT EXISTS (SELECT FROM @extschema@.msg_webhooks w WHERE w.channel = msg_webhook_enable.channel) THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" has no webhook', msg_webhook_enable.channel);
+	END IF;
+	UPDATE @extschema@.msg_webhooks w SET disabled_at = CASE WHEN NOT enabled THEN now() END,
+		disabled_reason = CASE WHEN NOT enabled THEN coalesce(reason, 'by ' || SESSION_USER) END
+	WHERE w.channel = msg_webhook_enable.channel AND (w.disabled_at IS NULL) IS DISTINCT FROM enabled;
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_webhook_enable IS 'enables a webhook that an answer 410 or somebody has disabled, or disables it';
+
+/*
+ * msg_webhook_drop(channel): take a channel's webhook away. What was received and waited for it is finished as received.
+ * Returns whether there was one.
+ */
+CREATE FUNCTION @extschema@.msg_webhook_drop(channel text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	found_one boolean;
+BEGIN
+	DELETE FROM @extschema@.msg_webhooks w WHERE w.channel = msg_webhook_drop.channel;
+	found_one := FOUND;
+	DELETE FROM @extschema@.msg_webhook_secrets s WHERE s.channel = msg_webhook_drop.channel;
+	DELETE FROM @extschema@.msg_breakers b WHERE b.channel = msg_webhook_drop.channel;
+	UPDATE @extschema@.messages m SET finished_at = clock_timestamp()
+	WHERE m.channel = msg_webhook_drop.channel AND m.status = 'received' AND m.finished_at IS NULL;
+	RETURN found_one;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_webhook_drop IS 'takes a channel''s webhook away; what waited for it is finished as received';
 
 -- ---------------------------------------------------------------- creating
 
@@ -416,6 +771,8 @@ FROM (
 	SELECT channel, status, created_at FROM @extschema@.messages WHERE status IN ('scheduled', 'retry')
 	UNION ALL
 	SELECT channel, status, sent_at FROM @extschema@.messages WHERE status = 'sent' AND finished_at IS NULL
+	UNION ALL
+	SELECT channel, status, received_at FROM @extschema@.messages WHERE status = 'received' AND finished_at IS NULL
 ) live
 GROUP BY channel, status;
 COMMENT ON VIEW @extschema@.msg_backlog IS 'what waits now, by channel and status; its cost is that of the live rows, however long the history';
@@ -431,6 +788,69 @@ CREATE FUNCTION @extschema@.msg_wait(id bigint, status @extschema@.msg_status DE
 RETURNS @extschema@.msg_status AS 'MODULE_PATHNAME', 'msg_wait' LANGUAGE C VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION @extschema@.msg_wait IS 'waits, without polling, until a message has reached a status or ended, and returns the status it has';
+
+-- ---------------------------------------------------------------- the cache
+
+/* msg_cache_get(id): what Redis has of a message, or NULL. */
+CREATE FUNCTION @extschema@.msg_cache_get(id bigint) RETURNS text
+AS 'MODULE_PATHNAME', 'msg_cache_get' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@.msg_cache_get IS 'what Redis has of a message; null where it has nothing or does not answer';
+
+/* msg_cache_put(ids, entries): write entries into Redis. Errors: 08006, 55000. */
+CREATE FUNCTION @extschema@.msg_cache_put(ids bigint[], entries text[]) RETURNS void
+AS 'MODULE_PATHNAME', 'msg_cache_put' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@.msg_cache_put IS 'writes entries into Redis; called by msg_cache_fill()';
+
+/* msg_cache_entry(message): what the cache holds of a delivered message. */
+CREATE FUNCTION @extschema@.msg_cache_entry(message @extschema@.messages) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT jsonb_build_object('message', message.payload, 'messageId', message.response_id,
+	'sentAt', to_char(message.delivered_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), 'code', message.response_code)
+$$;
+COMMENT ON FUNCTION @extschema@.msg_cache_entry IS 'what the cache holds of a delivered message';
+
+/*
+ * msg_cached(id): {"message", "messageId", "sentAt", "code"} of a delivered message, from Redis, or else from the table;
+ * NULL where there is no such delivered message.
+ */
+CREATE FUNCTION @extschema@.msg_cached(id bigint) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	found_there text := @extschema@.msg_cache_get(msg_cached.id);
+BEGIN
+	IF found_there IS NOT NULL THEN
+		RETURN found_there::jsonb;
+	END IF;
+	RETURN (SELECT @extschema@.msg_cache_entry(m) FROM @extschema@.messages m WHERE m.id = msg_cached.id AND m.status = 'delivered');
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_cached IS 'a delivered message as the cache holds it, from Redis or else from the table';
+
+/*
+ * msg_cache_fill(since): write all that was delivered since then into Redis again, 1,000 at a time.
+ * Returns how many. Errors: 55000 no Redis is set, 08006 it does not take them.
+ */
+CREATE FUNCTION @extschema@.msg_cache_fill(since timestamptz DEFAULT pg_catalog.now() - interval '1 day') RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	last bigint := 0;
+	done bigint := 0;
+	ids bigint[];
+	entries text[];
+BEGIN
+	LOOP
+		SELECT array_agg(b.id ORDER BY b.id), array_agg(b.entry ORDER BY b.id) INTO ids, entries
+		FROM (SELECT m.id, @extschema@.msg_cache_entry(m)::text AS entry FROM @extschema@.messages m
+			WHERE m.id > last AND m.status = 'delivered' AND m.delivered_at >= since ORDER BY m.id LIMIT 1000) b;
+		EXIT WHEN ids IS NULL;
+		PERFORM @extschema@.msg_cache_put(ids, entries);
+		last := ids[array_length(ids, 1)];
+		done := done + array_length(ids, 1);
+	END LOOP;
+	RETURN done;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_cache_fill IS 'writes what was delivered since a time into Redis again, and returns how many';
 
 -- ---------------------------------------------------------------- acting
 
@@ -456,11 +876,32 @@ CREATE FUNCTION @extschema@.msg_retry(id bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-	UPDATE @extschema@.messages m SET status = 'retry', due_at = clock_timestamp(), attempts = 0, finished_at = NULL
+	UPDATE @extschema@.messages m SET status = 'retry', due_at = clock_timestamp(), attempts = 0, finished_at = NULL, dlq_pending = NULL
 	WHERE m.id = msg_retry.id AND m.status = 'dead';
 	RETURN FOUND;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_retry IS 'sends a dead message again; false where there is no dead message with this id';
+
+/*
+ * msg_redrive(channel, from, to, error, limit): send dead messages again, with all their attempts before them: of a channel (NULL: of any),
+ * that died within a time (NULL: ever), whose last_error is LIKE a pattern (NULL: any), at most so many, the oldest first.
+ * Returns how many.
+ */
+CREATE FUNCTION @extschema@.msg_redrive(channel text DEFAULT NULL, "from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL,
+	error text DEFAULT NULL, "limit" bigint DEFAULT NULL) RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+WITH chosen AS (
+	SELECT m.id FROM @extschema@.messages m
+	WHERE m.status = 'dead' AND (msg_redrive.channel IS NULL OR m.channel = msg_redrive.channel)
+		AND (msg_redrive."from" IS NULL OR m.finished_at >= msg_redrive."from") AND (msg_redrive."to" IS NULL OR m.finished_at < msg_redrive."to")
+		AND (msg_redrive.error IS NULL OR m.last_error LIKE msg_redrive.error)
+	ORDER BY m.id LIMIT msg_redrive."limit" FOR NO KEY UPDATE SKIP LOCKED),
+driven AS (
+	UPDATE @extschema@.messages m SET status = 'retry', due_at = clock_timestamp(), attempts = 0, finished_at = NULL, dlq_pending = NULL
+	FROM chosen WHERE m.id = chosen.id RETURNING 1)
+SELECT count(*) FROM driven
+$$;
+COMMENT ON FUNCTION @extschema@.msg_redrive IS 'sends dead messages again, chosen by channel, time of death and error, and returns how many';
 
 /*
  * msg_ack(id, outcome, error, attempt): a consumer without Kafka acknowledges by SQL.
@@ -543,7 +984,8 @@ COMMENT ON FUNCTION @extschema@.msg_worker_slots IS 'the workers of all database
 CREATE VIEW @extschema@.msg_workers AS
 SELECT database, stage, worker, pid, state, started_at, active_at,
 	(counters ->> 'claimed')::bigint AS claimed, (counters ->> 'sent')::bigint AS sent, (counters ->> 'refused')::bigint AS refused,
-	(counters ->> 'records')::bigint AS records, (counters ->> 'received')::bigint AS received, last_error, last_error_at
+	(counters ->> 'records')::bigint AS records, (counters ->> 'received')::bigint AS received,
+	(counters ->> 'delivered')::bigint AS delivered, (counters ->> 'failed')::bigint AS failed, last_error, last_error_at
 FROM @extschema@.msg_worker_slots();
 COMMENT ON VIEW @extschema@.msg_workers IS 'one row a worker: process, state, counters since its start, latest error';
 
@@ -591,21 +1033,25 @@ BEGIN
 		rights := rights || ARRAY['SELECT (id, status) ' || t || 'messages'];
 	END IF;
 	IF kind IN ('reader', 'operator') THEN
-		functions := functions || '{msg_get,msg_list,msg_wait,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
+		functions := functions || '{msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
 		rights := rights || ARRAY['SELECT ' || t || 'messages', 'SELECT ' || t || 'msg_channels', 'SELECT ' || t || 'msg_channel_settings',
 			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation',
-			'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers'];
+			'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
+			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
-		functions := functions || '{msg_cancel,msg_retry,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt}'::text[];
+		functions := functions || '{msg_cancel,msg_retry,msg_redrive,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret}'::text[];
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
-			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'UPDATE ' || t || 'msg_installation'];
+			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'UPDATE ' || t || 'msg_installation',
+			'SELECT ' || t || 'msg_attempts', 'INSERT, UPDATE, DELETE ' || t || 'msg_webhooks',
+			'SELECT (channel), DELETE ' || t || 'msg_webhook_secrets', 'DELETE ' || t || 'msg_breakers'];
 	END IF;
 	IF kind = 'worker' THEN
 		functions := functions || '{msg_retry_delay}'::text[];
 		rights := rights || ARRAY['SELECT, UPDATE ' || t || 'messages', 'SELECT, UPDATE ' || t || 'msg_channels',
 			'SELECT ' || t || 'msg_channel_settings', 'SELECT ' || t || 'msg_pauses', 'SELECT, INSERT, UPDATE ' || t || 'msg_offsets',
-			'SELECT, UPDATE ' || t || 'msg_installation'];
+			'SELECT, UPDATE ' || t || 'msg_installation', 'SELECT, UPDATE ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
+			'SELECT ' || t || 'msg_webhook_secrets', 'INSERT ' || t || 'msg_attempts', 'SELECT, INSERT, UPDATE, DELETE ' || t || 'msg_breakers'];
 	END IF;
 	FOREACH r IN ARRAY rights LOOP
 		EXECUTE format('GRANT %s TO %I', r, role);

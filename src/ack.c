@@ -4,76 +4,16 @@
  *		{"id": "<ce_id>", "status": "received" | "delivered" | "failed",
  *		 "attempt": <msgsys-attempt>, "error": "..."}
  *
- * Anyone may write there, so nothing in it may raise an error: PostgreSQL's own
- * JSON parser reports by return code, once encoding and depth are checked.
+ * Anyone may write there, so nothing in it may raise an error (json_fields.c).
  */
 #include "msgsys.h"
 
 #include "ack.h"
-#include "compat.h"
+#include "json_fields.h"
 #include "record.h"
 
-#include "mb/pg_wchar.h"
-#include "utils/builtins.h"
-
 #define LONGEST_ACK		65536
-#define DEEPEST_ACK		64
-
-typedef struct AckParse
-{
-	int			depth;
-	char	   *field;			/* of the outermost object */
-	char	   *id;
-	char	   *status;
-	char	   *error;
-	char	   *attempt;
-	bool		attempt_is_number;
-} AckParse;
-
-static COMPAT_JSON_ACTION
-nest(void *state)
-{
-	((AckParse *) state)->depth++;
-	COMPAT_JSON_ACTION_RETURN;
-}
-
-static COMPAT_JSON_ACTION
-unnest(void *state)
-{
-	((AckParse *) state)->depth--;
-	COMPAT_JSON_ACTION_RETURN;
-}
-
-static COMPAT_JSON_ACTION
-field_start(void *state, char *name, bool isnull)
-{
-	AckParse   *parse = state;
-
-	if (parse->depth == 1)
-		parse->field = name;
-	COMPAT_JSON_ACTION_RETURN;
-}
-
-static COMPAT_JSON_ACTION
-scalar(void *state, char *token, JsonTokenType type)
-{
-	AckParse   *parse = state;
-
-	if (parse->depth != 1 || parse->field == NULL)
-		COMPAT_JSON_ACTION_RETURN;
-	if (strcmp(parse->field, "id") == 0 && type == JSON_TOKEN_STRING)
-		parse->id = token;
-	else if (strcmp(parse->field, "status") == 0 && type == JSON_TOKEN_STRING)
-		parse->status = token;
-	else if (strcmp(parse->field, "error") == 0 && type == JSON_TOKEN_STRING)
-		parse->error = token;
-	else if (strcmp(parse->field, "attempt") == 0)
-	{
-		parse->attempt = token;
-		parse->attempt_is_number = type == JSON_TOKEN_NUMBER || type == JSON_TOKEN_STRING;
-	}
-	COMPAT_JSON_ACTION_RETURN;
-}
+#define LONGEST_ERROR	1000
 
 /* The outcome of this name. */
 bool
@@ -94,67 +34,35 @@ ack_outcome(const char *name, AckOutcome *outcome)
 	return false;
 }
 
-/* Whether the text is deep enough to trouble the parser's stack. */
-static bool
-too_deep(const char *text, size_t length)
-{
-	int			opened = 0;
-
-	for (size_t i = 0; i < length; i++)
-		if ((text[i] == '[' || text[i] == '{') && ++opened > DEEPEST_ACK)
-			return true;
-	return false;
-}
-
-/* A text that any database encoding can hold, at most 1000 bytes. */
-static char *
-presentable(char *text)
-{
-	if (GetDatabaseEncoding() != PG_UTF8)
-		for (char *c = text; *c; c++)
-			if (IS_HIGHBIT_SET(*c))
-				*c = '?';
-	text[pg_mbcliplen(text, strlen(text), 1000)] = '\0';
-	return text;
-}
-
 /*
  * Read an acknowledgement.  The error's text is in the current memory context.
  */
 AckReading
 ack_parse(const char *text, size_t length, Ack *ack)
 {
-	AckParse	parse = {0};
-	JsonSemAction actions = {
-		.semstate = &parse,
-		.object_start = nest,
-		.object_end = unnest,
-		.array_start = nest,
-		.array_end = unnest,
-		.object_field_start = field_start,
-		.scalar = scalar
-	};
+	JsonField	fields[] = {{"id"}, {"status"}, {"error"}, {"attempt"}};
+	const JsonField *id = &fields[0];
+	const JsonField *status = &fields[1];
+	const JsonField *error = &fields[2];
+	const JsonField *attempt = &fields[3];
 
-	if (text == NULL || length == 0 || length > LONGEST_ACK || too_deep(text, length) ||
-		pg_encoding_verifymbstr(PG_UTF8, text, length) != length)
+	if (length > LONGEST_ACK || !json_fields_read(text, length, fields, lengthof(fields)) ||
+		!id->string || !status->string)
 		return ACK_UNREADABLE;
-	if (pg_parse_json(compat_json_lexer(pnstrdup(text, length), length), &actions) != JSON_SUCCESS ||
-		parse.id == NULL || parse.status == NULL)
-		return ACK_UNREADABLE;
-	if (!message_name_parse(parse.id, strlen(parse.id), &ack->id))
-		return strchr(parse.id, ':') ? ACK_NOT_OURS : ACK_UNREADABLE;
-	if (!ack_outcome(parse.status, &ack->outcome))
+	if (!message_name_parse(id->text, strlen(id->text), &ack->id))
+		return strchr(id->text, ':') ? ACK_NOT_OURS : ACK_UNREADABLE;
+	if (!ack_outcome(status->text, &ack->outcome))
 		return ACK_UNREADABLE;
 	ack->attempt = 0;
-	if (parse.attempt)
+	if (attempt->text)
 	{
 		char	   *end;
-		long		attempt = strtol(parse.attempt, &end, 10);
+		long		number = strtol(attempt->text, &end, 10);
 
-		if (!parse.attempt_is_number || *end != '\0' || attempt < 0 || attempt > PG_INT32_MAX)
+		if (!(attempt->string || attempt->number) || *end != '\0' || number < 0 || number > PG_INT32_MAX)
 			return ACK_UNREADABLE;
-		ack->attempt = (int) attempt;
+		ack->attempt = (int) number;
 	}
-	ack->error = parse.error ? presentable(parse.error) : NULL;
+	ack->error = error->string ? presentable(error->text, strlen(error->text), LONGEST_ERROR) : NULL;
 	return ACK_READ;
 }

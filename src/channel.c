@@ -49,6 +49,33 @@ channels_load_begin(void)
 		((Channel *) lfirst(lc))->current = false;
 }
 
+/* Free what a reading has allocated. */
+static void
+clear_settings(Channel *channel)
+{
+	if (channel->topic)
+	{
+		pfree(channel->topic);
+		pfree(channel->retry_topic);
+		pfree(channel->dead_topic);
+	}
+	channel->topic = channel->retry_topic = channel->dead_topic = NULL;
+	list_free_deep(channel->former_topics);
+	channel->former_topics = NIL;
+}
+
+/* Give a channel a topic, and with it those for retries and dead letters. */
+void
+channel_set_topic(Channel *channel, const char *topic)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	channel->topic = pstrdup(topic);
+	channel->retry_topic = psprintf("%s.retry", topic);
+	channel->dead_topic = psprintf("%s.dlq", topic);
+	MemoryContextSwitchTo(old);
+}
+
 /* The channel of this name, its settings cleared, to be filled by the caller. */
 Channel *
 channel_define(const char *name)
@@ -69,11 +96,7 @@ channel_define(const char *name)
 		channels = lappend(channels, channel);
 		MemoryContextSwitchTo(old);
 	}
-	if (channel->topic)
-		pfree(channel->topic);
-	channel->topic = NULL;
-	list_free_deep(channel->former_topics);
-	channel->former_topics = NIL;
+	clear_settings(channel);
 	channel->current = true;
 	return channel;
 }
@@ -90,9 +113,7 @@ channels_load_end(void)
 
 		if (channel->current)
 			continue;
-		if (channel->topic)
-			pfree(channel->topic);
-		list_free_deep(channel->former_topics);
+		clear_settings(channel);
 		channels = foreach_delete_current(channels, lc);
 		hash_search(by_name, channel->name, HASH_REMOVE, NULL);
 	}

@@ -16,6 +16,9 @@ typedef struct Channel
 
 	/* settings, from msg_channel_settings */
 	char	   *topic;			/* NULL: none */
+	char	   *retry_topic;	/* where what a webhook refused goes again */
+	char	   *dead_topic;		/* where dead letters go */
+	bool		has_webhook;
 	AckMode		ack;
 	int64		resend_after;	/* microseconds; 0: never */
 	List	   *former_topics;	/* of char *, still read for acknowledgements */
@@ -29,6 +32,7 @@ typedef struct Channel
 	int64		alone_until;	/* ids up to it are sent one by one, for a
 								 * batch with one of them was refused */
 	TimestampTz next_resend;	/* look for unacknowledged rows then */
+	bool		dead_letters;	/* dead rows may wait for their topic */
 
 	bool		current;		/* it is in msg_channel_settings */
 } Channel;
@@ -37,6 +41,7 @@ extern List *channels;			/* of Channel, all of them */
 
 extern Channel *channel_find(const char *name);
 extern Channel *channel_define(const char *name);
+extern void channel_set_topic(Channel *channel, const char *topic);
 extern void channels_load_begin(void);
 extern void channels_load_end(void);
 extern bool channels_all_paused(void);

@@ -61,7 +61,7 @@ typedef struct HttpResult
 	void	   *opaque;
 	HttpOutcome outcome;
 	int			status;			/* 0: no answer */
-	char		error[200];		/* words; empty when HTTP_ANSWERED */
+	char		error[256];		/* words; empty when HTTP_ANSWERED */
 	char		address[64];	/* connected to, "" if to none */
 	long		elapsed_ms;
 	long		retry_after_s;	/* what Retry-After says (both forms); -1: nothing */

@@ -22,6 +22,7 @@ char	   *setting_role = NULL;
 char	   *setting_identity = NULL;
 int			setting_relay_workers = 1;
 int			setting_receiver_workers = 1;
+int			setting_webhook_workers = 1;
 int			setting_max_databases = 4;
 int			setting_max_channels = 1024;
 char	   *setting_kafka_brokers = NULL;
@@ -39,6 +40,13 @@ int			setting_sweep_interval = 60000;
 int			setting_send_timeout = 2000;
 int			setting_max_message_bytes = 1000000;
 int			setting_log_batch = 1000;
+char	   *setting_webhook_url = NULL;
+char	   *setting_webhook_allow = NULL;
+int			setting_webhook_connections = 256;
+char	   *setting_redis_url = NULL;
+char	   *setting_redis_prefix = NULL;
+int			setting_redis_ttl = 86400;
+int			setting_redis_timeout = 100;
 
 static const struct config_enum_entry ack_options[] = {
 	{"none", ACK_NONE, false},
@@ -50,6 +58,7 @@ static const struct config_enum_entry ack_options[] = {
 static const char *const stage_names[STAGE_COUNT] = {
 	[STAGE_RELAY] = "relay",
 	[STAGE_RECEIVER] = "receiver",
+	[STAGE_WEBHOOK] = "webhook",
 };
 
 const char *
@@ -61,7 +70,18 @@ stage_name(Stage stage)
 int
 stage_workers(Stage stage)
 {
-	return stage == STAGE_RELAY ? setting_relay_workers : setting_receiver_workers;
+	switch (stage)
+	{
+		case STAGE_RELAY:
+			return setting_relay_workers;
+		case STAGE_RECEIVER:
+			return setting_receiver_workers;
+		case STAGE_WEBHOOK:
+			return setting_webhook_workers;
+		case STAGE_COUNT:
+			break;
+	}
+	return 0;
 }
 
 /* A setting of type text that a reload applies. */
@@ -150,12 +170,35 @@ define_settings(void)
 				  "Batches of at least so many messages are logged.",
 				  "-1 logs none.");
 
+	define_text("msgsys.webhook_url", &setting_webhook_url, "", 0,
+				"Webhook of the channel \"default\" while it has none of its own.",
+				"Empty means that it has none.");
+	define_text("msgsys.webhook_allow", &setting_webhook_allow, "",
+				GUC_LIST_INPUT | GUC_SUPERUSER_ONLY,
+				"Networks that webhooks may call although they are not public.",
+				"A list of addresses and networks: 10.1.0.0/16, ::1. PostgreSQL's own port is never called.");
+	define_number("msgsys.webhook_connections", &setting_webhook_connections, 256, 1, 10000, 0,
+				  "Most requests of a webhook worker at once.", NULL);
+	define_text("msgsys.redis_url", &setting_redis_url, "", GUC_SUPERUSER_ONLY,
+				"Redis that caches what was delivered.",
+				"redis://[user:password@]host[:port][/db] or unix:///path; empty means that nothing is cached.");
+	define_text("msgsys.redis_prefix", &setting_redis_prefix, "msgsys:", 0,
+				"What the keys in Redis begin with, before the message's id.", NULL);
+	define_number("msgsys.redis_ttl", &setting_redis_ttl, 86400, 1, 365 * 86400,
+				  GUC_UNIT_S, "How long Redis keeps an entry.", NULL);
+	define_number("msgsys.redis_timeout", &setting_redis_timeout, 100, 1, 10000,
+				  GUC_UNIT_MS, "Longest wait for Redis.",
+				  "After that it is left alone for a while, which grows to 30 s.");
+
 	if (process_shared_preload_libraries_in_progress)
 	{
 		define_fixed("msgsys.relay_workers", &setting_relay_workers, 1, 1, 64,
 					 "Workers that send to Kafka, in each database.", NULL);
 		define_fixed("msgsys.receiver_workers", &setting_receiver_workers, 1, 1, 64,
 					 "Workers that read from Kafka, in each database.", NULL);
+		define_fixed("msgsys.webhook_workers", &setting_webhook_workers, 1, 0, 64,
+					 "Workers that call webhooks, in each database.",
+					 "0 means that none are called.");
 		define_fixed("msgsys.max_databases", &setting_max_databases, 4, 1, 256,
 					 "Most databases that may be in msgsys.databases.", NULL);
 		define_fixed("msgsys.max_channels", &setting_max_channels, 1024, 16, 1000000,

@@ -23,6 +23,7 @@ typedef enum Stage
 {
 	STAGE_RELAY,
 	STAGE_RECEIVER,
+	STAGE_WEBHOOK,
 	STAGE_COUNT
 } Stage;
 
@@ -40,6 +41,7 @@ extern char *setting_role;
 extern char *setting_identity;
 extern int	setting_relay_workers;
 extern int	setting_receiver_workers;
+extern int	setting_webhook_workers;
 extern int	setting_max_databases;
 extern int	setting_max_channels;
 extern char *setting_kafka_brokers;
@@ -57,6 +59,13 @@ extern int	setting_sweep_interval;
 extern int	setting_send_timeout;
 extern int	setting_max_message_bytes;
 extern int	setting_log_batch;
+extern char *setting_webhook_url;
+extern char *setting_webhook_allow;
+extern int	setting_webhook_connections;
+extern char *setting_redis_url;
+extern char *setting_redis_prefix;
+extern int	setting_redis_ttl;
+extern int	setting_redis_timeout;
 
 /* Name of a stage, as in msg_workers and pg_stat_activity. */
 extern const char *stage_name(Stage stage);
@@ -72,5 +81,6 @@ extern PGDLLEXPORT void msgsys_launcher_main(Datum arg);
 extern PGDLLEXPORT void msgsys_worker_main(Datum arg);
 extern void relay_main(void);
 extern void receiver_main(void);
+extern void webhook_main(void);
 
 #endif							/* MSGSYS_H */

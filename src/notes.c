@@ -21,6 +21,7 @@ typedef struct PendingNote
 {
 	char		channel[CHANNEL_NAME_MAX];	/* hash key, must be first */
 	int64		lowest_id;		/* PG_INT64_MAX: none */
+	int64		lowest_received;	/* the same */
 	TimestampTz due;			/* DT_NOEND: none */
 } PendingNote;
 
@@ -57,6 +58,8 @@ publish_all(void)
 		{
 			if (note->lowest_id != PG_INT64_MAX)
 				publish_claimable(MyDatabaseId, note->channel, note->lowest_id);
+			if (note->lowest_received != PG_INT64_MAX)
+				publish_received(MyDatabaseId, note->channel, note->lowest_received);
 			if (note->due != DT_NOEND)
 				publish_due(MyDatabaseId, note->channel, note->due);
 		}
@@ -142,7 +145,7 @@ pending_note(const char *channel)
 	latest = hash_search(pending, key, HASH_ENTER, &found);
 	if (!found)
 	{
-		latest->lowest_id = PG_INT64_MAX;
+		latest->lowest_id = latest->lowest_received = PG_INT64_MAX;
 		latest->due = DT_NOEND;
 	}
 	return latest;
@@ -156,6 +159,16 @@ note_claimable(const char *channel, int64 id)
 
 	if (id < note->lowest_id)
 		note->lowest_id = id;
+}
+
+/* This transaction makes a row that waits for its channel's webhook. */
+void
+note_received(const char *channel, int64 id)
+{
+	PendingNote *note = pending_note(channel);
+
+	if (id < note->lowest_received)
+		note->lowest_received = id;
 }
 
 /* This transaction makes a row that comes due. */

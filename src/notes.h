@@ -10,6 +10,7 @@
 #include "datatype/timestamp.h"
 
 extern void note_claimable(const char *channel, int64 id);
+extern void note_received(const char *channel, int64 id);
 extern void note_due(const char *channel, TimestampTz due);
 extern void note_config(void);
 extern void note_prepared(void);

@@ -24,6 +24,7 @@
 #define LOOK_TIMEOUT	1000	/* ms; a look-up waits behind fetches */
 
 List	   *reading_channels = NIL;
+List	   *reading_webhooks = NIL;
 TimestampTz readings_look_at = 0;
 
 /*
@@ -52,10 +53,25 @@ static Reading *readings = NULL;
 static int	nreadings = 0;
 static bool any_abandoned = false;
 
+/* Channel names of a list, in memory that lasts, in place of those before. */
+static void
+keep_names(List **kept, List *names)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	ListCell   *lc;
+
+	list_free_deep(*kept);
+	*kept = NIL;
+	foreach(lc, names)
+		*kept = lappend(*kept, pstrdup(lfirst(lc)));
+	MemoryContextSwitchTo(old);
+}
+
 /* Topics to read, and whose records count. */
 static List *
 topics_to_read(void)
 {
+	List	   *webhooks = NIL;
 	List	   *result = NIL;
 	List	   *readback = NIL;
 	List	   *other = NIL;
@@ -69,6 +85,8 @@ topics_to_read(void)
 
 		if (channel->topic && channel->ack != ACK_READBACK)
 			other = list_append_unique(other, makeString(channel->topic));
+		if (channel->has_webhook)
+			webhooks = lappend(webhooks, channel->name);
 		if (channel->paused)
 			continue;
 		if (channel->ack == ACK_TOPIC && channel->topic)
@@ -78,20 +96,18 @@ topics_to_read(void)
 		names = lappend(names, channel->name);
 		if (channel->topic)
 			readback = list_append_unique(readback, makeString(channel->topic));
+		if (channel->topic && channel->has_webhook)
+			readback = list_append_unique(readback, makeString(channel->retry_topic));
 		foreach(t, channel->former_topics)
+		{
 			readback = list_append_unique(readback, makeString(lfirst(t)));
+			if (channel->has_webhook)
+				readback = list_append_unique(readback, makeString(psprintf("%s.retry", (char *) lfirst(t))));
+		}
 	}
 	/* which channel a record is of matters only where channels share a topic */
-	list_free_deep(reading_channels);
-	reading_channels = NIL;
-	if (list_intersection(readback, other) != NIL)
-		foreach(lc, names)
-		{
-			MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-			reading_channels = lappend(reading_channels, pstrdup(lfirst(lc)));
-			MemoryContextSwitchTo(old);
-		}
+	keep_names(&reading_channels, list_intersection(readback, other) != NIL ? names : NIL);
+	keep_names(&reading_webhooks, webhooks);
 	return list_concat_unique(result, readback);
 }
 
@@ -239,7 +255,7 @@ readings_assign(Broker *consumer, bool always)
 
 /* The timestamp of a record; DT_NOBEGIN if it has none. */
 static TimestampTz
-record_time(const BrokerMessage *message)
+time_of(const BrokerMessage *message)
 {
 	if (message->time_ms < 0)
 		return DT_NOBEGIN;
@@ -268,7 +284,7 @@ verify(Reading *reading, const BrokerMessage *message)
 	/* Kafka has less than we had read: the library began at its beginning already */
 	if (message->offset < reading->next - 1)
 		return false;
-	if (message->offset == reading->next - 1 && record_time(message) == reading->time)
+	if (message->offset == reading->next - 1 && time_of(message) == reading->time)
 		return true;
 	abandon(reading);
 	return false;
@@ -306,7 +322,7 @@ reading_advance(const BrokerMessage *message)
 		readings[r].abandoned)
 		return -1;
 	readings[r].next = readings[r].safe = message->offset + 1;
-	readings[r].time = record_time(message);
+	readings[r].time = time_of(message);
 	return r;
 }
 

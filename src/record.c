@@ -22,10 +22,11 @@
 #define HEADER_ID		"ce_id"
 #define HEADER_ATTEMPT	"msgsys-attempt"
 #define OUR_HEADERS		7
+#define DEAD_HEADERS	4
 
 /* The value of CloudEvents' source: a setting, or the database's name. */
-static const char *
-source(void)
+const char *
+record_source(void)
 {
 	static char *own = NULL;
 
@@ -37,9 +38,9 @@ source(void)
 	return own;
 }
 
-/* Timestamp as RFC 3339 has it, in UTC. */
-static const char *
-rfc3339(TimestampTz time)
+/* Timestamp as RFC 3339 has it, in UTC; valid until the next call. */
+const char *
+record_time(TimestampTz time)
 {
 	static TimestampTz last = DT_NOBEGIN;
 	static char text[40];
@@ -108,8 +109,8 @@ record_build(BrokerRecord *record, const ClaimedRow *row, const char *topic)
 	static char attempt[16];
 	static StringInfoData json = {0};
 	BrokerHeader *headers = fixed;
-	const char *time = rfc3339(row->created_at);
-	const char *from = source();
+	const char *time = record_time(row->created_at);
+	const char *from = record_source();
 	int			id_length;
 	int			n = 0;
 
@@ -166,6 +167,28 @@ record_build(BrokerRecord *record, const ClaimedRow *row, const char *topic)
 		record->value = VARDATA_ANY(row->body);
 		record->value_length = VARSIZE_ANY_EXHDR(row->body);
 	}
+}
+
+/*
+ * Make a dead row a record for its topic of dead letters: as it was, and with why it
+ * died, after how many attempts, when it was created and when it died.
+ */
+void
+record_build_dead(BrokerRecord *record, const ClaimedRow *row, const char *topic)
+{
+	BrokerHeader *headers;
+	char	   *attempts = psprintf("%d", row->attempts);
+	char	   *created = pstrdup(record_time(row->created_at));
+	char	   *died = pstrdup(row->finished_at == DT_NOEND ? "" : record_time(row->finished_at));
+
+	record_build(record, row, topic);
+	headers = palloc((record->nheaders + DEAD_HEADERS) * sizeof(BrokerHeader));
+	memcpy(headers, record->headers, record->nheaders * sizeof(BrokerHeader));
+	set_text_header(&headers[record->nheaders++], "msgsys-error", row->last_error, "");
+	set_header(&headers[record->nheaders++], "msgsys-attempts", attempts, strlen(attempts));
+	set_header(&headers[record->nheaders++], "msgsys-first-at", created, strlen(created));
+	set_header(&headers[record->nheaders++], "msgsys-last-at", died, strlen(died));
+	record->headers = headers;
 }
 
 /* Read a decimal of at most max_digits that ends the text. */

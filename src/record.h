@@ -18,6 +18,9 @@ typedef struct RecordName
 } RecordName;
 
 extern void record_build(BrokerRecord *record, const ClaimedRow *row, const char *topic);
+extern void record_build_dead(BrokerRecord *record, const ClaimedRow *row, const char *topic);
+extern const char *record_source(void);
+extern const char *record_time(TimestampTz time);
 extern bool record_name(const BrokerMessage *message, RecordName *name);
 extern bool message_name_parse(const char *text, size_t length, int64 *id);
 extern bool record_header_reserved(const char *name, size_t length);

@@ -38,6 +38,7 @@ typedef struct Item
 	ItemPointerData tid;
 	int64		id;
 	Channel    *channel;
+	Topic	   *topic;
 	bool		reported;
 	BrokerOutcome outcome;
 	int32		partition;
@@ -154,9 +155,18 @@ broker_answers(void)
 	return true;
 }
 
+/* Where a channel's rows of a kind go; retry: those that are tried again. */
+static const char *
+topic_of(const Channel *channel, ClaimKind kind, bool retry)
+{
+	if (kind == CLAIM_DEAD_LETTER)
+		return channel->dead_topic;
+	return retry && channel->has_webhook ? channel->retry_topic : channel->topic;
+}
+
 /* Prepare what the channels of a batch need.  False: the broker does not answer. */
 static bool
-topics_prepare(ClaimShare *shares, int nshares)
+topics_prepare(ClaimKind kind, ClaimShare *shares, int nshares)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	char		err[256];
@@ -166,8 +176,10 @@ topics_prepare(ClaimShare *shares, int nshares)
 		Channel    *channel = shares[i].channel;
 
 		CHECK_FOR_INTERRUPTS();
-		if (!topic_prepare(producer, channel->topic, channel->ack == ACK_READBACK, now,
-						   err, sizeof(err)) ||
+		if (!topic_prepare(producer, topic_of(channel, kind, false),
+						   channel->ack == ACK_READBACK && kind != CLAIM_DEAD_LETTER, now, err, sizeof(err)) ||
+			(kind != CLAIM_IDLE && kind != CLAIM_DEAD_LETTER && channel->has_webhook &&
+			 !topic_prepare(producer, channel->retry_topic, channel->ack == ACK_READBACK, now, err, sizeof(err))) ||
 			(channel->ack == ACK_TOPIC &&
 			 !topic_prepare(producer, setting_acks_topic, true, now, err, sizeof(err))))
 		{
@@ -225,7 +237,7 @@ take_reports(Batch *batch)
 			item_done(batch, item, reports[i].outcome, reports[i].reason);
 			if (reports[i].outcome == BROKER_REFUSED_RETRY ||
 				reports[i].outcome == BROKER_REFUSED_BATCH)
-				topic_doubt(item->channel->topic);
+				topic_doubt(item->topic->name);
 		}
 		batch->outstanding -= n;
 		batch->last_report = GetCurrentTimestamp();
@@ -285,7 +297,8 @@ relay_row(const ClaimedRow *row, void *arg)
 {
 	Batch	   *batch = arg;
 	Channel    *channel = batch->shares[row->share].channel;
-	Topic	   *topic = topic_find(channel->topic);
+	const char *name = topic_of(channel, batch->kind, row->retry);
+	Topic	   *topic = topic_find(name);
 	bool		alone = row->id <= channel->alone_until;
 	Item	   *item;
 	BrokerRecord record;
@@ -300,7 +313,7 @@ relay_row(const ClaimedRow *row, void *arg)
 	batch->claimed[row->share]++;
 	if (batch->kind == CLAIM_IDLE && row->id > channel->low)
 		channel->low = row->id;
-	if (row->expires_at <= batch->began)
+	if (row->expires_at <= batch->began && batch->kind != CLAIM_DEAD_LETTER)
 	{
 		batch->expired[batch->nexpired++] = row->tid;
 		return batch->nexpired + batch->n < batch->limit;
@@ -314,6 +327,7 @@ relay_row(const ClaimedRow *row, void *arg)
 	item->tid = row->tid;
 	item->id = row->id;
 	item->channel = channel;
+	item->topic = topic;
 	item->reported = false;
 	batch->n++;
 
@@ -321,7 +335,10 @@ relay_row(const ClaimedRow *row, void *arg)
 		item_done(batch, item, BROKER_REFUSED_RETRY, topic->reason);
 	else
 	{
-		record_build(&record, row, channel->topic);
+		if (batch->kind == CLAIM_DEAD_LETTER)
+			record_build_dead(&record, row, name);
+		else
+			record_build(&record, row, name);
 		record.opaque = (void *) (intptr_t) (batch->n - 1);
 		if (topic->limit > 0)
 			await_room(batch, topic, &record);
@@ -354,6 +371,22 @@ relay_row(const ClaimedRow *row, void *arg)
 	if (batch->bytes >= (size_t) setting_batch_bytes * 1024)
 		batch->cut = true;
 	return !batch->cut && !batch->gave_up && batch->n + batch->nexpired < batch->limit;
+}
+
+/* Dead letters that were written or refused are done with, either way. */
+static void
+mark_dead_letters(const SentMark *sent, int nsent, const RefusedMark *refused, int nrefused)
+{
+	RefusedMark *marks = palloc((nsent + nrefused + 1) * sizeof(RefusedMark));
+
+	for (int i = 0; i < nsent; i++)
+	{
+		marks[i].tid = sent[i].tid;
+		marks[i].reason = NULL;
+	}
+	memcpy(marks + nsent, refused, nrefused * sizeof(RefusedMark));
+	if (nsent + nrefused > 0)
+		store_mark_dead_letters(marks, nsent + nrefused);
 }
 
 /*
@@ -399,6 +432,11 @@ mark_batch(Batch *batch)
 				item->channel->dirty = true;
 			}
 		}
+	}
+	if (batch->kind == CLAIM_DEAD_LETTER)
+	{
+		mark_dead_letters(sent, nsent, refused, nrefused);
+		return;
 	}
 	if (nsent > 0)
 		store_mark_sent(sent, nsent);
@@ -518,15 +556,18 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 			if (batch.claimed[s] < shares[s].limit)
 				shares[s].channel->dirty = false;
 	mark_batch(&batch);
-	if (kind != CLAIM_IDLE)
+	if (kind == CLAIM_DEAD_LETTER && !batch.cut && !batch.gave_up)
+		for (int s = 0; s < nshares; s++)
+			shares[s].channel->dead_letters = batch.claimed[s] >= shares[s].limit;
+	else if (kind != CLAIM_IDLE)
 		store_next_due(shares, nshares);
 	worker_commit();
 
 	announce_batch(&batch);
 	slot_count_up(COUNT_CYCLES, nclaimed > 0);
 	slot_count_up(COUNT_CLAIMED, nclaimed);
-	slot_count_up(COUNT_SENT, batch.nsent);
-	slot_count_up(COUNT_REFUSED, batch.nrefused);
+	slot_count_up(kind == CLAIM_DEAD_LETTER ? COUNT_DEAD_LETTERS : COUNT_SENT, batch.nsent);
+	slot_count_up(COUNT_REFUSED, kind == CLAIM_DEAD_LETTER ? 0 : batch.nrefused);
 	slot_count_up(COUNT_EXPIRED, batch.nexpired);
 	slot_count_up(COUNT_BYTES, batch.bytes);
 	log_batch(&batch);
@@ -567,7 +608,19 @@ take_notes(void)
 			channel->dirty = true;
 		}
 		channel->next_due = Min(channel->next_due, notes[i].due);
+		/* a death is noted as something that is due */
+		channel->dead_letters |= notes[i].due != DT_NOEND;
 	}
+}
+
+/* Be told of channels that have a topic, and of no others. */
+static void
+want_notes(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, channels)
+		notes_want(((Channel *) lfirst(lc))->name, ((Channel *) lfirst(lc))->topic != NULL);
 }
 
 /* When the next sweep is due: the cheaper they are, the more often. */
@@ -584,11 +637,14 @@ sweep(void)
 {
 	instr_time	begin;
 	instr_time	end;
+	ListCell   *lc;
 
 	if (!worker_begin())
 		return;
 	INSTR_TIME_SET_CURRENT(begin);
 	store_sweep();
+	foreach(lc, channels)
+		((Channel *) lfirst(lc))->dead_letters = true;
 	INSTR_TIME_SET_CURRENT(end);
 	worker_commit();
 	INSTR_TIME_SUBTRACT(end, begin);
@@ -618,11 +674,13 @@ share_out(ClaimKind kind, TimestampTz now, ClaimShare **shares)
 			continue;
 		if ((kind == CLAIM_IDLE && !channel->dirty) ||
 			(kind == CLAIM_DUE && channel->next_due > now) ||
+			(kind == CLAIM_DEAD_LETTER && !channel->dead_letters) ||
 			(kind == CLAIM_RESEND &&
 			 (channel->resend_after == 0 || channel->ack == ACK_NONE || channel->next_resend > now)))
 			continue;
 		if (kind == CLAIM_RESEND)
 			channel->next_resend = now + Max(USECS_PER_SEC, channel->resend_after / 4);
+		(*shares)[n].low = channel->low;
 		(*shares)[n++].channel = channel;
 	}
 	/* those that found no place come first the next time */
@@ -639,14 +697,14 @@ relay_all(TimestampTz now)
 {
 	bool		any = false;
 
-	for (int kind = CLAIM_IDLE; kind <= CLAIM_RESEND; kind++)
+	for (int kind = CLAIM_IDLE; kind <= CLAIM_DEAD_LETTER; kind++)
 	{
 		ClaimShare *shares;
 		int			nshares = share_out(kind, now, &shares);
 
 		if (nshares == 0)
 			continue;
-		if (!broker_answers() || !topics_prepare(shares, nshares))
+		if (!broker_answers() || !topics_prepare(kind, shares, nshares))
 			return false;
 		any |= relay_batch(kind, shares, nshares);
 	}
@@ -701,6 +759,8 @@ relay_main(void)
 			topics_forget();
 			extension = installation.extension;
 		}
+		if (reloaded)
+			want_notes();
 		if (sweep_wanted || reloaded || GetCurrentTimestamp() >= next_sweep())
 			sweep();
 		if (relay_all(GetCurrentTimestamp()))

@@ -69,7 +69,9 @@ typedef struct ChannelEntry
 typedef struct NoteCell
 {
 	pg_atomic_uint64 low;
+	pg_atomic_uint64 received;
 	pg_atomic_uint64 due;
+	pg_atomic_uint32 unwanted;	/* low and due are another stage's affair */
 } NoteCell;
 
 typedef struct Shared
@@ -111,6 +113,7 @@ static const char *const counter_names[COUNT_COUNTERS] = {
 	[COUNT_BYTES] = "bytes",
 	[COUNT_REFUSED] = "refused",
 	[COUNT_EXPIRED] = "expired",
+	[COUNT_DEAD_LETTERS] = "dead_letters",
 	[COUNT_GAVE_UP] = "gave_up",
 	[COUNT_SWEEPS] = "sweeps",
 	[COUNT_RECORDS] = "records",
@@ -119,6 +122,12 @@ static const char *const counter_names[COUNT_COUNTERS] = {
 	[COUNT_FOREIGN] = "foreign",
 	[COUNT_MALFORMED] = "malformed",
 	[COUNT_POSTPONED] = "postponed",
+	[COUNT_REQUESTS] = "requests",
+	[COUNT_DELIVERED] = "delivered",
+	[COUNT_FAILED] = "failed",
+	[COUNT_DEAD] = "dead",
+	[COUNT_CACHED] = "cached",
+	[COUNT_UNCACHED] = "uncached",
 };
 
 static const char *const state_names[] = {
@@ -233,6 +242,8 @@ shmem_startup(void)
 		for (int i = 0; i < slot_count() * setting_max_channels; i++)
 		{
 			pg_atomic_init_u64(&cells[i].low, (uint64) NO_ID);
+			pg_atomic_init_u64(&cells[i].received, (uint64) NO_ID);
+			pg_atomic_init_u32(&cells[i].unwanted, 0);
 			pg_atomic_init_u64(&cells[i].due, (uint64) DT_NOEND);
 		}
 	channel_of = ShmemInitStruct("msgsys channel names",
@@ -603,6 +614,7 @@ atomic_minimum(pg_atomic_uint64 *cell, int64 value)
 typedef enum NoteKind
 {
 	NOTE_LOW,
+	NOTE_RECEIVED,
 	NOTE_DUE,
 	NOTE_SWEEP,
 	NOTE_WAKE
@@ -616,7 +628,7 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 
 	if (shared == NULL)
 		return;
-	if (kind == NOTE_LOW || kind == NOTE_DUE)
+	if (kind == NOTE_LOW || kind == NOTE_RECEIVED || kind == NOTE_DUE)
 	{
 		index = channel_index(dboid, channel);
 		if (index == NO_CHANNEL)
@@ -631,8 +643,15 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 			continue;
 		if (kind != NOTE_WAKE && slot->stage == STAGE_RECEIVER)
 			continue;
+		if (kind == NOTE_RECEIVED && slot->stage != STAGE_WEBHOOK)
+			continue;
+		if ((kind == NOTE_LOW || kind == NOTE_DUE) &&
+			pg_atomic_read_u32(&cell(i, index)->unwanted))
+			continue;
 		if (kind == NOTE_LOW)
 			atomic_minimum(&cell(i, index)->low, value);
+		else if (kind == NOTE_RECEIVED)
+			atomic_minimum(&cell(i, index)->received, value);
 		else if (kind == NOTE_DUE)
 			atomic_minimum(&cell(i, index)->due, value);
 		else if (kind == NOTE_SWEEP)
@@ -649,6 +668,13 @@ void
 publish_claimable(Oid dboid, const char *channel, int64 id)
 {
 	publish(dboid, NOTE_LOW, channel, id - 1);
+}
+
+/* Rows of a channel from this id on may wait for its webhook. */
+void
+publish_received(Oid dboid, const char *channel, int64 id)
+{
+	publish(dboid, NOTE_RECEIVED, channel, id - 1);
 }
 
 /* A row of a channel comes due then. */
@@ -690,6 +716,19 @@ config_generation(void)
 }
 
 /*
+ * Whether this worker is to be told of a channel's claimable and due rows; whoever
+ * says so has to look at all that waits after that.
+ */
+void
+notes_want(const char *channel, bool wanted)
+{
+	int			index = channel_index(MyDatabaseId, channel);
+
+	if (index != NO_CHANNEL)
+		pg_atomic_write_u32(&cell(my_slot, index)->unwanted, wanted ? 0 : 1);
+}
+
+/*
  * Take this worker's notes; to be called in each cycle, or no note wakes it any
  * more, and before the snapshot of the claim that acts on them.  Returns their
  * number, the array in the current memory context.
@@ -714,17 +753,21 @@ notes_take(Note **notes, bool *sweep)
 	{
 		NoteCell   *c = cell(my_slot, i);
 		int64		low;
+		int64		received;
 		TimestampTz due;
 
 		if ((int64) pg_atomic_read_u64(&c->low) == NO_ID &&
+			(int64) pg_atomic_read_u64(&c->received) == NO_ID &&
 			(TimestampTz) pg_atomic_read_u64(&c->due) == DT_NOEND)
 			continue;
 		low = (int64) pg_atomic_exchange_u64(&c->low, (uint64) NO_ID);
+		received = (int64) pg_atomic_exchange_u64(&c->received, (uint64) NO_ID);
 		due = (TimestampTz) pg_atomic_exchange_u64(&c->due, (uint64) DT_NOEND);
 		if (*notes == NULL)
 			*notes = palloc((nchannels - i) * sizeof(Note));
 		strlcpy((*notes)[n].channel, channel_of[i], CHANNEL_NAME_MAX);
 		(*notes)[n].low = low;
+		(*notes)[n].received = received;
 		(*notes)[n].due = due;
 		n++;
 	}

@@ -36,6 +36,7 @@ typedef enum Counter
 	COUNT_BYTES,				/* bytes of payload and key handed to the broker */
 	COUNT_REFUSED,				/* messages that the broker refused */
 	COUNT_EXPIRED,				/* messages found expired at the claim */
+	COUNT_DEAD_LETTERS,			/* dead letters that the broker confirmed */
 	COUNT_GAVE_UP,				/* batches given up for want of an answer */
 	COUNT_SWEEPS,				/* looks from the beginning, not from the mark */
 	COUNT_RECORDS,				/* records read */
@@ -44,6 +45,12 @@ typedef enum Counter
 	COUNT_FOREIGN,				/* records that are not this installation's */
 	COUNT_MALFORMED,			/* acknowledgements that cannot be read */
 	COUNT_POSTPONED,			/* records set aside because a user holds the row */
+	COUNT_REQUESTS,				/* webhook requests that ended */
+	COUNT_DELIVERED,			/* messages that a webhook took */
+	COUNT_FAILED,				/* attempts at a webhook that failed */
+	COUNT_DEAD,					/* messages that died at a webhook */
+	COUNT_CACHED,				/* entries that Redis took */
+	COUNT_UNCACHED,				/* entries that it did not */
 	COUNT_COUNTERS
 } Counter;
 
@@ -97,6 +104,7 @@ extern bool database_blocked(Oid dboid);
  * (see the head of shmem.c); notes.c keeps them until the transaction commits.
  */
 extern void publish_claimable(Oid dboid, const char *channel, int64 id);
+extern void publish_received(Oid dboid, const char *channel, int64 id);
 extern void publish_due(Oid dboid, const char *channel, TimestampTz due);
 extern void publish_sweep(Oid dboid);
 extern void publish_config(Oid dboid);
@@ -106,9 +114,11 @@ typedef struct Note
 {
 	char		channel[CHANNEL_NAME_MAX];
 	int64		low;			/* rows above it may be claimable; PG_INT64_MAX: none */
+	int64		received;		/* rows above it may wait for a webhook; the same */
 	TimestampTz due;			/* earliest due time noted; DT_NOEND: none */
 } Note;
 
+extern void notes_want(const char *channel, bool wanted);
 extern int64 notes_floor(void);
 extern int	notes_take(Note **notes, bool *sweep);
 

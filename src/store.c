@@ -1,9 +1,8 @@
 /*
  * store.c
- *		Every SQL statement that workers run on the tables of the extension.
+ *		Every SQL statement that workers run on the tables of the extension (those of
+ *		the webhook stage are in store_webhook.c).
  *
- * A statement is written once, prepared at its first use and kept until the
- * extension's oid changes.  "@" in its text stands for the quoted schema.
  * Where a statement moves a status, it names those that it may leave, so that
  * a late or repeated word changes nothing.
  */
@@ -11,6 +10,7 @@
 
 #include "notes.h"
 #include "shmem.h"
+#include "statement.h"
 #include "store.h"
 
 #include "access/transam.h"
@@ -29,7 +29,7 @@
 
 #include "compat.h"
 
-typedef enum Statement
+typedef enum StoreStatement
 {
 	LOAD_INSTALLATION,
 	LOAD_CHANNELS,
@@ -39,11 +39,17 @@ typedef enum Statement
 	CLAIM_IDLE_ROWS,
 	CLAIM_DUE_ROWS,
 	CLAIM_RESEND_ROWS,
+	CLAIM_DEAD_LETTERS,
+	CLAIM_WEBHOOK_IDLE_ROWS,
+	CLAIM_WEBHOOK_RECEIVED_ROWS,
+	CLAIM_WEBHOOK_DUE_ROWS,
+	MARK_DEAD_LETTERS,
 	MARK_SENT,
 	MARK_REFUSED,
 	MARK_EXPIRED,
 	NEXT_DUE,
 	MARK_READBACK,
+	MARK_READBACK_WEBHOOK,
 	ACKNOWLEDGE,
 	LOCK_FREE,
 	PRUNE_TOPICS,
@@ -52,7 +58,7 @@ typedef enum Statement
 	ADD_POSITIONS,
 	SET_POSITIONS,
 	STATEMENTS
-} Statement;
+} StoreStatement;
 
 /*
  * The worker that a row belongs to is that of its key, so that one worker sees
@@ -63,7 +69,7 @@ typedef enum Statement
 	" ELSE (hashtextextended(i.message_key, 0) & 9223372036854775807) % " nworkers " END = " worker ")"
 
 #define CLAIMED_COLUMNS \
-	"ctid, i.xmin, i.id, i.attempts, i.created_at, i.expires_at, i.message_key, i.payload, i.body, i.headers, i.content_type, i.event_type"
+	"ctid, i.xmin, i.id, i.attempts, i.created_at, i.expires_at, i.message_key, i.payload, i.body, i.headers, i.content_type, i.event_type, i.status = 'retry', i.last_error, i.finished_at"
 
 /* What the columns of a claim's result are; in the order of CLAIMED_COLUMNS. */
 enum
@@ -80,22 +86,20 @@ enum
 	COL_BODY,
 	COL_HEADERS,
 	COL_CONTENT_TYPE,
-	COL_EVENT_TYPE
+	COL_EVENT_TYPE,
+	COL_RETRY,
+	COL_LAST_ERROR,
+	COL_FINISHED_AT
 };
 
-static const struct
-{
-	const char *text;
-	int			nargs;
-	Oid			args[9];
-}			statements[STATEMENTS] =
+static Statement statements[STATEMENTS] =
 {
 	[LOAD_INSTALLATION] = {
 		"SELECT uuid, system_identifier, database_oid, identity, installed_at, restored_at, adopted_at FROM @.msg_installation"
 	},
 	[LOAD_CHANNELS] = {
 		"SELECT s.channel, s.topic, s.ack, EXTRACT(epoch FROM s.resend_after)::float8, s.former_topics, "
-		"EXISTS (SELECT FROM @.msg_pauses p WHERE p.channel IN ('*', s.channel)) FROM @.msg_channel_settings s"
+		"EXISTS (SELECT FROM @.msg_pauses p WHERE p.channel IN ('*', s.channel)), s.has_webhook FROM @.msg_channel_settings s"
 	},
 	[SET_RESTORED] = {
 		"UPDATE @.msg_installation SET restored_at = clock_timestamp() WHERE restored_at IS NULL"
@@ -147,6 +151,44 @@ static const struct
 		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 	},
 
+	[CLAIM_DEAD_LETTERS] = {
+		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
+		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"WHERE i.dlq_pending AND (i.channel, i.id) > (c.channel, 0) AND i.channel <= c.channel"
+		OWN_ROWS("$4", "$5")
+		" ORDER BY i.channel, i.id LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
+		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
+	},
+	[CLAIM_WEBHOOK_IDLE_ROWS] = {
+		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
+		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"WHERE i.status = 'idle' AND (i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
+		OWN_ROWS("$4", "$5")
+		" ORDER BY i.channel, i.id LIMIT c.share) m",
+		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
+	},
+	[CLAIM_WEBHOOK_RECEIVED_ROWS] = {
+		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
+		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"WHERE i.status = 'received' AND i.finished_at IS NULL AND (i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
+		OWN_ROWS("$4", "$5")
+		" ORDER BY i.channel, i.id LIMIT c.share) m",
+		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
+	},
+	[CLAIM_WEBHOOK_DUE_ROWS] = {
+		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
+		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
+		OWN_ROWS("$4", "$5")
+		" ORDER BY i.due_at LIMIT c.share) m",
+		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
+	},
+	[MARK_DEAD_LETTERS] = {
+		"UPDATE @.messages m SET dlq_pending = NULL, last_error = CASE WHEN u.reason IS NULL THEN m.last_error ELSE concat_ws('; ', m.last_error, 'dead letter: ' || u.reason) END "
+		"FROM unnest($1, $2) u(t, reason) WHERE m.ctid = u.t AND m.dlq_pending",
+		2, {TIDARRAYOID, TEXTARRAYOID}
+	},
+
 	/* Claimed rows are locked, so that their place in the table holds. */
 	[MARK_SENT] = {
 		"UPDATE @.messages m SET status = 'sent', sent_at = $5, attempts = m.attempts + 1, kafka_partition = u.p, kafka_offset = u.o, "
@@ -160,7 +202,8 @@ static const struct
 		"status = CASE WHEN u.permanent OR m.attempts + 1 >= c.max_attempts THEN 'dead'::@.msg_status ELSE 'retry' END, "
 		"finished_at = CASE WHEN u.permanent OR m.attempts + 1 >= c.max_attempts THEN $4 END, "
 		"due_at = CASE WHEN u.permanent OR m.attempts + 1 >= c.max_attempts THEN m.due_at "
-		"ELSE $4 + @.msg_retry_delay(c.retry_base, c.retry_max, m.attempts + 1) END "
+		"ELSE $4 + @.msg_retry_delay(c.retry_base, c.retry_max, m.attempts + 1) END, "
+		"dlq_pending = CASE WHEN (u.permanent OR m.attempts + 1 >= c.max_attempts) AND c.topic IS NOT NULL THEN true END "
 		"FROM unnest($1, $2, $3) u(t, permanent, reason), @.msg_channel_settings c "
 		"WHERE m.ctid = u.t AND c.channel = m.channel AND m.status IN ('idle', 'scheduled', 'retry', 'sent')",
 		4, {TIDARRAYOID, BOOLARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
@@ -176,13 +219,25 @@ static const struct
 		1, {TEXTARRAYOID}
 	},
 
-	/* May find the relay's lock on the row, and then waits and looks again. */
+	/* May find the relay's lock on the row, and then waits and looks again; the time is that before. */
 	[MARK_READBACK] = {
-		"UPDATE @.messages m SET status = 'received', received_at = $5, finished_at = $5, sent_at = coalesce(m.sent_at, $5), "
+		"UPDATE @.messages m SET status = 'received', received_at = greatest($5, m.sent_at), finished_at = greatest($5, m.sent_at), sent_at = coalesce(m.sent_at, $5), "
 		"attempts = greatest(m.attempts, u.a), kafka_partition = u.p, kafka_offset = u.o "
 		"FROM unnest($1, $2, $3, $4) u(id, p, o, a) "
 		"WHERE m.id = u.id AND m.status IN ('idle', 'scheduled', 'retry', 'sent') AND ($6 IS NULL OR m.channel = ANY ($6))",
 		6, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID}
+	},
+	/* The same where channels have webhooks, which these rows wait for then. */
+	[MARK_READBACK_WEBHOOK] = {
+		"WITH marked AS ("
+		"UPDATE @.messages m SET status = 'received', received_at = greatest($5, m.sent_at), sent_at = coalesce(m.sent_at, $5), "
+		"finished_at = CASE WHEN m.channel = ANY ($7) THEN NULL ELSE $5 END, "
+		"attempts = greatest(m.attempts, u.a), kafka_partition = u.p, kafka_offset = u.o "
+		"FROM unnest($1, $2, $3, $4) u(id, p, o, a) "
+		"WHERE m.id = u.id AND m.status IN ('idle', 'scheduled', 'retry', 'sent') AND ($6 IS NULL OR m.channel = ANY ($6)) "
+		"RETURNING m.channel, m.id) "
+		"SELECT channel, min(id), count(*), channel = ANY ($7) FROM marked GROUP BY channel",
+		7, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID}
 	},
 	[ACKNOWLEDGE] = {
 		"UPDATE @.messages m SET "
@@ -191,7 +246,8 @@ static const struct
 		"received_at = CASE WHEN u.o < 2 THEN coalesce(m.received_at, $5) ELSE m.received_at END, "
 		"delivered_at = CASE WHEN u.o = 1 THEN $5 ELSE m.delivered_at END, "
 		"sent_at = coalesce(m.sent_at, $5), attempts = greatest(m.attempts, u.a), "
-		"finished_at = CASE WHEN u.o < 2 OR m.attempts >= c.max_attempts THEN $5 END, "
+		"finished_at = CASE WHEN u.o = 0 AND c.has_webhook THEN NULL WHEN u.o < 2 OR m.attempts >= c.max_attempts THEN $5 END, "
+		"dlq_pending = CASE WHEN u.o = 2 AND m.attempts >= c.max_attempts AND c.topic IS NOT NULL THEN true END, "
 		"due_at = CASE WHEN u.o < 2 OR m.attempts >= c.max_attempts THEN m.due_at "
 		"ELSE $5 + @.msg_retry_delay(c.retry_base, c.retry_max, m.attempts) END, "
 		"last_error = coalesce(u.e, m.last_error) "
@@ -200,7 +256,7 @@ static const struct
 		"WHEN 0 THEN m.status IN ('idle', 'scheduled', 'retry', 'sent') "
 		"WHEN 1 THEN m.status IN ('idle', 'scheduled', 'retry', 'sent', 'received') "
 		"ELSE m.status IN ('sent', 'received') AND (u.a = 0 OR u.a = m.attempts) END "
-		"RETURNING m.channel, m.due_at, m.status = 'retry'",
+		"RETURNING m.channel, m.due_at, m.status = 'retry', m.status = 'received' AND m.finished_at IS NULL, m.id, m.dlq_pending IS NOT NULL",
 		5, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
 	},
 	[LOCK_FREE] = {
@@ -232,116 +288,11 @@ static const struct
 	},
 };
 
-static SPIPlanPtr plans[STATEMENTS];
-static char *plans_schema = NULL;
-
-/* Forget the prepared statements: the extension is another than before. */
-void
-store_forget_plans(void)
-{
-	for (int i = 0; i < STATEMENTS; i++)
-	{
-		if (plans[i])
-			SPI_freeplan(plans[i]);
-		plans[i] = NULL;
-	}
-	if (plans_schema)
-		pfree(plans_schema);
-	plans_schema = NULL;
-}
-
-static SPIPlanPtr
-plan(Statement s, const char *schema)
-{
-	StringInfoData text;
-
-	if (plans_schema == NULL || strcmp(plans_schema, schema) != 0)
-	{
-		store_forget_plans();
-		plans_schema = MemoryContextStrdup(TopMemoryContext, schema);
-	}
-	if (plans[s])
-		return plans[s];
-	initStringInfo(&text);
-	for (const char *c = statements[s].text; *c; c++)
-		if (*c == '@')
-			appendStringInfoString(&text, schema);
-		else
-			appendStringInfoChar(&text, *c);
-	plans[s] = SPI_prepare(text.data, statements[s].nargs,
-						   (Oid *) statements[s].args);
-	if (plans[s] == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	SPI_keepplan(plans[s]);
-	pfree(text.data);
-	return plans[s];
-}
-
-/* Run a statement; nulls as SPI takes them.  Returns the rows processed. */
+/* Run one of them; nulls as SPI takes them.  Returns the rows processed. */
 static uint64
-run(Statement s, Datum *values, const char *nulls)
+run(StoreStatement s, Datum *values, const char *nulls)
 {
-	int			rc = SPI_execute_plan(plan(s, installation.schema), values, nulls,
-									  false, 0);
-
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
-	return SPI_processed;
-}
-
-/* A column of a row of the last result. */
-static Datum
-column(uint64 row, int number, bool *isnull)
-{
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number,
-						 isnull);
-}
-
-static char *
-text_column(uint64 row, int number)
-{
-	bool		isnull;
-	Datum		value = column(row, number, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
-static Datum
-array_of(Datum *values, int n, Oid type)
-{
-	switch (type)
-	{
-		case INT4OID:
-			return PointerGetDatum(construct_array(values, n, type, 4, true, TYPALIGN_INT));
-		case INT8OID:
-		case TIMESTAMPTZOID:
-			return PointerGetDatum(construct_array(values, n, type, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-		case BOOLOID:
-			return PointerGetDatum(construct_array(values, n, type, 1, true, TYPALIGN_CHAR));
-		case TIDOID:
-			return PointerGetDatum(construct_array(values, n, type, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
-		default:
-			Assert(type == TEXTOID);
-			return PointerGetDatum(construct_array(values, n, type, -1, false, TYPALIGN_INT));
-	}
-}
-
-/* An array of texts that may have nulls; NULL pointers are nulls. */
-static Datum
-text_array(const char **strings, int n)
-{
-	Datum	   *values = palloc(Max(n, 1) * sizeof(Datum));
-	bool	   *nulls = palloc(Max(n, 1) * sizeof(bool));
-	int			dims[1] = {n};
-	int			lower[1] = {1};
-
-	for (int i = 0; i < n; i++)
-	{
-		nulls[i] = strings[i] == NULL;
-		values[i] = nulls[i] ? (Datum) 0 : CStringGetTextDatum(strings[i]);
-	}
-	return PointerGetDatum(construct_md_array(values, nulls, 1, dims, lower, TEXTOID,
-											  -1, false, TYPALIGN_INT));
+	return statement_run(&statements[s], values, nulls);
 }
 
 /* Who we are, and whether this is the place where we were installed. */
@@ -357,15 +308,15 @@ store_load_installation(Installation *into)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("msg_installation must have exactly one row")));
 	strlcpy(into->uuid,
-			DatumGetCString(DirectFunctionCall1(uuid_out, column(0, 1, &isnull))),
+			DatumGetCString(DirectFunctionCall1(uuid_out, result_column(0, 1, &isnull))),
 			sizeof(into->uuid));
-	into->copy = (uint64) DatumGetInt64(column(0, 2, &isnull)) != GetSystemIdentifier() ||
-		DatumGetObjectId(column(0, 3, &isnull)) != MyDatabaseId ||
-		strcmp(text_column(0, 4), setting_identity) != 0;
-	into->restored_before = DatumGetTimestampTz(column(0, 5, &isnull));
-	(void) column(0, 6, &restored);
+	into->copy = (uint64) DatumGetInt64(result_column(0, 2, &isnull)) != GetSystemIdentifier() ||
+		DatumGetObjectId(result_column(0, 3, &isnull)) != MyDatabaseId ||
+		strcmp(result_text(0, 4), setting_identity) != 0;
+	into->restored_before = DatumGetTimestampTz(result_column(0, 5, &isnull));
+	(void) result_column(0, 6, &restored);
 	restored = !restored;
-	(void) column(0, 7, &adopted);
+	(void) result_column(0, 7, &adopted);
 	adopted = !adopted;
 	if (restored)
 		into->copy = true;
@@ -397,17 +348,17 @@ store_load_channels(void)
 	channels_load_begin();
 	for (uint64 i = 0; i < n; i++)
 	{
-		Channel    *channel = channel_define(text_column(i, 1));
-		char	   *topic = text_column(i, 2);
+		Channel    *channel = channel_define(result_text(i, 1));
+		char	   *topic = result_text(i, 2);
 		Datum		value;
 		bool		isnull;
 
 		if (topic)
-			channel->topic = MemoryContextStrdup(TopMemoryContext, topic);
-		channel->ack = ack_mode(text_column(i, 3));
-		value = column(i, 4, &isnull);
+			channel_set_topic(channel, topic);
+		channel->ack = ack_mode(result_text(i, 3));
+		value = result_column(i, 4, &isnull);
 		channel->resend_after = isnull ? 0 : (int64) (DatumGetFloat8(value) * USECS_PER_SEC);
-		value = column(i, 5, &isnull);
+		value = result_column(i, 5, &isnull);
 		if (!isnull)
 		{
 			Datum	   *topics;
@@ -424,7 +375,8 @@ store_load_channels(void)
 													 TextDatumGetCString(topics[t]));
 			MemoryContextSwitchTo(old);
 		}
-		channel->paused = DatumGetBool(column(i, 6, &isnull));
+		channel->paused = DatumGetBool(result_column(i, 6, &isnull));
+		channel->has_webhook = DatumGetBool(result_column(i, 7, &isnull));
 	}
 	channels_load_end();
 }
@@ -452,8 +404,8 @@ store_sweep(void)
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		Channel    *channel = channel_find(text_column(i, 1));
-		int64		id = DatumGetInt64(column(i, 2, &isnull));
+		Channel    *channel = channel_find(result_text(i, 1));
+		int64		id = DatumGetInt64(result_column(i, 2, &isnull));
 
 		if (channel)
 		{
@@ -464,10 +416,10 @@ store_sweep(void)
 	n = run(SWEEP_DUE, NULL, NULL);
 	for (uint64 i = 0; i < n; i++)
 	{
-		Channel    *channel = channel_find(text_column(i, 1));
+		Channel    *channel = channel_find(result_text(i, 1));
 
 		if (channel)
-			channel->next_due = DatumGetTimestampTz(column(i, 2, &isnull));
+			channel->next_due = DatumGetTimestampTz(result_column(i, 2, &isnull));
 	}
 }
 
@@ -547,6 +499,9 @@ claim_row(TupleTableSlot *slot, DestReceiver *self)
 	row.headers = nulls[COL_HEADERS] ? NULL : DatumGetJsonbP(values[COL_HEADERS]);
 	row.content_type = nulls[COL_CONTENT_TYPE] ? NULL : DatumGetTextPP(values[COL_CONTENT_TYPE]);
 	row.event_type = nulls[COL_EVENT_TYPE] ? NULL : DatumGetTextPP(values[COL_EVENT_TYPE]);
+	row.retry = DatumGetBool(values[COL_RETRY]);
+	row.last_error = nulls[COL_LAST_ERROR] ? NULL : DatumGetTextPP(values[COL_LAST_ERROR]);
+	row.finished_at = nulls[COL_FINISHED_AT] ? DT_NOEND : DatumGetTimestampTz(values[COL_FINISHED_AT]);
 
 	receiver->n++;
 	more = receiver->callback(&row, receiver->arg);
@@ -593,7 +548,7 @@ lows_array(const ClaimLows *lows, bool resend, int64 floor)
 
 	for (int i = 0; i < lows->nshares; i++)
 		values[i] = Int64GetDatum(resend ? lows->shares[i].channel->resend_after :
-								  Min(lows->shares[i].channel->low, floor));
+								  Min(lows->shares[i].low, floor));
 	return array_of(values, lows->nshares, INT8OID);
 }
 
@@ -627,12 +582,16 @@ int
 store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 			int nworkers, ClaimCallback callback, void *arg)
 {
-	static const Statement claims[] = {
+	static const StoreStatement claims[] = {
 		[CLAIM_IDLE] = CLAIM_IDLE_ROWS,
 		[CLAIM_DUE] = CLAIM_DUE_ROWS,
-		[CLAIM_RESEND] = CLAIM_RESEND_ROWS
+		[CLAIM_RESEND] = CLAIM_RESEND_ROWS,
+		[CLAIM_DEAD_LETTER] = CLAIM_DEAD_LETTERS,
+		[CLAIM_WEBHOOK_IDLE] = CLAIM_WEBHOOK_IDLE_ROWS,
+		[CLAIM_WEBHOOK_RECEIVED] = CLAIM_WEBHOOK_RECEIVED_ROWS,
+		[CLAIM_WEBHOOK_DUE] = CLAIM_WEBHOOK_DUE_ROWS
 	};
-	Statement	statement = claims[kind];
+	StoreStatement statement = claims[kind];
 	ClaimReceiver receiver = {
 		.pub = {
 			.receiveSlot = claim_row,
@@ -652,7 +611,7 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 		.shares = shares,
 		.nshares = nshares,
 		.memory = CurrentMemoryContext,
-		.awaited = kind == CLAIM_IDLE
+		.awaited = kind == CLAIM_IDLE || kind == CLAIM_WEBHOOK_IDLE || kind == CLAIM_WEBHOOK_RECEIVED
 	};
 	Datum		values[6];
 
@@ -677,7 +636,7 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 												 ALLOCSET_DEFAULT_SIZES);
 	options.params = params;
 	options.dest = &receiver.pub;
-	SPI_execute_plan_extended(plan(statement, installation.schema), &options);
+	SPI_execute_plan_extended(statement_plan(&statements[statement], installation.schema), &options);
 	MemoryContextDelete(receiver.row_context);
 	return receiver.n;
 }
@@ -731,6 +690,24 @@ store_mark_refused(const RefusedMark *marks, int n)
 	run(MARK_REFUSED, values, NULL);
 }
 
+/* These dead letters, which this transaction has claimed, were written, or refused with a reason. */
+void
+store_mark_dead_letters(const RefusedMark *marks, int n)
+{
+	Datum	   *tids = palloc(n * sizeof(Datum));
+	const char **reasons = palloc(n * sizeof(char *));
+	Datum		values[2];
+
+	for (int i = 0; i < n; i++)
+	{
+		tids[i] = PointerGetDatum(&marks[i].tid);
+		reasons[i] = marks[i].reason;
+	}
+	values[0] = array_of(tids, n, TIDOID);
+	values[1] = text_array(reasons, n);
+	run(MARK_DEAD_LETTERS, values, NULL);
+}
+
 /* These messages, which this transaction has claimed, came too late. */
 void
 store_mark_expired(const ItemPointerData *tids, int n)
@@ -755,27 +732,42 @@ store_next_due(ClaimShare *shares, int nshares)
 	for (uint64 i = 0; i < n; i++)
 	{
 		bool		isnull;
-		int			share = (int) DatumGetInt64(column(i, 1, &isnull)) - 1;
-		Datum		due = column(i, 2, &isnull);
+		int			share = (int) DatumGetInt64(result_column(i, 1, &isnull)) - 1;
+		Datum		due = result_column(i, 2, &isnull);
 
 		shares[share].channel->next_due = isnull ? DT_NOEND : DatumGetTimestampTz(due);
 	}
 }
 
+/* Names (of char *) as an array. */
+static Datum
+name_array(List *names)
+{
+	const char **strings = palloc(Max(list_length(names), 1) * sizeof(char *));
+	ListCell   *lc;
+
+	foreach(lc, names)
+		strings[foreach_current_index(lc)] = lfirst(lc);
+	return text_array(strings, list_length(names));
+}
+
 /*
  * These records were read back: their messages are received.  Records are in the
  * order of their ids, without repetition; only_channels (of char *), if not NIL,
- * are those that count.  Returns how many messages were waiting for that.
+ * are those that count; in webhook_channels messages have still a webhook to go
+ * to.  Returns how many messages were waiting for that.
  */
 int
-store_mark_readback(const Readback *records, int n, List *only_channels)
+store_mark_readback(const Readback *records, int n, List *only_channels, List *webhook_channels)
 {
 	Datum	   *ids = palloc(n * sizeof(Datum));
 	Datum	   *partitions = palloc(n * sizeof(Datum));
 	Datum	   *offsets = palloc(n * sizeof(Datum));
 	Datum	   *attempts = palloc(n * sizeof(Datum));
-	Datum		values[6];
-	char		nulls[7] = "      ";
+	Datum		values[7];
+	char		nulls[8] = "       ";
+	uint64		rows;
+	int			marked = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -792,15 +784,22 @@ store_mark_readback(const Readback *records, int n, List *only_channels)
 	if (only_channels == NIL)
 		nulls[5] = 'n';
 	else
-	{
-		const char **names = palloc(list_length(only_channels) * sizeof(char *));
-		ListCell   *lc;
+		values[5] = name_array(only_channels);
+	if (webhook_channels == NIL)
+		return (int) run(MARK_READBACK, values, nulls);
 
-		foreach(lc, only_channels)
-			names[foreach_current_index(lc)] = lfirst(lc);
-		values[5] = text_array(names, list_length(only_channels));
+	values[6] = name_array(webhook_channels);
+	rows = run(MARK_READBACK_WEBHOOK, values, nulls);
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+
+		marked += (int) result_int64(i, 3, 0);
+		/* the webhook worker learns of it when we have committed */
+		if (DatumGetBool(result_column(i, 4, &isnull)))
+			note_received(result_text(i, 1), result_int64(i, 2, 0));
 	}
-	return (int) run(MARK_READBACK, values, nulls);
+	return marked;
 }
 
 /*
@@ -830,16 +829,20 @@ store_acknowledge(const char *schema, const Ack *acks, int n)
 	values[2] = array_of(attempts, n, INT4OID);
 	values[3] = text_array(errors, n);
 	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
-	rc = SPI_execute_plan(plan(ACKNOWLEDGE, schema), values, NULL, false, 0);
+	rc = SPI_execute_plan(statement_plan(&statements[ACKNOWLEDGE], schema), values, NULL, false, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
 
-		/* the relay learns of it when we have committed */
-		if (DatumGetBool(column(i, 3, &isnull)))
-			note_due(text_column(i, 1), DatumGetTimestampTz(column(i, 2, &isnull)));
+		/* whoever goes on with them learns of it when we have committed */
+		if (DatumGetBool(result_column(i, 3, &isnull)))
+			note_due(result_text(i, 1), DatumGetTimestampTz(result_column(i, 2, &isnull)));
+		if (DatumGetBool(result_column(i, 4, &isnull)))
+			note_received(result_text(i, 1), result_int64(i, 5, 0));
+		if (DatumGetBool(result_column(i, 6, &isnull)))
+			note_due(result_text(i, 1), GetCurrentTimestamp());
 	}
 	return (int) SPI_processed;
 }
@@ -862,7 +865,7 @@ store_lock_free(const int64 *ids, int n, int64 *held)
 	values[0] = array_of(datums, n, INT8OID);
 	nheld = run(LOCK_FREE, values, NULL);
 	for (uint64 i = 0; i < nheld; i++)
-		held[i] = DatumGetInt64(column(i, 1, &isnull));
+		held[i] = DatumGetInt64(result_column(i, 1, &isnull));
 	return (int) nheld;
 }
 
@@ -887,10 +890,10 @@ store_positions(int *n)
 	result = MemoryContextAlloc(cycle_context, Max(rows, 1) * sizeof(StoredPosition));
 	for (uint64 i = 0; i < rows; i++)
 	{
-		result[i].topic = MemoryContextStrdup(cycle_context, text_column(i, 1));
-		result[i].partition = DatumGetInt32(column(i, 2, &isnull));
-		result[i].next_offset = DatumGetInt64(column(i, 3, &isnull));
-		result[i].record_time = DatumGetTimestampTz(column(i, 4, &isnull));
+		result[i].topic = MemoryContextStrdup(cycle_context, result_text(i, 1));
+		result[i].partition = DatumGetInt32(result_column(i, 2, &isnull));
+		result[i].next_offset = DatumGetInt64(result_column(i, 3, &isnull));
+		result[i].record_time = DatumGetTimestampTz(result_column(i, 4, &isnull));
 	}
 	*n = (int) rows;
 	return result;

@@ -21,13 +21,20 @@ typedef enum ClaimKind
 {
 	CLAIM_IDLE,					/* above the channel's mark, by id */
 	CLAIM_DUE,					/* scheduled and retry, by due time */
-	CLAIM_RESEND				/* sent, not acknowledged for too long */
+	CLAIM_RESEND,				/* sent, not acknowledged for too long */
+	CLAIM_DEAD_LETTER,			/* dead, not yet written to the topic for that */
+
+	/* without locks, for a webhook worker knows what it has */
+	CLAIM_WEBHOOK_IDLE,			/* above a mark, by id */
+	CLAIM_WEBHOOK_RECEIVED,		/* above a mark, by id */
+	CLAIM_WEBHOOK_DUE			/* scheduled and retry, by due time */
 } ClaimKind;
 
 /* One channel's part of a claim. */
 typedef struct ClaimShare
 {
 	Channel    *channel;
+	int64		low;			/* rows up to it are done with, where a kind has a mark */
 	int			limit;			/* most rows */
 } ClaimShare;
 
@@ -38,6 +45,7 @@ typedef struct ClaimedRow
 	int64		id;
 	int			share;			/* index of its ClaimShare */
 	int			attempts;
+	bool		retry;			/* it is tried again */
 	TimestampTz created_at;
 	TimestampTz expires_at;		/* DT_NOEND: never */
 	const char *key;			/* NULL: none */
@@ -47,6 +55,8 @@ typedef struct ClaimedRow
 	Jsonb	   *headers;		/* NULL: none */
 	text	   *content_type;
 	text	   *event_type;
+	text	   *last_error;
+	TimestampTz finished_at;	/* DT_NOEND: it is not */
 } ClaimedRow;
 
 /* Takes a row; false ends the claim (the row stays locked, and counts). */
@@ -102,7 +112,6 @@ typedef struct StoredPosition
 	TimestampTz record_time;	/* of the record before; DT_NOBEGIN: unknown */
 } StoredPosition;
 
-extern void store_forget_plans(void);
 extern void store_load_installation(Installation *into);
 extern void store_load_channels(void);
 extern void store_set_restored(void);
@@ -112,9 +121,11 @@ extern int	store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int work
 						int nworkers, ClaimCallback callback, void *arg);
 extern void store_mark_sent(const SentMark *marks, int n);
 extern void store_mark_refused(const RefusedMark *marks, int n);
+extern void store_mark_dead_letters(const RefusedMark *marks, int n);
 extern void store_mark_expired(const ItemPointerData *tids, int n);
 extern void store_next_due(ClaimShare *shares, int nshares);
-extern int	store_mark_readback(const Readback *records, int n, List *only_channels);
+extern int	store_mark_readback(const Readback *records, int n, List *only_channels,
+								List *webhook_channels);
 extern int	store_acknowledge(const char *schema, const Ack *acks, int n);
 extern int	store_lock_free(const int64 *ids, int n, int64 *held);
 extern void store_prune_topics(void);

@@ -13,6 +13,7 @@
 #include "compat.h"
 #include "reactor.h"
 #include "shmem.h"
+#include "statement.h"
 #include "store.h"
 #include "worker.h"
 
@@ -169,6 +170,9 @@ msgsys_worker_main(Datum arg)
 		case STAGE_RECEIVER:
 			receiver_main();
 			break;
+		case STAGE_WEBHOOK:
+			webhook_main();
+			break;
 		case STAGE_COUNT:
 			break;
 	}
@@ -278,7 +282,7 @@ worker_begin(void)
 		strlcpy(installation.schema,
 				quote_identifier(get_namespace_name(schema)),
 				sizeof(installation.schema));
-		store_forget_plans();
+		statements_forget();
 		seen_generation = 0;
 	}
 	if (setting_role[0] == '\0')
@@ -386,6 +390,13 @@ worker_wait(long timeout_ms)
 		if (events[i].events & WL_SOCKET_READABLE)
 			reactor_dispatch(reactor);
 	}
+}
+
+/* What all descriptors are watched with. */
+Reactor *
+worker_reactor(void)
+{
+	return reactor;
 }
 
 /* Readiness is all that a broker's descriptor tells: its stage polls it. */

@@ -10,6 +10,7 @@
 #include "datatype/timestamp.h"
 
 #include "broker.h"
+#include "reactor.h"
 
 /* The extension in this worker's database, as of the transaction under way. */
 typedef struct Installation
@@ -35,6 +36,7 @@ extern bool worker_try(void (*work) (void *arg), void *arg);
 extern bool worker_refresh(bool *reloaded);
 extern bool worker_config_changed(void);
 extern void worker_wait(long timeout_ms);
+extern Reactor *worker_reactor(void);
 extern void worker_broker_log(Broker *broker);
 extern Broker *worker_open_broker(BrokerRole role);
 extern void worker_close_broker(Broker **broker);

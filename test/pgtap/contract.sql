@@ -10,11 +10,12 @@ SELECT * FROM no_plan();
 
 SELECT enum_has_labels('msg_status', ARRAY['scheduled', 'idle', 'sent', 'received', 'retry', 'delivered', 'dead', 'cancelled', 'expired']);
 
-SELECT tables_are('public', ARRAY['messages', 'msg_channels', 'msg_pauses', 'msg_offsets', 'msg_installation']);
-SELECT has_view('public', v, v || ' is a view') FROM unnest(ARRAY['msg_workers', 'msg_backlog', 'msg_channel_settings']) v;
+SELECT tables_are('public', ARRAY['messages', 'msg_channels', 'msg_pauses', 'msg_offsets', 'msg_installation', 'msg_webhooks', 'msg_webhook_secrets',
+	'msg_attempts', 'msg_breakers']);
+SELECT has_view('public', v, v || ' is a view') FROM unnest(ARRAY['msg_workers', 'msg_backlog', 'msg_channel_settings', 'msg_webhook_settings']) v;
 SELECT columns_are('public', 'messages', ARRAY['id', 'created_at', 'due_at', 'expires_at', 'sent_at', 'received_at', 'delivered_at',
 	'finished_at', 'kafka_offset', 'kafka_partition', 'status', 'attempts', 'response_code', 'channel', 'message_key', 'event_type',
-	'content_type', 'headers', 'payload', 'body', 'dedup_key', 'response_id', 'last_error']);
+	'content_type', 'headers', 'payload', 'body', 'dedup_key', 'response_id', 'last_error', 'dlq_pending']);
 SELECT col_type_is('messages', c, t, c || ' is ' || t) FROM (VALUES ('id', 'bigint'), ('status', 'msg_status'), ('payload', 'jsonb'),
 	('body', 'bytea'), ('headers', 'jsonb'), ('due_at', 'timestamp with time zone'), ('kafka_offset', 'bigint'),
 	('kafka_partition', 'integer'), ('attempts', 'integer'), ('channel', 'text')) c(c, t);
@@ -25,7 +26,8 @@ SELECT is(attnum::int, n, 'the trigger finds ' || attname || ' where it is') FRO
 	('payload', 19), ('body', 20)) v(c, n) ON attname = c WHERE attrelid = 'messages'::regclass;
 
 -- only what is live is indexed
-SELECT indexes_are('public', 'messages', ARRAY['messages_pkey', 'messages_idle', 'messages_due', 'messages_unacknowledged', 'messages_dedup']);
+SELECT indexes_are('public', 'messages', ARRAY['messages_pkey', 'messages_idle', 'messages_due', 'messages_unacknowledged', 'messages_received',
+	'messages_dead_letters', 'messages_dedup']);
 SELECT isnt(indpred, NULL, indexrelid::regclass || ' is partial') FROM pg_index WHERE indrelid = 'messages'::regclass AND NOT indisprimary;
 SELECT is(count(*), 0::bigint, 'no foreign key on messages') FROM pg_constraint WHERE conrelid = 'messages'::regclass AND contype = 'f';
 
@@ -38,6 +40,10 @@ FROM (VALUES
 	('msg_get', 'id bigint'),
 	('msg_list', 'status msg_status, channel text, "limit" integer, "offset" bigint'),
 	('msg_cancel', 'id bigint'),
+	('msg_redrive', 'channel text, "from" timestamp with time zone, "to" timestamp with time zone, error text, "limit" bigint'),
+	('msg_channel_rotate_secret', 'channel text, overlap interval, secret text'),
+	('msg_webhook_enable', 'channel text, enabled boolean, reason text'),
+	('msg_webhook_drop', 'channel text'),
 	('msg_retry', 'id bigint'),
 	('msg_ack', 'id bigint, outcome text, error text, attempt integer'),
 	('msg_wait', 'id bigint, status msg_status, timeout interval'),
@@ -50,11 +56,11 @@ FROM (VALUES
 	('msg_adopt', ''),
 	('msg_grant', 'role name, kind text')) v(name, arguments)
 LEFT JOIN pg_proc p ON p.proname = v.name;
-SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live') THEN 's' ELSE 'v' END::"char", proname || '''s volatility')
+SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live', 'msg_cache_entry') THEN 's' WHEN proname = 'msg_webhook_secret_valid' THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
 FROM pg_proc WHERE proname LIKE 'msg\_%' ORDER BY proname;
 SELECT is(count(*), 1::bigint, 'one function is called ' || proname) FROM pg_proc WHERE proname LIKE 'msg\_%' GROUP BY proname ORDER BY proname;
-SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait');
-SELECT ok(NOT prosecdef, proname || ' runs as its caller') FROM pg_proc WHERE proname LIKE 'msg\_%' AND proname NOT IN ('msg_ack', 'msg_wait');
+SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_channel_rotate_secret');
+SELECT ok(NOT prosecdef, proname || ' runs as its caller') FROM pg_proc WHERE proname LIKE 'msg\_%' AND proname NOT IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_channel_rotate_secret');
 SELECT ok('search_path=pg_catalog, pg_temp' = ANY (proconfig), proname || ' has a search_path of its own')
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE proname LIKE 'msg\_%' AND l.lanname IN ('sql', 'plpgsql');
 

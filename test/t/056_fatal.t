@@ -1,5 +1,6 @@
 # A producer that reports a fatal error is closed and made anew, by the same worker, and nothing is lost.
-# A real broker hardly loses a sequence, so librdkafka's mock cluster is told to say so.
+# A real broker hardly loses a sequence, so librdkafka's mock cluster is told to say so. It then takes what follows, which a real
+# one would not: so one request at a time.
 use strict;
 use warnings;
 use lib 'test/lib';
@@ -11,7 +12,7 @@ use constant OUT_OF_ORDER_SEQUENCE_NUMBER => 45;    # https://kafka.apache.org/p
 
 my $broker = Program->new("$ENV{MSGSYS_WORK}/mockbroker", 2, 'events');
 chomp(my $bootstrap = $broker->await(qr/\S+:\d+\n/));
-my $node = new_node('fatal', 'msgsys.kafka_brokers' => $bootstrap);
+my $node = new_node('fatal', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.kafka_options' => 'max.in.flight=1');
 ok(wait_workers($node), 'workers run');
 my $session = session($node);
 $session->query("SELECT msg_channel_set('events', topic => 'events')");

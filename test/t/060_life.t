@@ -215,7 +215,7 @@ check_topic($node, $bootstrap, 'quiet', "channel = 'quiet'", 'life');
 $node->stop;
 
 # ---- without workers
-my $alone = new_node('alone', 'max_worker_processes' => 3, 'msgsys.kafka_brokers' => $bootstrap);
+my $alone = new_node('alone', 'max_worker_processes' => 3, 'msgsys.webhook_workers' => 0, 'msgsys.kafka_brokers' => $bootstrap);
 ok(poll_sql($alone, 10, q{SELECT count(*) FROM msg_workers WHERE state = 'no worker slot'}, 1), 'one worker finds no slot');
 ok(poll_sql($alone, 10, q{SELECT count(*) FROM msg_workers WHERE state = 'idle'}, 1), 'the other one works');
 is(log_count($alone, 'no background worker slot is free'), 1, 'which is logged once');

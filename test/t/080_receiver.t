@@ -10,7 +10,7 @@ use Time::HiRes 'time';
 my ($bootstrap) = kafka_start();
 my $node = new_node('receiver', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.receiver_workers' => 2, 'msgsys.relay_workers' => 2,
 	'max_worker_processes' => 20);
-ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE state = 'idle'", 4), 'two relays and two receivers run');
+ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE state = 'idle'", 5), 'two relays and two receivers run');
 kafka_create_topic($bootstrap, $_, 6) for qw(news old new);
 $node->safe_psql('postgres', "SELECT msg_channel_set('news', topic => 'news')");
 my $uuid = $node->safe_psql('postgres', 'SELECT uuid FROM msg_installation');

@@ -1,0 +1,27 @@
+/*
+ * backoff.c
+ *		How long to wait before the next attempt (backoff.h).
+ */
+#include "backoff.h"
+
+#define JITTER		0.1			/* of a scheduled wait */
+
+/* see backoff.h */
+int64_t
+backoff_delay(const int64_t *schedule, int nschedule, int64_t base, int64_t max,
+			  int attempts, double random)
+{
+	int64_t		longest = base;
+
+	if (nschedule > 0)
+	{
+		int64_t		wait = schedule[attempts <= nschedule ? attempts - 1 : nschedule - 1];
+
+		return wait + (int64_t) (wait * JITTER * random);
+	}
+	for (int i = 1; i < attempts && longest < max; i++)
+		longest *= 2;
+	if (longest > max)
+		longest = max;
+	return (int64_t) (longest * random);
+}

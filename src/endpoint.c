@@ -1,0 +1,399 @@
+/*
+ * endpoint.c
+ *		What the webhook stage knows of a channel's endpoint, and its jobs.
+ *
+ * Limits (concurrency, rate, circuit breaker) decide when a job may start; on
+ * ordered channels a key decides too: one job of it at a time, and none while an
+ * earlier message of it is to be tried again.
+ */
+#include "msgsys.h"
+
+#include "endpoint.h"
+
+#include "common/hashfn.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+List	   *endpoints = NIL;
+
+static HTAB *by_name = NULL;
+static HTAB *jobs = NULL;		/* id -> JobEntry */
+static Size all_sizes = 0;
+
+typedef struct JobEntry
+{
+	int64		id;				/* hash key, must be first */
+	Job		   *job;
+} JobEntry;
+
+#define MILLISECONDS(timestamp)		((timestamp) / 1000)
+
+/* ---------------------------------------------------------------- endpoints */
+
+Endpoint *
+endpoint_find(const char *name)
+{
+	char		key[CHANNEL_NAME_MAX] = {0};
+
+	if (by_name == NULL)
+		return NULL;
+	strlcpy(key, name, CHANNEL_NAME_MAX);
+	return hash_search(by_name, key, HASH_FIND, NULL);
+}
+
+/* The endpoint of a channel, which is kept for as long as this worker lives. */
+Endpoint *
+endpoint_make(const char *name)
+{
+	char		key[CHANNEL_NAME_MAX] = {0};
+	Endpoint   *endpoint;
+	bool		found;
+
+	if (by_name == NULL)
+	{
+		HASHCTL		ctl = {
+			.keysize = CHANNEL_NAME_MAX,
+			.entrysize = sizeof(Endpoint),
+			.hcxt = TopMemoryContext,
+		};
+
+		by_name = hash_create("msgsys endpoints", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	strlcpy(key, name, CHANNEL_NAME_MAX);
+	endpoint = hash_search(by_name, key, HASH_ENTER, &found);
+	if (!found)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		memset((char *) endpoint + CHANNEL_NAME_MAX, 0, sizeof(Endpoint) - CHANNEL_NAME_MAX);
+		endpoint->next_due = DT_NOEND;
+		dlist_init(&endpoint->ready);
+		endpoints = lappend(endpoints, endpoint);
+		MemoryContextSwitchTo(old);
+	}
+	return endpoint;
+}
+
+/* Whether messages are to be sent there at all. */
+bool
+endpoint_works(const Endpoint *endpoint)
+{
+	return endpoint->webhook && !endpoint->webhook->disabled && !endpoint->gone && endpoint->channel && !endpoint->channel->paused;
+}
+
+/* Whether its rate limit lets a request go now; if not, when. */
+static bool
+has_token(Endpoint *endpoint, TimestampTz now, TimestampTz *again_at)
+{
+	double		rate = endpoint->webhook->rate / Max(setting_webhook_workers, 1);
+	double		passed;
+
+	if (rate <= 0)
+		return true;
+	passed = (double) (now - endpoint->tokens_at) / USECS_PER_SEC;
+	/* at most what a second gives may be saved up, and one at least */
+	endpoint->tokens = Min(Max(rate, 1.0), endpoint->tokens + Max(passed, 0) * rate);
+	endpoint->tokens_at = now;
+	if (endpoint->tokens >= 1)
+		return true;
+	*again_at = Min(*again_at, now + (TimestampTz) ((1 - endpoint->tokens) / rate * USECS_PER_SEC) + 1);
+	return false;
+}
+
+/*
+ * Whether a request may be started now, while so many are under way in all; where
+ * only time is wanting, *again_at is lowered to when.
+ */
+bool
+endpoint_permits(Endpoint *endpoint, TimestampTz now, int inflight, TimestampTz *again_at)
+{
+	int			left = setting_webhook_connections - inflight;
+
+	if (!endpoint_works(endpoint) || left <= 0)
+		return false;
+	if (!breaker_permits(&endpoint->breaker, MILLISECONDS(now)))
+	{
+		if (endpoint->breaker.state == BREAKER_OPEN)
+			*again_at = Min(*again_at, endpoint->breaker.until * 1000 + 1000);
+		return false;
+	}
+	if (endpoint->inflight >= endpoint->webhook->concurrency ||
+		(endpoint->inflight > 0 && endpoint->inflight >= left))
+		return false;
+	/* each that looks up a name has a thread for it */
+	if (!endpoint->resolved && endpoint->inflight > 0)
+		return false;
+	return has_token(endpoint, now, again_at);
+}
+
+/* A request is started. */
+void
+endpoint_called(Endpoint *endpoint, TimestampTz now)
+{
+	endpoint->inflight++;
+	endpoint->tokens -= 1;
+	endpoint->breaker_changed |= breaker_call(&endpoint->breaker, MILLISECONDS(now));
+}
+
+/* A request has ended; failed: the endpoint is to blame. */
+void
+endpoint_record(Endpoint *endpoint, bool failed, TimestampTz now)
+{
+	if (endpoint->webhook)
+		endpoint->breaker_changed |= breaker_record(&endpoint->breaker, &endpoint->webhook->breaker,
+													failed, MILLISECONDS(now));
+	else
+		endpoint->breaker_changed |= breaker_forget(&endpoint->breaker, MILLISECONDS(now));
+}
+
+/* A message is to be claimed again. */
+void
+endpoint_rewind(Endpoint *endpoint, int64 id)
+{
+	endpoint->idle.low = Min(endpoint->idle.low, id - 1);
+	endpoint->received.low = Min(endpoint->received.low, id - 1);
+	endpoint->idle.dirty = endpoint->received.dirty = true;
+	endpoint->next_due = DT_NOBEGIN;
+}
+
+/* ---------------------------------------------------------------- keys */
+
+static HTAB *
+endpoint_keys(Endpoint *endpoint)
+{
+	HASHCTL		ctl = {
+		.keysize = sizeof(uint64),
+		.entrysize = sizeof(KeyState),
+		.hcxt = TopMemoryContext,
+	};
+
+	if (endpoint->keys == NULL)
+		endpoint->keys = hash_create("msgsys keys", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	return endpoint->keys;
+}
+
+static KeyState *
+key_state(Endpoint *endpoint, const char *key, int key_length)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) key, key_length, 0);
+	bool		found;
+	KeyState   *state = hash_search(endpoint_keys(endpoint), &hash, HASH_ENTER, &found);
+
+	if (!found)
+	{
+		state->busy = NULL;
+		dlist_init(&state->waiting);
+		state->held = 0;
+		state->skipped = PG_INT64_MAX;
+	}
+	return state;
+}
+
+/* Forget a key that nothing is known of any more; rows that were passed over come again. */
+static void
+key_release(Endpoint *endpoint, KeyState *state)
+{
+	if (state->busy || state->held != 0 || !dlist_is_empty(&state->waiting))
+		return;
+	if (state->skipped != PG_INT64_MAX)
+		endpoint_rewind(endpoint, state->skipped);
+	hash_search(endpoint->keys, &state->hash, HASH_REMOVE, NULL);
+}
+
+/* An earlier message of this key is to be tried again: the others wait for it. */
+void
+endpoint_hold_key(Endpoint *endpoint, const char *key, int key_length, int64 id)
+{
+	KeyState   *state = key_state(endpoint, key, key_length);
+
+	if (state->held == 0 || id < state->held)
+		state->held = id;
+}
+
+/* Let all keys go, to be held again by what is found in the table. */
+void
+endpoint_forget_holds(Endpoint *endpoint)
+{
+	HASH_SEQ_STATUS seq;
+	KeyState   *state;
+
+	if (endpoint->keys == NULL)
+		return;
+	hash_seq_init(&seq, endpoint->keys);
+	while ((state = hash_seq_search(&seq)) != NULL)
+	{
+		state->held = 0;
+		/* removing the one that was returned is allowed */
+		key_release(endpoint, state);
+	}
+}
+
+/* ---------------------------------------------------------------- jobs */
+
+int
+jobs_count(void)
+{
+	return jobs ? (int) hash_get_num_entries(jobs) : 0;
+}
+
+/* Bytes that all jobs take, about. */
+Size
+jobs_size(void)
+{
+	return all_sizes;
+}
+
+Job *
+job_find(int64 id)
+{
+	JobEntry   *entry = jobs ? hash_search(jobs, &id, HASH_FIND, NULL) : NULL;
+
+	return entry ? entry->job : NULL;
+}
+
+/* A new job, in a memory context of its own. */
+Job *
+job_make(Endpoint *endpoint, int64 id)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "msgsys job", ALLOCSET_SMALL_SIZES);
+	Job		   *job = MemoryContextAllocZero(context, sizeof(Job));
+	JobEntry   *entry;
+
+	if (jobs == NULL)
+	{
+		HASHCTL		ctl = {
+			.keysize = sizeof(int64),
+			.entrysize = sizeof(JobEntry),
+			.hcxt = TopMemoryContext,
+		};
+
+		jobs = hash_create("msgsys jobs", 1024, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	entry = hash_search(jobs, &id, HASH_ENTER, NULL);
+	entry->job = job;
+	job->context = context;
+	job->id = id;
+	job->endpoint = endpoint;
+	endpoint->njobs++;
+	return job;
+}
+
+/* Forget a job that is in no list. */
+void
+job_free(Job *job)
+{
+	hash_search(jobs, &job->id, HASH_REMOVE, NULL);
+	job->endpoint->njobs--;
+	all_sizes -= job->size;
+	MemoryContextDelete(job->context);
+}
+
+static void
+push_ready(Job *job)
+{
+	dlist_push_tail(&job->endpoint->ready, &job->node);
+	job->endpoint->nready++;
+}
+
+/*
+ * A job is complete and may be started, or waits for its key.  Returns false, and the
+ * job is to be freed, where its key waits for an earlier message.
+ */
+bool
+job_ready(Job *job, const char *key, int key_length)
+{
+	Endpoint   *endpoint = job->endpoint;
+
+	all_sizes += job->size;
+	if (key == NULL || !endpoint->webhook->ordered)
+	{
+		push_ready(job);
+		return true;
+	}
+	job->key = key_state(endpoint, key, key_length);
+	if (job->key->held != 0 && job->key->held != job->id)
+	{
+		job->key->skipped = Min(job->key->skipped, job->id);
+		return false;
+	}
+	if (job->key->busy)
+		dlist_push_tail(&job->key->waiting, &job->node);
+	else
+	{
+		job->key->busy = job;
+		push_ready(job);
+	}
+	return true;
+}
+
+/* Free the jobs behind a key's message; their rows come again when it is final. */
+static void
+drop_waiting(KeyState *state)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &state->waiting)
+	{
+		Job		   *job = dlist_container(Job, node, iter.cur);
+
+		dlist_delete(iter.cur);
+		state->skipped = Min(state->skipped, job->id);
+		job_free(job);
+	}
+}
+
+/*
+ * What became of a job is committed: let the next of its key go, or, where it is not
+ * final, have them wait for it.  Frees the job, which is in no list.
+ */
+void
+job_done(Job *job, bool final)
+{
+	KeyState   *state = job->key;
+	Endpoint   *endpoint = job->endpoint;
+
+	if (state)
+	{
+		state->busy = NULL;
+		if (!final)
+		{
+			state->held = job->id;
+			drop_waiting(state);
+		}
+		else
+		{
+			if (state->held == job->id)
+				state->held = 0;
+			if (!dlist_is_empty(&state->waiting))
+			{
+				state->busy = dlist_container(Job, node, dlist_pop_head_node(&state->waiting));
+				push_ready(state->busy);
+			}
+			key_release(endpoint, state);
+		}
+	}
+	job_free(job);
+}
+
+/* Give back all that is not under way: its rows are as they were, and come again. */
+void
+endpoint_give_back(Endpoint *endpoint)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &endpoint->ready)
+	{
+		Job		   *job = dlist_container(Job, node, iter.cur);
+
+		dlist_delete(iter.cur);
+		endpoint_rewind(endpoint, job->id);
+		if (job->key)
+		{
+			job->key->busy = NULL;
+			drop_waiting(job->key);
+			key_release(endpoint, job->key);
+		}
+		job_free(job);
+	}
+	endpoint->nready = 0;
+}

@@ -1,0 +1,98 @@
+/*
+ * endpoint.h
+ *		What the webhook stage knows of a channel's endpoint, and its jobs.
+ */
+#ifndef MSGSYS_ENDPOINT_H
+#define MSGSYS_ENDPOINT_H
+
+#include "msgsys.h"
+
+#include "datatype/timestamp.h"
+#include "lib/ilist.h"
+#include "nodes/pg_list.h"
+#include "utils/hsearch.h"
+
+#include "breaker.h"
+#include "channel.h"
+#include "request.h"
+#include "store_webhook.h"
+
+typedef struct Endpoint Endpoint;
+typedef struct KeyState KeyState;
+
+/* A message in this worker's hands, from its claim until its outcome is committed. */
+typedef struct Job
+{
+	dlist_node	node;			/* in its endpoint's ready, its key's waiting, or the ended ones */
+	MemoryContext context;		/* this and all that it points to */
+	int64		id;
+	Endpoint   *endpoint;
+	KeyState   *key;			/* NULL: nothing has to wait for it */
+	Request		request;
+	Size		size;			/* bytes that it takes, about */
+	int			attempt;		/* number of this one, from 1 */
+	TimestampTz expires_at;		/* DT_NOEND: never */
+	WebhookMark mark;			/* once it has ended */
+} Job;
+
+/* A key of an ordered channel that has a message under way. */
+struct KeyState
+{
+	uint64		hash;			/* of the key; those that collide wait for each other */
+	Job		   *busy;			/* ready or under way; NULL: none */
+	dlist_head	waiting;		/* jobs behind it */
+	int64		held;			/* the message that is to be tried again first; 0: none */
+	int64		skipped;		/* lowest id passed over meanwhile; PG_INT64_MAX: none */
+};
+
+/* How far this worker is in a channel's rows of one status. */
+typedef struct Cursor
+{
+	int64		low;			/* rows up to it are done with, or in memory */
+	bool		dirty;			/* rows above it may be there */
+} Cursor;
+
+struct Endpoint
+{
+	char		name[CHANNEL_NAME_MAX]; /* hash key, must be first */
+	const Webhook *webhook;		/* NULL: the channel has none any more */
+	Channel    *channel;
+	Cursor		idle;			/* of a channel without a topic */
+	Cursor		received;
+	TimestampTz next_due;		/* of a channel without a topic */
+	dlist_head	ready;
+	int			nready;
+	int			njobs;			/* in memory */
+	int			inflight;
+	bool		gone;			/* it answered 410: nothing is sent until the settings are read again */
+	bool		resolved;		/* its host's name has been looked up */
+	Breaker		breaker;
+	bool		breaker_changed;
+	double		tokens;			/* of the rate limit */
+	TimestampTz tokens_at;
+	HTAB	   *keys;			/* of KeyState, where it is ordered */
+	bool		keys_wanted;	/* held keys are to be read again */
+};
+
+extern List *endpoints;			/* of Endpoint */
+
+extern Endpoint *endpoint_find(const char *name);
+extern Endpoint *endpoint_make(const char *name);
+extern bool endpoint_works(const Endpoint *endpoint);
+extern bool endpoint_permits(Endpoint *endpoint, TimestampTz now, int inflight, TimestampTz *again_at);
+extern void endpoint_called(Endpoint *endpoint, TimestampTz now);
+extern void endpoint_record(Endpoint *endpoint, bool failed, TimestampTz now);
+extern void endpoint_rewind(Endpoint *endpoint, int64 id);
+
+extern int	jobs_count(void);
+extern Size jobs_size(void);
+extern Job *job_find(int64 id);
+extern Job *job_make(Endpoint *endpoint, int64 id);
+extern void job_free(Job *job);
+extern bool job_ready(Job *job, const char *key, int key_length);
+extern void job_done(Job *job, bool final);
+extern void endpoint_give_back(Endpoint *endpoint);
+extern void endpoint_hold_key(Endpoint *endpoint, const char *key, int key_length, int64 id);
+extern void endpoint_forget_holds(Endpoint *endpoint);
+
+#endif							/* MSGSYS_ENDPOINT_H */

@@ -1,0 +1,774 @@
+/*
+ * http_client.c
+ *		HTTP requests, many at once, on the reactor (http_client.h), with libcurl.
+ *
+ * libcurl tells which sockets to watch and when to call it again; all its work is
+ * done within our calls, but for looking up names, which it does in threads of
+ * its own.  What libcurl 7.88 needs to be told, and why:
+ * - both callbacks on addresses: the first sees every address that is tried, but not
+ *   a connection that is used again, perhaps one of another channel;
+ * - CAPATH NULL: with a directory of certificates it reads all of them anew for each
+ *   handshake (21 ms instead of 0.8);
+ * - QUICK_EXIT: else a look-up that hangs is waited for, and with it everybody;
+ * - PROXY "": else the postmaster's environment names one.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE				/* SOCK_CLOEXEC, pthread_sigmask */
+#endif
+
+#include "http_client.h"
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include <curl/curl.h>
+
+#include "explain.h"
+#include "ssrf.h"
+
+#define SYSTEM_CA_FILE		"/etc/ssl/certs/ca-certificates.crt"
+#define IDLE_TRANSFERS_MAX	1024	/* handles that are kept for later requests */
+#define CONNECTION_LIFETIME	300L	/* s, so that a moved name is noticed */
+#define MAX_OWN_ADDRESSES	64
+
+/* A request under way, or a handle that waits for one. */
+typedef struct Transfer
+{
+	struct Transfer *next;		/* in the list of idle or of reported ones */
+	struct Transfer *newer;		/* in the list of all that are under way */
+	struct Transfer *older;
+	HttpClient *client;
+	CURL	   *easy;
+	struct curl_slist *headers;
+	void	   *body;
+	void	   *opaque;
+	const char *refusal;		/* why an address was refused; NULL: none was */
+	char		refused_address[64];
+	char	   *answer;
+	size_t		answer_length;
+	size_t		answer_room;
+	bool		cut;
+	char		words[CURL_ERROR_SIZE];
+} Transfer;
+
+struct HttpClient
+{
+	Reactor    *reactor;
+	CURLM	   *multi;
+	SsrfAllow  *allow;
+	int			forbidden_ports[8];
+	int			nforbidden_ports;
+	struct sockaddr_storage own[MAX_OWN_ADDRESSES];
+	int			nown;
+	int64_t		deadline;		/* ms; -1: none */
+	int			pending;
+	Transfer   *active;			/* all under way */
+	Transfer   *idle;
+	int			nidle;
+	Transfer   *reported;		/* whose results the caller has */
+};
+
+static int64_t
+now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* ---------- addresses ---------- */
+
+static int
+port_of(const struct sockaddr *address)
+{
+	if (address->sa_family == AF_INET)
+		return ntohs(((const struct sockaddr_in *) address)->sin_port);
+	if (address->sa_family == AF_INET6)
+		return ntohs(((const struct sockaddr_in6 *) address)->sin6_port);
+	return 0;
+}
+
+static bool
+same_host(const struct sockaddr *a, const struct sockaddr *b)
+{
+	if (a->sa_family != b->sa_family)
+		return false;
+	if (a->sa_family == AF_INET)
+		return ((const struct sockaddr_in *) a)->sin_addr.s_addr ==
+			((const struct sockaddr_in *) b)->sin_addr.s_addr;
+	return memcmp(&((const struct sockaddr_in6 *) a)->sin6_addr,
+				  &((const struct sockaddr_in6 *) b)->sin6_addr, sizeof(struct in6_addr)) == 0;
+}
+
+/* A v4-mapped address as the IPv4 address that it is. */
+static void
+unmap(struct sockaddr_storage *address)
+{
+	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *) address;
+	struct sockaddr_in four = {.sin_family = AF_INET};
+
+	if (address->ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&six->sin6_addr))
+		return;
+	four.sin_port = six->sin6_port;
+	memcpy(&four.sin_addr, &six->sin6_addr.s6_addr[12], 4);
+	memcpy(address, &four, sizeof(four));
+}
+
+static bool
+is_loopback(const struct sockaddr *address)
+{
+	if (address->sa_family == AF_INET)
+		return (ntohl(((const struct sockaddr_in *) address)->sin_addr.s_addr) >> 24) == 127;
+	return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *) address)->sin6_addr);
+}
+
+/* Is this a port of ours on this machine?  That is forbidden whatever is allowed. */
+static bool
+is_own_port(const HttpClient *client, const struct sockaddr *address)
+{
+	bool		own = is_loopback(address);
+	bool		forbidden = false;
+
+	for (int i = 0; i < client->nforbidden_ports; i++)
+		forbidden |= client->forbidden_ports[i] == port_of(address);
+	for (int i = 0; forbidden && i < client->nown; i++)
+		own |= same_host(address, (const struct sockaddr *) &client->own[i]);
+	return forbidden && own;
+}
+
+/* Whether a transfer may talk to an address; if not, keep why. */
+static bool
+permitted(Transfer *transfer, const struct sockaddr *address, socklen_t length)
+{
+	struct sockaddr_storage host = {0};
+	const char *reason = NULL;
+
+	if (length > sizeof(host))
+		length = sizeof(host);
+	memcpy(&host, address, length);
+	unmap(&host);
+	if (host.ss_family != AF_INET && host.ss_family != AF_INET6)
+		reason = "not an internet address";
+	else if (is_own_port(transfer->client, (struct sockaddr *) &host))
+		reason = "a port of this server";
+	else if (ssrf_permits(transfer->client->allow, (struct sockaddr *) &host, &reason))
+		return true;
+	transfer->refusal = reason ? reason : "forbidden";
+	if (host.ss_family == AF_INET)
+		inet_ntop(AF_INET, &((struct sockaddr_in *) &host)->sin_addr,
+				  transfer->refused_address, sizeof(transfer->refused_address));
+	else if (host.ss_family == AF_INET6)
+		inet_ntop(AF_INET6, &((struct sockaddr_in6 *) &host)->sin6_addr,
+				  transfer->refused_address, sizeof(transfer->refused_address));
+	return false;
+}
+
+/* Called for each address that is about to be connected to. */
+static curl_socket_t
+open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	(void) purpose;
+	if (!permitted(arg, &address->addr, address->addrlen))
+		return CURL_SOCKET_BAD;
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+/* Called before each request, also on a connection that was there already. */
+static int
+before_request(void *arg, char *remote, char *local, int remote_port, int local_port)
+{
+	struct sockaddr_in four = {.sin_family = AF_INET,.sin_port = htons((uint16_t) remote_port)};
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6,.sin6_port = htons((uint16_t) remote_port)};
+	bool		ok = false;
+
+	(void) local;
+	(void) local_port;
+	if (inet_pton(AF_INET, remote, &four.sin_addr) == 1)
+		ok = permitted(arg, (struct sockaddr *) &four, sizeof(four));
+	else if (inet_pton(AF_INET6, remote, &six.sin6_addr) == 1)
+		ok = permitted(arg, (struct sockaddr *) &six, sizeof(six));
+	return ok ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+}
+
+static void
+find_own_addresses(HttpClient *client)
+{
+	struct ifaddrs *list;
+
+	if (getifaddrs(&list) < 0)
+		return;
+	for (struct ifaddrs *i = list; i && client->nown < MAX_OWN_ADDRESSES; i = i->ifa_next)
+	{
+		if (i->ifa_addr == NULL)
+			continue;
+		if (i->ifa_addr->sa_family == AF_INET)
+			memcpy(&client->own[client->nown++], i->ifa_addr, sizeof(struct sockaddr_in));
+		else if (i->ifa_addr->sa_family == AF_INET6)
+			memcpy(&client->own[client->nown++], i->ifa_addr, sizeof(struct sockaddr_in6));
+	}
+	freeifaddrs(list);
+}
+
+/* ---------- the loop ---------- */
+
+/*
+ * Have libcurl work.  It may start a thread that looks up a name, which inherits
+ * our signal mask and must not run the handlers of a PostgreSQL process.
+ */
+static void
+act(HttpClient *client, curl_socket_t socket, int events)
+{
+	sigset_t	all;
+	sigset_t	before;
+	int			running;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	curl_multi_socket_action(client->multi, socket, events, &running);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void
+socket_ready(int fd, uint32_t events, void *arg)
+{
+	int			flags = 0;
+
+	if (events & EPOLLIN)
+		flags |= CURL_CSELECT_IN;
+	if (events & EPOLLOUT)
+		flags |= CURL_CSELECT_OUT;
+	if (events & (EPOLLERR | EPOLLHUP))
+		flags |= CURL_CSELECT_ERR;
+	act(arg, fd, flags);
+}
+
+/* libcurl says what to watch a socket for. */
+static int
+watch_socket(CURL *easy, curl_socket_t socket, int what, void *arg, void *unused)
+{
+	HttpClient *client = arg;
+
+	(void) easy;
+	(void) unused;
+	if (what == CURL_POLL_REMOVE)
+		reactor_forget(client->reactor, socket);
+	else
+		reactor_watch(client->reactor, socket,
+					  (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0),
+					  socket_ready, client);
+	return 0;
+}
+
+/* libcurl says when it wants to be called; it must not be called from here. */
+static int
+set_timer(CURLM *multi, long timeout_ms, void *arg)
+{
+	HttpClient *client = arg;
+
+	(void) multi;
+	client->deadline = timeout_ms < 0 ? -1 : now_ms() + timeout_ms;
+	return 0;
+}
+
+/* Take a part of an answer; ends the transfer where there is enough. */
+static size_t
+take_answer(char *data, size_t size, size_t n, void *arg)
+{
+	Transfer   *transfer = arg;
+	size_t		length = size * n;
+	size_t		left = HTTP_ANSWER_MAX - transfer->answer_length;
+
+	if (length > left)
+	{
+		transfer->cut = true;
+		length = left;
+	}
+	if (transfer->answer_length + length + 1 > transfer->answer_room)
+	{
+		size_t		room = (transfer->answer_length + length + 1) * 2;
+		char	   *grown = realloc(transfer->answer, room);
+
+		if (grown == NULL)
+			return 0;
+		transfer->answer = grown;
+		transfer->answer_room = room;
+	}
+	memcpy(transfer->answer + transfer->answer_length, data, length);
+	transfer->answer_length += length;
+	return transfer->cut ? 0 : size * n;
+}
+
+/* ---------- transfers ---------- */
+
+static void
+free_transfer(Transfer *transfer)
+{
+	if (transfer->easy)
+		curl_easy_cleanup(transfer->easy);
+	curl_slist_free_all(transfer->headers);
+	free(transfer->body);
+	free(transfer->answer);
+	free(transfer);
+}
+
+/* Keep a handle for another request. */
+static void
+retire(HttpClient *client, Transfer *transfer)
+{
+	curl_slist_free_all(transfer->headers);
+	transfer->headers = NULL;
+	free(transfer->body);
+	transfer->body = NULL;
+	if (client->nidle >= IDLE_TRANSFERS_MAX)
+	{
+		free_transfer(transfer);
+		return;
+	}
+	transfer->next = client->idle;
+	client->idle = transfer;
+	client->nidle++;
+}
+
+/* A handle without any setting. */
+static Transfer *
+new_transfer(HttpClient *client)
+{
+	Transfer   *transfer = client->idle;
+
+	if (transfer)
+	{
+		client->idle = transfer->next;
+		client->nidle--;
+		curl_easy_reset(transfer->easy);
+	}
+	else
+	{
+		transfer = calloc(1, sizeof(Transfer));
+		if (transfer == NULL)
+			return NULL;
+		transfer->easy = curl_easy_init();
+		if (transfer->easy == NULL)
+		{
+			free(transfer);
+			return NULL;
+		}
+	}
+	transfer->client = client;
+	transfer->refusal = NULL;
+	transfer->refused_address[0] = '\0';
+	transfer->answer_length = 0;
+	transfer->cut = false;
+	transfer->words[0] = '\0';
+	return transfer;
+}
+
+static bool
+add_header(Transfer *transfer, const char *name, const char *value)
+{
+	size_t		size = strlen(name) + strlen(value) + 3;
+	char		small[512];
+	char	   *line = size <= sizeof(small) ? small : malloc(size);
+	struct curl_slist *longer = NULL;
+
+	if (line)
+	{
+		/* libcurl takes "name;" for an empty header, "name:" for none */
+		snprintf(line, size, *value ? "%s: %s" : "%s;", name, value);
+		longer = curl_slist_append(transfer->headers, line);
+	}
+	if (line != small)
+		free(line);
+	if (longer == NULL)
+		return false;
+	transfer->headers = longer;
+	return true;
+}
+
+/* A header with a control character would be a header more, or a request. */
+static bool
+clean(const char *text)
+{
+	for (const unsigned char *c = (const unsigned char *) text; *c; c++)
+		if ((*c < 0x20 && *c != '\t') || *c == 0x7f)
+			return false;
+	return true;
+}
+
+static void
+set_blob(CURL *easy, CURLoption option, const char *pem)
+{
+	struct curl_blob blob = {(void *) pem, strlen(pem), CURL_BLOB_COPY};
+
+	curl_easy_setopt(easy, option, &blob);
+}
+
+/* Settings of the connection: protocol, TLS, proxy, redirects. */
+static bool
+configure_connection(Transfer *transfer, const HttpRequest *request, char *err, size_t errlen)
+{
+	CURL	   *easy = transfer->easy;
+
+	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_PROXY, request->proxy ? request->proxy : "");
+	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout_ms);
+	curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long) request->timeout_ms);
+	curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, CONNECTION_LIFETIME);
+	if (request->http2)
+	{
+		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
+		curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
+	}
+	else
+		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
+	curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file ? request->ca_file : SYSTEM_CA_FILE);
+	if (request->client_cert)
+		set_blob(easy, CURLOPT_SSLCERT_BLOB, request->client_cert);
+	if (request->client_key)
+		set_blob(easy, CURLOPT_SSLKEY_BLOB, request->client_key);
+	if (request->redirects > 0)
+	{
+		curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
+		curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long) request->redirects);
+		curl_easy_setopt(easy, CURLOPT_POSTREDIR, (long) CURL_REDIR_POST_ALL);
+	}
+	if (curl_easy_setopt(easy, CURLOPT_URL, request->url) != CURLE_OK)
+		return explain(err, errlen, "the URL cannot be used");
+	return true;
+}
+
+/* The request itself. */
+static bool
+configure_request(Transfer *transfer, const HttpRequest *request, char *err, size_t errlen)
+{
+	CURL	   *easy = transfer->easy;
+	bool		ok;
+
+	/* taken away: a large body would wait for an answer to it */
+	transfer->headers = curl_slist_append(NULL, "Expect:");
+	ok = transfer->headers != NULL;
+	for (int i = 0; ok && i < request->nheaders; i++)
+	{
+		if (!clean(request->headers[i].name) || !clean(request->headers[i].value))
+			return explain(err, errlen, "header \"%.40s\" has a control character",
+						   clean(request->headers[i].name) ? request->headers[i].name : "?");
+		ok = add_header(transfer, request->headers[i].name, request->headers[i].value);
+	}
+	transfer->body = malloc(request->body_length + 1);
+	if (!ok || transfer->body == NULL)
+		return explain(err, errlen, "out of memory");
+	memcpy(transfer->body, request->body, request->body_length);
+	curl_easy_setopt(easy, CURLOPT_POST, 1L);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDS, transfer->body);
+	curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_length);
+	if (request->method && strcmp(request->method, "POST") != 0)
+		curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_answer);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->words);
+	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
+	transfer->opaque = request->opaque;
+	return true;
+}
+
+/* see http_client.h */
+bool
+http_start(HttpClient *client, const HttpRequest *request, char *err, size_t errlen)
+{
+	Transfer   *transfer = new_transfer(client);
+
+	if (transfer == NULL)
+		return explain(err, errlen, "out of memory");
+	if (!configure_connection(transfer, request, err, errlen) ||
+		!configure_request(transfer, request, err, errlen))
+	{
+		retire(client, transfer);
+		return false;
+	}
+	if (curl_multi_add_handle(client->multi, transfer->easy) != CURLM_OK)
+	{
+		retire(client, transfer);
+		return explain(err, errlen, "libcurl does not take the request");
+	}
+	transfer->older = client->active;
+	transfer->newer = NULL;
+	if (client->active)
+		client->active->newer = transfer;
+	client->active = transfer;
+	client->pending++;
+	return true;
+}
+
+/* see http_client.h */
+long
+http_timeout(const HttpClient *client)
+{
+	int64_t		left;
+
+	if (client->deadline < 0)
+		return -1;
+	left = client->deadline - now_ms();
+	return left > 0 ? (long) left : 0;
+}
+
+/* see http_client.h */
+void
+http_tick(HttpClient *client)
+{
+	if (client->deadline < 0 || client->deadline > now_ms())
+		return;
+	client->deadline = -1;		/* libcurl sets it anew where it wants to */
+	act(client, CURL_SOCKET_TIMEOUT, 0);
+}
+
+/* ---------- results ---------- */
+
+static HttpOutcome
+outcome_of(const Transfer *transfer, CURLcode code)
+{
+	long		sent = 0;
+
+	switch (code)
+	{
+		case CURLE_OK:
+			return HTTP_ANSWERED;
+		case CURLE_WRITE_ERROR:
+			return transfer->cut ? HTTP_ANSWERED : HTTP_BROKEN;
+		case CURLE_COULDNT_RESOLVE_HOST:
+		case CURLE_COULDNT_RESOLVE_PROXY:
+			return HTTP_RESOLVE_FAILED;
+		case CURLE_COULDNT_CONNECT:
+		case CURLE_ABORTED_BY_CALLBACK:
+			return transfer->refusal ? HTTP_REFUSED_ADDRESS : HTTP_CONNECT_FAILED;
+		case CURLE_OPERATION_TIMEDOUT:
+			return HTTP_TIMED_OUT;
+		case CURLE_UNSUPPORTED_PROTOCOL:
+			/* said of the URL, and of an answer that is not HTTP */
+			curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);
+			return sent > 0 ? HTTP_BROKEN : HTTP_BAD_REQUEST;
+		case CURLE_URL_MALFORMAT:
+		case CURLE_SSL_CERTPROBLEM:
+		case CURLE_SSL_CACERT_BADFILE:
+		case CURLE_BAD_FUNCTION_ARGUMENT:
+			return HTTP_BAD_REQUEST;
+		case CURLE_SSL_CONNECT_ERROR:
+		case CURLE_PEER_FAILED_VERIFICATION:
+		case CURLE_SSL_CIPHER:
+		case CURLE_SSL_ISSUER_ERROR:
+		case CURLE_SSL_PINNEDPUBKEYNOTMATCH:
+		case CURLE_SSL_INVALIDCERTSTATUS:
+			return HTTP_TLS_FAILED;
+		default:
+			return HTTP_BROKEN;
+	}
+}
+
+/* Fill a result from a transfer that has ended. */
+static void
+fill_result(Transfer *transfer, CURLcode code, HttpResult *result)
+{
+	CURL	   *easy = transfer->easy;
+	long		number = 0;
+	curl_off_t	big = 0;
+	char	   *text = NULL;
+
+	memset(result, 0, sizeof(*result));
+	result->opaque = transfer->opaque;
+	result->outcome = outcome_of(transfer, code);
+	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &number);
+	result->status = (int) number;
+	if (result->outcome == HTTP_REFUSED_ADDRESS)
+		snprintf(result->error, sizeof(result->error), "address %s is refused: %s",
+				 transfer->refused_address, transfer->refusal);
+	else if (result->outcome != HTTP_ANSWERED)
+		snprintf(result->error, sizeof(result->error), "%s",
+				 transfer->words[0] ? transfer->words : curl_easy_strerror(code));
+	curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &text);
+	if (text && *text && result->outcome != HTTP_REFUSED_ADDRESS)
+	{
+		curl_easy_getinfo(easy, CURLINFO_PRIMARY_PORT, &number);
+		snprintf(result->address, sizeof(result->address), strchr(text, ':') ? "[%s]:%ld" : "%s:%ld",
+				 text, number);
+	}
+	curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME_T, &big);
+	result->elapsed_ms = (long) (big / 1000);
+	big = 0;
+	curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &big);
+	result->retry_after_s = big > 0 ? (long) big : -1;
+	text = NULL;
+	curl_easy_getinfo(easy, CURLINFO_CONTENT_TYPE, &text);
+	if (text)
+		snprintf(result->content_type, sizeof(result->content_type), "%s", text);
+	if (transfer->answer_room > 0)
+		transfer->answer[transfer->answer_length] = '\0';
+	result->body = transfer->answer_length > 0 ? transfer->answer : "";
+	result->body_length = transfer->answer_length;
+	result->cut = transfer->cut;
+}
+
+/* Take a transfer out of libcurl and of those under way. */
+static void
+remove_active(HttpClient *client, Transfer *transfer)
+{
+	curl_multi_remove_handle(client->multi, transfer->easy);
+	if (transfer->newer)
+		transfer->newer->older = transfer->older;
+	else
+		client->active = transfer->older;
+	if (transfer->older)
+		transfer->older->newer = transfer->newer;
+	client->pending--;
+}
+
+/* see http_client.h */
+int
+http_results(HttpClient *client, HttpResult *results, int max)
+{
+	CURLMsg    *message;
+	int			left;
+	int			n = 0;
+
+	while (client->reported)
+	{
+		Transfer   *transfer = client->reported;
+
+		client->reported = transfer->next;
+		retire(client, transfer);
+	}
+	while (n < max && (message = curl_multi_info_read(client->multi, &left)) != NULL)
+	{
+		Transfer   *transfer = NULL;
+		CURLcode	code = message->data.result;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &transfer);
+		fill_result(transfer, code, &results[n++]);
+		remove_active(client, transfer);
+		transfer->next = client->reported;
+		client->reported = transfer;
+	}
+	return n;
+}
+
+/* see http_client.h */
+int
+http_pending(const HttpClient *client)
+{
+	return client->pending;
+}
+
+/* ---------- the client ---------- */
+
+/* see http_client.h */
+HttpClient *
+http_open(const HttpClientConfig *config, char *err, size_t errlen)
+{
+	static bool initialised = false;
+	HttpClient *client = calloc(1, sizeof(HttpClient));
+
+	if (client == NULL)
+	{
+		explain(err, errlen, "out of memory");
+		return NULL;
+	}
+	if (!initialised && curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK)
+	{
+		free(client);
+		explain(err, errlen, "libcurl cannot be initialised");
+		return NULL;
+	}
+	initialised = true;
+	client->reactor = config->reactor;
+	client->deadline = -1;
+	for (int i = 0; i < config->nforbidden_ports && i < 8; i++)
+		client->forbidden_ports[client->nforbidden_ports++] = config->forbidden_ports[i];
+	client->allow = ssrf_allow_parse(config->allow ? config->allow : "", err, errlen);
+	client->multi = client->allow ? curl_multi_init() : NULL;
+	if (client->multi == NULL)
+	{
+		if (client->allow)
+			explain(err, errlen, "out of memory");
+		ssrf_allow_free(client->allow);
+		free(client);
+		return NULL;
+	}
+	find_own_addresses(client);
+	curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
+	curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client);
+	curl_multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, set_timer);
+	curl_multi_setopt(client->multi, CURLMOPT_TIMERDATA, client);
+	curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, (long) config->max_connections);
+	return client;
+}
+
+/* see http_client.h */
+bool
+http_allow(HttpClient *client, const char *allow, char *err, size_t errlen)
+{
+	SsrfAllow  *parsed = ssrf_allow_parse(allow, err, errlen);
+
+	if (parsed == NULL)
+		return false;
+	ssrf_allow_free(client->allow);
+	client->allow = parsed;
+	return true;
+}
+
+/* see http_client.h */
+void
+http_close(HttpClient *client)
+{
+	if (client == NULL)
+		return;
+	while (client->active)
+	{
+		Transfer   *transfer = client->active;
+
+		remove_active(client, transfer);
+		free_transfer(transfer);
+	}
+	while (client->reported)
+	{
+		Transfer   *transfer = client->reported;
+
+		client->reported = transfer->next;
+		free_transfer(transfer);
+	}
+	while (client->idle)
+	{
+		Transfer   *transfer = client->idle;
+
+		client->idle = transfer->next;
+		free_transfer(transfer);
+	}
+	curl_multi_cleanup(client->multi);
+	ssrf_allow_free(client->allow);
+	free(client);
+}
+
+/* see http_client.h */
+const char *
+http_version(void)
+{
+	return curl_version();
+}

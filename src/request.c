@@ -1,0 +1,361 @@
+/*
+ * request.c
+ *		A message as a request of its channel's webhook: URL, headers, body, signature.
+ */
+#include "msgsys.h"
+
+#include "json_fields.h"
+#include "record.h"
+#include "request.h"
+#include "worker.h"
+
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+/* A message, as the placeholders of templates see it. */
+typedef struct Subject
+{
+	const ClaimedRow *row;
+	const Webhook *webhook;
+	const char *webhook_id;
+	int			attempt;
+} Subject;
+
+/* Names that HTTP or we give a meaning of their own. */
+static const char *const reserved[] = {
+	"host", "content-length", "content-type", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer", "keep-alive",
+	"proxy-authorization", "proxy-connection", "webhook-id", "webhook-timestamp", "webhook-signature"
+};
+
+/* Whether a header may not be set by users. */
+bool
+request_header_reserved(const char *name, size_t length)
+{
+	for (int i = 0; i < lengthof(reserved); i++)
+		if (strlen(reserved[i]) == length && pg_strncasecmp(reserved[i], name, length) == 0)
+			return true;
+	return length >= 3 && pg_strncasecmp(name, "ce-", 3) == 0;
+}
+
+/* ---------------------------------------------------------------- placeholders */
+
+static char *
+text_or_empty(text *value)
+{
+	return value ? text_to_cstring(value) : "";
+}
+
+/* What a placeholder of a plain value stands for; NULL if there is no such one. */
+static const char *
+plain_value(const Subject *subject, const char *name, size_t length)
+{
+	const ClaimedRow *row = subject->row;
+
+#define IS(word) (length == strlen(word) && strncmp(name, word, length) == 0)
+	if (IS("id"))
+		return psprintf(INT64_FORMAT, row->id);
+	if (IS("uuid"))
+		return subject->webhook_id;
+	if (IS("key"))
+		return row->key ? pnstrdup(row->key, row->key_length) : "";
+	if (IS("event_type"))
+		return text_or_empty(row->event_type);
+	if (IS("channel"))
+		return subject->webhook->channel;
+	if (IS("created_at"))
+		return record_time(row->created_at);
+	if (IS("attempt"))
+		return psprintf("%d", subject->attempt);
+#undef IS
+	return NULL;
+}
+
+/* The part of the payload that "payload.a.b" names; false if there is none. */
+static bool
+payload_value(const Subject *subject, const char *name, size_t length, JsonbValue *value)
+{
+	const char *end = name + length;
+	const char *part = name + strlen("payload");
+	JsonbContainer *container;
+
+	if (subject->row->payload == NULL)
+		return false;
+	container = &subject->row->payload->root;
+	value->type = jbvBinary;
+	value->val.binary.data = container;
+	value->val.binary.len = VARSIZE(subject->row->payload) - VARHDRSZ;
+	/* a scalar at the root is an array that says so */
+	if (JsonContainerIsScalar(container))
+		*value = *getIthJsonbValueFromContainer(container, 0);
+	while (part < end)
+	{
+		const char *stop = memchr(part + 1, '.', end - part - 1);
+		JsonbValue *found;
+
+		if (stop == NULL)
+			stop = end;
+		if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+			return false;
+		found = getKeyJsonValueFromContainer(value->val.binary.data, part + 1, stop - part - 1, NULL);
+		if (found == NULL)
+			return false;
+		*value = *found;
+		part = stop;
+	}
+	return true;
+}
+
+static bool
+is_payload(const char *name, size_t length)
+{
+	return length >= 7 && strncmp(name, "payload", 7) == 0 && (length == 7 || name[7] == '.');
+}
+
+/* A value of JSON within a text: a string as it is. */
+static void
+append_json(StringInfo out, const JsonbValue *value)
+{
+	Jsonb	   *jsonb;
+
+	if (value->type == jbvNull)
+		return;
+	if (value->type == jbvString)
+	{
+		appendBinaryStringInfo(out, value->val.string.val, value->val.string.len);
+		return;
+	}
+	jsonb = JsonbValueToJsonb(unconstify(JsonbValue *, value));
+	JsonbToCString(out, &jsonb->root, VARSIZE(jsonb));
+}
+
+/* As it may stand in a URL: only what RFC 3986 calls unreserved. */
+static void
+append_encoded(StringInfo out, const char *text)
+{
+	for (; *text; text++)
+		if (isalnum((unsigned char) *text) || strchr("-._~", *text))
+			appendStringInfoChar(out, *text);
+		else
+			appendStringInfo(out, "%%%02X", (unsigned char) *text);
+}
+
+/* A template with its placeholders replaced; what is none stays as it is. */
+static char *
+fill(const char *template, size_t length, const Subject *subject, bool for_url)
+{
+	StringInfoData out;
+	const char *end = template + length;
+
+	initStringInfo(&out);
+	while (template < end)
+	{
+		const char *close = *template == '{' ? memchr(template, '}', end - template) : NULL;
+		const char *name = template + 1;
+		size_t		n = close ? close - name : 0;
+		const char *plain = close ? plain_value(subject, name, n) : NULL;
+		JsonbValue	value;
+
+		if (plain && for_url)
+			append_encoded(&out, plain);
+		else if (plain)
+			appendStringInfoString(&out, plain);
+		else if (close && !for_url && is_payload(name, n))
+		{
+			if (payload_value(subject, name, n, &value))
+				append_json(&out, &value);
+		}
+		else
+		{
+			appendStringInfoChar(&out, *template++);
+			continue;
+		}
+		template = close + 1;
+	}
+	return out.data;
+}
+
+/* A string of the template as a value: a placeholder alone is what it stands for, with its type. */
+static void
+fill_value(JsonbValue *value, const Subject *subject)
+{
+	const char *text = value->val.string.val;
+	int			length = value->val.string.len;
+	char	   *filled;
+
+	if (length > 2 && text[0] == '{' && memchr(text, '}', length) == text + length - 1)
+	{
+		if (is_payload(text + 1, length - 2) && subject->row->payload)
+		{
+			if (!payload_value(subject, text + 1, length - 2, value))
+				value->type = jbvNull;
+			return;
+		}
+		if (length == 4 && strncmp(text, "{id}", 4) == 0)
+		{
+			value->type = jbvNumeric;
+			value->val.numeric = DatumGetNumeric(DirectFunctionCall1(int8_numeric, Int64GetDatum(subject->row->id)));
+			return;
+		}
+	}
+	filled = fill(text, length, subject, false);
+	value->val.string.val = filled;
+	value->val.string.len = strlen(filled);
+}
+
+/* The body that a template makes. */
+static void
+fill_body(Request *request, Jsonb *template, const Subject *subject)
+{
+	JsonbIterator *it = JsonbIteratorInit(&template->root);
+	JsonbParseState *state = NULL;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	JsonbValue *result = NULL;
+	Jsonb	   *body;
+
+	while ((token = JsonbIteratorNext(&it, &value, false)) != WJB_DONE)
+	{
+		if ((token == WJB_VALUE || token == WJB_ELEM) && value.type == jbvString)
+			fill_value(&value, subject);
+		result = pushJsonbValue(&state, token,
+								token == WJB_KEY || token == WJB_VALUE || token == WJB_ELEM ? &value : NULL);
+	}
+	body = JsonbValueToJsonb(result);
+	request->body = JsonbToCString(NULL, &body->root, VARSIZE(body));
+	request->body_length = strlen(request->body);
+}
+
+/* ---------------------------------------------------------------- the request */
+
+static void
+add(Request *request, const char *name, const char *value)
+{
+	request->headers[request->nheaders].name = name;
+	request->headers[request->nheaders++].value = value;
+}
+
+/* Whether a name can be a header's: a token of RFC 9110. */
+static bool
+is_token(const char *name)
+{
+	if (*name == '\0')
+		return false;
+	for (; *name; name++)
+		if (!isalnum((unsigned char) *name) && !strchr("!#$%&'*+-.^_`|~", *name))
+			return false;
+	return true;
+}
+
+/* The message's own headers, but for those that HTTP cannot carry or that are not theirs. */
+static void
+add_own(Request *request, Jsonb *own)
+{
+	JsonbIterator *it = JsonbIteratorInit(&own->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *name = NULL;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = pnstrdup(value.val.string.val, value.val.string.len);
+		else if (token == WJB_VALUE && value.type == jbvString && is_token(name) &&
+				 !request_header_reserved(name, strlen(name)))
+			add(request, name, pnstrdup(value.val.string.val, value.val.string.len));
+	}
+}
+
+/* Make a claimed row the request of this attempt, but for its signature. */
+void
+request_build(Request *request, const Webhook *webhook, const ClaimedRow *row, int attempt)
+{
+	Subject		subject = {.row = row,.webhook = webhook,.attempt = attempt};
+	int			room = 8 + webhook->nheaders + (row->headers ? JB_ROOT_COUNT(row->headers) : 0) +
+		REQUEST_SIGNATURE_HEADERS;
+
+	memset(request, 0, sizeof(*request));
+	request->webhook_id = subject.webhook_id = psprintf("%s:" INT64_FORMAT, installation.uuid, row->id);
+	request->url = strchr(webhook->url, '{') ? fill(webhook->url, strlen(webhook->url), &subject, true) :
+		pstrdup(webhook->url);
+	if (webhook->body_template)
+		fill_body(request, webhook->body_template, &subject);
+	else if (row->payload)
+	{
+		request->body = JsonbToCString(NULL, &row->payload->root, VARSIZE(row->payload));
+		request->body_length = strlen(request->body);
+	}
+	else
+	{
+		request->body_length = VARSIZE_ANY_EXHDR(row->body);
+		request->body = memcpy(palloc(request->body_length + 1), VARDATA_ANY(row->body), request->body_length);
+	}
+
+	request->json = webhook->body_template || row->payload;
+	request->headers = palloc(room * sizeof(HttpHeader));
+	add(request, "Content-Type", webhook->body_template ? "application/json" :
+		row->content_type ? text_to_cstring(row->content_type) :
+		row->payload ? "application/json" : "application/octet-stream");
+	add(request, "User-Agent", MSGSYS_NAME "/" MSGSYS_VERSION);
+	if (webhook->cloudevents)
+	{
+		add(request, "ce-specversion", "1.0");
+		add(request, "ce-id", request->webhook_id);
+		add(request, "ce-source", pstrdup(record_source()));
+		add(request, "ce-type", row->event_type ? text_to_cstring(row->event_type) : "msgsys.message");
+		add(request, "ce-time", pstrdup(record_time(row->created_at)));
+	}
+	for (int i = 0; i < webhook->nheaders; i++)
+		add(request, pstrdup(webhook->headers[i].name), pstrdup(webhook->headers[i].value));
+	if (row->headers)
+		add_own(request, row->headers);
+}
+
+/*
+ * Sign a request, now: https://www.standardwebhooks.com, 1.0.0.  Its id and time
+ * are sent without a secret too.  Returns false where a secret cannot be read.
+ */
+bool
+request_sign(Request *request, const Webhook *webhook)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	const char *secrets[SIGNATURE_SECRETS_MAX];
+	int			n = 0;
+	pg_time_t	seconds = timestamptz_to_time_t(now);
+
+	for (int i = 0; i < webhook->nsecrets; i++)
+		if (webhook->secrets[i].expires_at > now)
+			secrets[n++] = webhook->secrets[i].value;
+	snprintf(request->timestamp, sizeof(request->timestamp), INT64_FORMAT, (int64) seconds);
+	add(request, "webhook-id", request->webhook_id);
+	add(request, "webhook-timestamp", request->timestamp);
+	if (n == 0)
+		return true;
+	if (!signature_sign(secrets, n, request->webhook_id, (long) seconds, request->body,
+						request->body_length, request->signature))
+		return false;
+	add(request, "webhook-signature", request->signature);
+	return true;
+}
+
+/* A request as the HTTP client takes it. */
+void
+request_http(const Request *request, const Webhook *webhook, HttpRequest *http)
+{
+	memset(http, 0, sizeof(*http));
+	http->method = webhook->method;
+	http->url = request->url;
+	http->headers = request->headers;
+	http->nheaders = request->nheaders;
+	http->body = request->body;
+	http->body_length = request->body_length;
+	http->connect_timeout_ms = webhook->connect_timeout_ms;
+	http->timeout_ms = webhook->timeout_ms;
+	http->http2 = webhook->http2;
+	http->redirects = webhook->redirects;
+	http->ca_file = webhook->ca_file;
+	http->client_cert = webhook->client_cert;
+	http->client_key = webhook->client_key;
+	http->proxy = webhook->proxy;
+}

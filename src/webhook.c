@@ -1,0 +1,862 @@
+/*
+ * webhook.c
+ *		The webhook stage: posts messages to their channels' endpoints, and writes down
+ *		what became of them.
+ *
+ * A message is read without a lock, for each belongs to one worker by its key, and
+ * that worker remembers what it has in memory (a job) until the outcome is
+ * committed.  No transaction is open while a request is under way.  A crash
+ * forgets the jobs: their messages are as they were, and are sent again under the same
+ * webhook-id.
+ *
+ * Whose turn it is: channels take turns, each within its own limits, and none takes
+ * more of the connections than are left for all others ("dynamic threshold":
+ * Choudhury and Hahne, 1998), so that endpoints that hang cannot take them all.
+ */
+#include "msgsys.h"
+
+#include "backoff.h"
+#include "channel.h"
+#include "delivered.h"
+#include "endpoint.h"
+#include "http_client.h"
+#include "outcome.h"
+#include "request.h"
+#include "shmem.h"
+#include "store.h"
+#include "store_webhook.h"
+#include "worker.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/postmaster.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define LOCK_TIMEOUT	"100ms" /* a row that a user holds waits, not all others */
+#define READY_MOST		512		/* jobs of an endpoint that wait for their turn */
+#define JOBS_MOST		20000	/* in memory */
+#define JOBS_SIZE_MOST	(64 * 1024 * 1024)
+#define RESULTS_AT_ONCE	256
+#define FLUSH_COUNT		256		/* outcomes that are written at once, at least */
+#define FLUSH_AFTER		2		/* ms after the first one, however few there are */
+#define LOCKED_AGAIN	300		/* ms between two tries at rows that users hold */
+#define DUE_AGAIN		1000	/* ms between two looks at due rows that are in memory */
+
+/* What a claim works on. */
+typedef struct Claim
+{
+	ClaimKind	kind;
+	ClaimShare *shares;
+	Endpoint  **endpoints;		/* of each share */
+	int		   *wanted;			/* new jobs of each share */
+	int		   *claimed;		/* rows */
+	int		   *taken;			/* jobs made */
+	bool	   *left;			/* rows were left for want of room */
+	TimestampTz now;
+	bool		restored;
+} Claim;
+
+static HttpClient *client = NULL;
+static char *allowed = NULL;	/* msgsys.webhook_allow as the client has it */
+static MemoryContext settings_context = NULL;
+static dlist_head ended = DLIST_STATIC_INIT(ended); /* jobs whose outcome is not committed */
+static int	nended = 0;
+static TimestampTz first_ended_at = 0;
+static TimestampTz locked_until = 0;	/* rows are held: no flush before that */
+static int	first_turn = 0;		/* which endpoint is asked first */
+static TimestampTz last_sweep = 0;
+static bool sweep_wanted = true;
+static bool any_breaker_changed = false;
+
+/* ---------------------------------------------------------------- settings */
+
+static void
+close_at_exit(int code, Datum arg)
+{
+	http_close(client);
+	client = NULL;
+}
+
+/* Open the HTTP client, or tell it of a changed setting. */
+static bool
+client_ready(void)
+{
+	char		err[256];
+	int			ports[] = {PostPortNumber};
+	HttpClientConfig config = {
+		.reactor = worker_reactor(),
+		.max_connections = setting_webhook_connections,
+		.allow = setting_webhook_allow,
+		.forbidden_ports = ports,
+		.nforbidden_ports = lengthof(ports),
+	};
+
+	if (allowed && strcmp(allowed, setting_webhook_allow) == 0)
+		return client != NULL;
+	if (allowed)
+		pfree(allowed);
+	allowed = MemoryContextStrdup(TopMemoryContext, setting_webhook_allow);
+	if (client == NULL)
+	{
+		client = http_open(&config, err, sizeof(err));
+		if (client)
+			on_proc_exit(close_at_exit, (Datum) 0);
+	}
+	else if (http_allow(client, setting_webhook_allow, err, sizeof(err)))
+		return true;
+	else
+	{
+		/* what was allowed before may be what is not allowed now */
+		http_allow(client, "", NULL, 0);
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("msgsys.webhook_allow is not a list of networks, so nothing is allowed: %s", err)));
+		return true;
+	}
+	if (client == NULL)
+	{
+		slot_error(err);
+		ereport(LOG, (errmsg("msgsys cannot make its HTTP client: %s", err)));
+	}
+	return client != NULL;
+}
+
+/* Read the webhooks' settings; what waits for an endpoint that does not work any more is given back. */
+static bool
+load_webhooks(void)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "msgsys webhooks", ALLOCSET_DEFAULT_SIZES);
+	List	   *webhooks;
+	ListCell   *lc;
+
+	if (!worker_begin())
+	{
+		MemoryContextDelete(context);
+		return false;
+	}
+	webhooks = store_webhooks(context);
+	worker_commit();
+
+	foreach(lc, endpoints)
+	{
+		Endpoint   *endpoint = lfirst(lc);
+
+		endpoint->webhook = NULL;
+		endpoint->channel = channel_find(endpoint->name);
+	}
+	foreach(lc, webhooks)
+	{
+		Webhook    *webhook = lfirst(lc);
+		Endpoint   *endpoint = endpoint_make(webhook->channel);
+
+		endpoint->webhook = webhook;
+		endpoint->channel = channel_find(webhook->channel);
+		endpoint->keys_wanted = webhook->ordered;
+		endpoint->gone = false;
+		/* the URL may be another one */
+		endpoint->resolved = false;
+	}
+	if (settings_context)
+		MemoryContextDelete(settings_context);
+	settings_context = context;
+
+	foreach(lc, channels)
+	{
+		Channel    *channel = lfirst(lc);
+		Endpoint   *endpoint = endpoint_find(channel->name);
+
+		notes_want(channel->name, endpoint && endpoint->webhook &&
+				   (channel->topic == NULL || endpoint->webhook->ordered));
+	}
+	foreach(lc, endpoints)
+		if (!endpoint_works(lfirst(lc)))
+			endpoint_give_back(lfirst(lc));
+	return true;
+}
+
+/* ---------------------------------------------------------------- claims */
+
+/* An outcome is known: it is written down with others. */
+static void
+job_ended(Job *job)
+{
+	if (nended == 0)
+		first_ended_at = GetCurrentTimestamp();
+	dlist_push_tail(&ended, &job->node);
+	nended++;
+}
+
+/* The message has expired before it could be sent. */
+static void
+job_expired(Job *job)
+{
+	memset(&job->mark, 0, sizeof(job->mark));
+	job->mark.id = job->id;
+	job->mark.channel = job->endpoint->name;
+	job->mark.verdict = VERDICT_EXPIRED;
+	job_ended(job);
+}
+
+/* Take a row into memory as a job. */
+static bool
+take_row(const ClaimedRow *row, void *arg)
+{
+	Claim	   *claim = arg;
+	int			s = row->share;
+	Endpoint   *endpoint = claim->endpoints[s];
+	Cursor	   *cursor = claim->kind == CLAIM_WEBHOOK_IDLE ? &endpoint->idle :
+		claim->kind == CLAIM_WEBHOOK_RECEIVED ? &endpoint->received : NULL;
+	Job		   *job;
+	MemoryContext old;
+
+	if (row->created_at < installation.restored_before)
+	{
+		claim->restored = true;
+		return false;
+	}
+	claim->claimed[s]++;
+	if (claim->left[s])
+		return true;
+	if (job_find(row->id) == NULL)
+	{
+		if (claim->taken[s] >= claim->wanted[s] || jobs_size() > JOBS_SIZE_MOST)
+		{
+			claim->left[s] = true;
+			return true;
+		}
+		claim->taken[s]++;
+		job = job_make(endpoint, row->id);
+		/* the relay has counted this attempt where there is one */
+		job->attempt = endpoint->channel->topic ? Max(row->attempts, 1) : row->attempts + 1;
+		job->expires_at = row->expires_at;
+		if (row->expires_at <= claim->now)
+			job_expired(job);
+		else
+		{
+			old = MemoryContextSwitchTo(job->context);
+			request_build(&job->request, endpoint->webhook, row, job->attempt);
+			MemoryContextSwitchTo(old);
+			job->size = job->request.body_length + 2048;
+			if (!job_ready(job, row->key, row->key_length))
+				job_free(job);
+		}
+	}
+	if (cursor && row->id > cursor->low)
+		cursor->low = row->id;
+	return true;
+}
+
+/* How many more jobs an endpoint may have waiting. */
+static int
+wanted_of(Endpoint *endpoint, TimestampTz now)
+{
+	if (!endpoint_works(endpoint))
+		return 0;
+	if (!breaker_permits(&endpoint->breaker, now / 1000))
+		return 0;
+	if (endpoint->breaker.state != BREAKER_CLOSED)
+		return endpoint->njobs == 0 ? 1 : 0;	/* the probe */
+	/* not for each job that has ended: claims are made in batches */
+	if (endpoint->nready > READY_MOST / 2 || endpoint->njobs >= READY_MOST + 2 * endpoint->webhook->concurrency)
+		return 0;
+	return READY_MOST - endpoint->nready;
+}
+
+/* Whether an endpoint has rows of a kind to be claimed. */
+static bool
+has_rows(const Endpoint *endpoint, ClaimKind kind, TimestampTz now)
+{
+	switch (kind)
+	{
+		case CLAIM_WEBHOOK_RECEIVED:
+			return endpoint->received.dirty;
+		case CLAIM_WEBHOOK_IDLE:
+			return endpoint->idle.dirty && endpoint->channel->topic == NULL;
+		default:
+			return endpoint->next_due <= now && endpoint->channel->topic == NULL;
+	}
+}
+
+/* After a claim: who has more rows, and when. */
+static void
+look_ahead(Claim *claim, int nshares)
+{
+	if (claim->kind == CLAIM_WEBHOOK_DUE)
+		store_next_due(claim->shares, nshares);
+	for (int s = 0; s < nshares; s++)
+	{
+		Endpoint   *endpoint = claim->endpoints[s];
+		bool		more = claim->left[s] || claim->claimed[s] >= claim->shares[s].limit;
+
+		if (claim->kind == CLAIM_WEBHOOK_RECEIVED)
+			endpoint->received.dirty = more;
+		else if (claim->kind == CLAIM_WEBHOOK_IDLE)
+			endpoint->idle.dirty = more;
+		else
+		{
+			endpoint->next_due = claim->shares[s].channel->next_due;
+			/* they are in memory already, or their keys wait */
+			if (endpoint->next_due <= claim->now && claim->taken[s] == 0)
+				endpoint->next_due = TimestampTzPlusMilliseconds(claim->now, DUE_AGAIN);
+		}
+	}
+}
+
+/* Claim rows of one kind.  Returns how many jobs that made. */
+static int
+claim_kind(ClaimKind kind, TimestampTz now)
+{
+	int			room = list_length(endpoints);
+	Claim		claim = {.kind = kind,.now = now};
+	int			nshares = 0;
+	int			made = 0;
+	ListCell   *lc;
+
+	claim.shares = palloc(Max(room, 1) * sizeof(ClaimShare));
+	claim.endpoints = palloc(Max(room, 1) * sizeof(Endpoint *));
+	claim.wanted = palloc(Max(room, 1) * sizeof(int));
+	claim.claimed = palloc0(Max(room, 1) * sizeof(int));
+	claim.taken = palloc0(Max(room, 1) * sizeof(int));
+	claim.left = palloc0(Max(room, 1) * sizeof(bool));
+	foreach(lc, endpoints)
+	{
+		Endpoint   *endpoint = lfirst(lc);
+		int			wanted = wanted_of(endpoint, now);
+
+		if (wanted <= 0 || !has_rows(endpoint, kind, now) || jobs_count() >= JOBS_MOST)
+			continue;
+		claim.endpoints[nshares] = endpoint;
+		claim.wanted[nshares] = wanted;
+		claim.shares[nshares].channel = endpoint->channel;
+		claim.shares[nshares].low = kind == CLAIM_WEBHOOK_RECEIVED ? endpoint->received.low : endpoint->idle.low;
+		/* rows in memory may be claimed with them */
+		claim.shares[nshares].limit = wanted + endpoint->njobs;
+		nshares++;
+	}
+	if (nshares == 0 || !worker_begin())
+		return 0;
+	pgstat_report_activity(STATE_RUNNING, "claiming messages");
+	store_claim(kind, claim.shares, nshares, slot_number(), setting_webhook_workers, take_row, &claim);
+	if (claim.restored)
+	{
+		store_set_restored();
+		worker_commit();
+		publish_config(MyDatabaseId);
+		ereport(LOG,
+				(errmsg("msgsys found messages that were restored from another database and sends nothing"),
+				 errhint("Call msg_adopt() if they are to be sent from here.")));
+		return 0;
+	}
+	look_ahead(&claim, nshares);
+	worker_commit();
+	for (int s = 0; s < nshares; s++)
+		made += claim.taken[s];
+	slot_count_up(COUNT_CLAIMED, made);
+	return made;
+}
+
+/* Read again which keys of ordered channels wait. */
+static void
+load_keys(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, endpoints)
+	{
+		Endpoint   *endpoint = lfirst(lc);
+		HeldKey    *held;
+		int			n;
+
+		if (!endpoint->keys_wanted || !worker_begin())
+			continue;
+		held = store_held_keys(endpoint->name, &n);
+		worker_commit();
+		endpoint_forget_holds(endpoint);
+		for (int i = 0; i < n; i++)
+			endpoint_hold_key(endpoint, held[i].key, strlen(held[i].key), held[i].id);
+		endpoint->keys_wanted = false;
+	}
+}
+
+static bool
+claim_all(TimestampTz now)
+{
+	int			made = 0;
+
+	load_keys();
+	/* what is tried again is older */
+	for (int kind = CLAIM_WEBHOOK_DUE; kind >= CLAIM_WEBHOOK_IDLE; kind--)
+		made += claim_kind(kind, now);
+	return made > 0;
+}
+
+/* ---------------------------------------------------------------- requests */
+
+/* Start a job's request. */
+static void
+start(Job *job, TimestampTz now)
+{
+	Endpoint   *endpoint = job->endpoint;
+	HttpRequest http;
+	char		err[200] = "its signing secret cannot be read";
+
+	if (job->expires_at <= now)
+	{
+		job_expired(job);
+		return;
+	}
+	if (request_sign(&job->request, endpoint->webhook))
+	{
+		request_http(&job->request, endpoint->webhook, &http);
+		http.opaque = job;
+		if (http_start(client, &http, err, sizeof(err)))
+		{
+			endpoint_called(endpoint, now);
+			return;
+		}
+	}
+	outcome_unsendable(job, err);
+	job_ended(job);
+}
+
+/* Start what may be started now; *again_at is lowered to when more may be, for want of time alone. */
+static void
+start_all(TimestampTz now, TimestampTz *again_at)
+{
+	int			n = list_length(endpoints);
+	int			idle = 0;		/* endpoints asked in vain, in a row */
+
+	while (idle < n)
+	{
+		Endpoint   *endpoint = list_nth(endpoints, first_turn++ % n);
+		Job		   *job;
+
+		if (dlist_is_empty(&endpoint->ready) ||
+			!endpoint_permits(endpoint, now, http_pending(client), again_at))
+		{
+			idle++;
+			continue;
+		}
+		idle = 0;
+		job = dlist_container(Job, node, dlist_pop_head_node(&endpoint->ready));
+		endpoint->nready--;
+		start(job, now);
+	}
+	first_turn %= Max(n, 1);
+}
+
+/* Take what has been answered, or has failed. */
+static void
+take_results(void)
+{
+	static HttpResult results[RESULTS_AT_ONCE];
+	int			n;
+
+	while ((n = http_results(client, results, RESULTS_AT_ONCE)) > 0)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+
+		for (int i = 0; i < n; i++)
+		{
+			Job		   *job = results[i].opaque;
+			Endpoint   *endpoint = job->endpoint;
+
+			endpoint->inflight--;
+			if (results[i].address[0] != '\0')
+				endpoint->resolved = true;
+			endpoint_record(endpoint, outcome_judge(job, &results[i], now), now);
+			job_ended(job);
+			if (job->mark.verdict == VERDICT_HELD && !endpoint->gone)
+			{
+				endpoint->gone = true;
+				endpoint_give_back(endpoint);
+				ereport(LOG,
+						(errmsg("msgsys disables the webhook of channel \"%s\": %s", endpoint->name, job->mark.error)));
+			}
+			if (endpoint->breaker_changed)
+			{
+				any_breaker_changed = true;
+				if (endpoint->breaker.state == BREAKER_OPEN)
+					endpoint_give_back(endpoint);
+			}
+		}
+		slot_count_up(COUNT_REQUESTS, n);
+	}
+}
+
+/* ---------------------------------------------------------------- outcomes */
+
+typedef struct Flush
+{
+	Job		  **jobs;			/* in the order of ids */
+	WebhookMark *marks;
+	int			n;
+	bool	   *held;			/* somebody has the row */
+	bool		blocked;		/* somebody has the table */
+} Flush;
+
+static int
+compare_jobs(const void *a, const void *b)
+{
+	int64		x = (*(Job *const *) a)->id;
+	int64		y = (*(Job *const *) b)->id;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Write what depends on no message: breakers, webhooks that said that they are gone. */
+static void
+write_endpoints(Flush *flush)
+{
+	ListCell   *lc;
+
+	for (int i = 0; i < flush->n; i++)
+		if (flush->marks[i].verdict == VERDICT_HELD)
+			store_webhook_disable(flush->marks[i].channel, flush->marks[i].error);
+	if (!any_breaker_changed)
+		return;
+	foreach(lc, endpoints)
+	{
+		Endpoint   *endpoint = lfirst(lc);
+
+		if (endpoint->breaker_changed)
+			store_breaker(endpoint->name, slot_number(), &endpoint->breaker);
+	}
+}
+
+/* The usual case: everything in one transaction. */
+static void
+mark_all(void *arg)
+{
+	Flush	   *flush = arg;
+
+	flush->blocked = !store_lock_messages();
+	if (flush->blocked)
+		return;
+	store_webhook_marks(flush->marks, flush->n);
+	write_endpoints(flush);
+}
+
+/* Somebody holds rows: mark those that are free. */
+static void
+mark_free(void *arg)
+{
+	Flush	   *flush = arg;
+	int64	   *ids = palloc(flush->n * sizeof(int64));
+	int64	   *held = palloc(flush->n * sizeof(int64));
+	WebhookMark *unheld = palloc(flush->n * sizeof(WebhookMark));
+	int			n = 0;
+	int			nheld;
+	int			h = 0;
+
+	flush->blocked = !store_lock_messages();
+	if (flush->blocked)
+		return;
+	for (int i = 0; i < flush->n; i++)
+		ids[i] = flush->marks[i].id;
+	nheld = store_lock_free(ids, flush->n, held);
+	for (int i = 0; i < flush->n; i++)
+	{
+		while (h < nheld && held[h] < ids[i])
+			h++;
+		flush->held[i] = h < nheld && held[h] == ids[i];
+		if (!flush->held[i])
+			unheld[n++] = flush->marks[i];
+	}
+	store_webhook_marks(unheld, n);
+	write_endpoints(flush);
+	slot_count_up(COUNT_POSTPONED, nheld);
+}
+
+/* Count what was written. */
+static void
+count_marks(const Flush *flush)
+{
+	static const Counter counters[] = {
+		[VERDICT_DELIVERED] = COUNT_DELIVERED,
+		[VERDICT_RETRY] = COUNT_FAILED,
+		[VERDICT_DEAD] = COUNT_DEAD,
+		[VERDICT_EXPIRED] = COUNT_EXPIRED,
+		[VERDICT_HELD] = COUNT_FAILED
+	};
+	int			counts[VERDICT_HELD + 1] = {0};
+
+	for (int i = 0; i < flush->n; i++)
+		if (!flush->held[i])
+			counts[flush->marks[i].verdict]++;
+	for (int v = 0; v <= VERDICT_HELD; v++)
+		slot_count_up(counters[v], counts[v]);
+	slot_count_up(COUNT_CYCLES, 1);
+}
+
+/* One line, for batches that are worth one. */
+static void
+log_flush(const Flush *flush, TimestampTz began)
+{
+	if (setting_log_batch < 0 || flush->n < Max(setting_log_batch, 1))
+		return;
+	ereport(LOG,
+			(errhidecontext(true), errhidestmt(true),
+			 errmsg("msgsys webhook finished %d attempts, ids " INT64_FORMAT " to " INT64_FORMAT ", written in %ld ms",
+					flush->n, flush->marks[0].id, flush->marks[flush->n - 1].id,
+					TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()))));
+}
+
+/* After the commit: jobs are forgotten, but for those whose rows were held. */
+static void
+settle(Flush *flush)
+{
+	uint64		buckets = 0;
+	ListCell   *lc;
+
+	dlist_init(&ended);
+	nended = 0;
+	for (int i = 0; i < flush->n; i++)
+	{
+		Job		   *job = flush->jobs[i];
+		Verdict		verdict = flush->marks[i].verdict;
+
+		if (flush->held[i])
+		{
+			job_ended(job);
+			continue;
+		}
+		buckets |= status_bucket(job->id);
+		if (verdict == VERDICT_DELIVERED)
+			delivered_add(job, &flush->marks[i]);
+		if (verdict == VERDICT_HELD)
+			endpoint_rewind(job->endpoint, job->id);
+		job_done(job, verdict != VERDICT_RETRY && verdict != VERDICT_HELD);
+	}
+	status_changed(buckets);
+	foreach(lc, endpoints)
+		((Endpoint *) lfirst(lc))->breaker_changed = false;
+	any_breaker_changed = false;
+	delivered_flush();
+}
+
+/* Write down the outcomes that there are. */
+static void
+flush_ended(TimestampTz now)
+{
+	Flush		flush = {.n = 0};
+	dlist_iter	iter;
+
+	pgstat_report_activity(STATE_RUNNING, "writing outcomes");
+	flush.jobs = palloc(Max(nended, 1) * sizeof(Job *));
+	flush.marks = palloc(Max(nended, 1) * sizeof(WebhookMark));
+	flush.held = palloc0(Max(nended, 1) * sizeof(bool));
+	dlist_foreach(iter, &ended)
+		flush.jobs[flush.n++] = dlist_container(Job, node, iter.cur);
+	qsort(flush.jobs, flush.n, sizeof(Job *), compare_jobs);
+	for (int i = 0; i < flush.n; i++)
+		flush.marks[i] = flush.jobs[i]->mark;
+
+	if (locked_until == 0 && worker_try(mark_all, &flush) && !flush.blocked)
+		;
+	else if (flush.blocked || !worker_try(mark_free, &flush) || flush.blocked)
+	{
+		/* all stay as they are, in memory */
+		locked_until = TimestampTzPlusMilliseconds(now, LOCKED_AGAIN);
+		return;
+	}
+	count_marks(&flush);
+	if (flush.n > 0)
+		log_flush(&flush, now);
+	settle(&flush);
+	locked_until = nended > 0 ? TimestampTzPlusMilliseconds(now, LOCKED_AGAIN) : 0;
+}
+
+/* Whether to write now: many at once, but none waits for others for long. */
+static bool
+flush_is_due(TimestampTz now)
+{
+	if (now < locked_until)
+		return false;
+	if (nended == 0)
+		return any_breaker_changed;
+	return nended >= FLUSH_COUNT || http_pending(client) == 0 ||
+		now >= TimestampTzPlusMilliseconds(first_ended_at, FLUSH_AFTER);
+}
+
+/* ---------------------------------------------------------------- main loop */
+
+/* Act on what commits have noted. */
+static void
+take_notes(void)
+{
+	Note	   *notes;
+	bool		sweep;
+	int			n = notes_take(&notes, &sweep);
+
+	sweep_wanted |= sweep;
+	for (int i = 0; i < n; i++)
+	{
+		Endpoint   *endpoint = endpoint_find(notes[i].channel);
+
+		if (endpoint == NULL || endpoint->channel == NULL)
+		{
+			sweep_wanted = true;	/* made by the same commit, perhaps */
+			continue;
+		}
+		if (notes[i].low != PG_INT64_MAX)
+		{
+			endpoint->idle.low = Min(endpoint->idle.low, notes[i].low);
+			endpoint->idle.dirty = true;
+		}
+		if (notes[i].received != PG_INT64_MAX)
+		{
+			endpoint->received.low = Min(endpoint->received.low, notes[i].received);
+			endpoint->received.dirty = true;
+		}
+		if (notes[i].due != DT_NOEND)
+		{
+			endpoint->next_due = Min(endpoint->next_due, notes[i].due);
+			/* a message on another way to us may be tried again first */
+			if (endpoint->webhook && endpoint->webhook->ordered && endpoint->channel->topic)
+				endpoint->keys_wanted = true;
+		}
+	}
+}
+
+static void
+found_idle(const char *channel, int64 id)
+{
+	Endpoint   *endpoint = endpoint_find(channel);
+
+	if (endpoint)
+	{
+		endpoint->idle.low = id - 1;
+		endpoint->idle.dirty = true;
+	}
+}
+
+static void
+found_received(const char *channel, int64 id)
+{
+	Endpoint   *endpoint = endpoint_find(channel);
+
+	if (endpoint)
+	{
+		endpoint->received.low = id - 1;
+		endpoint->received.dirty = true;
+	}
+}
+
+/* Look from the beginning, for what no note told of. */
+static void
+sweep(TimestampTz now)
+{
+	ListCell   *lc;
+
+	last_sweep = now;
+	sweep_wanted = false;
+	if (!worker_begin())
+		return;
+	store_webhook_sweep(found_idle, found_received);
+	worker_commit();
+	foreach(lc, endpoints)
+	{
+		Endpoint   *endpoint = lfirst(lc);
+
+		endpoint->next_due = DT_NOBEGIN;
+		endpoint->keys_wanted = endpoint->webhook && endpoint->webhook->ordered;
+	}
+	slot_count_up(COUNT_SWEEPS, 1);
+}
+
+/* Milliseconds until there is something to do that nothing wakes us for. */
+static long
+idle_time(TimestampTz now, TimestampTz again_at)
+{
+	TimestampTz until = Min(again_at, TimestampTzPlusMilliseconds(last_sweep, setting_sweep_interval));
+	long		timeout = http_timeout(client);
+	ListCell   *lc;
+
+	if (nended > 0)
+		until = Min(until, Max(TimestampTzPlusMilliseconds(first_ended_at, FLUSH_AFTER), locked_until));
+	foreach(lc, endpoints)
+	{
+		Endpoint   *endpoint = lfirst(lc);
+
+		if (endpoint_works(endpoint) && endpoint->channel->topic == NULL)
+			until = Min(until, Max(endpoint->next_due, endpoint->breaker.state == BREAKER_OPEN ?
+								   endpoint->breaker.until * 1000 : 0));
+		else if (endpoint->breaker.state == BREAKER_OPEN && endpoint->webhook)
+			until = Min(until, endpoint->breaker.until * 1000 + 1000);
+	}
+	if (timeout >= 0)
+		until = Min(until, TimestampTzPlusMilliseconds(now, timeout));
+	/* round up, lest a due time is missed by less than a millisecond */
+	return Min(setting_poll_interval, TimestampDifferenceMilliseconds(now, until) + (until > now ? 1 : 0));
+}
+
+/* Forget all: the extension is gone, or another. */
+static void
+forget_all(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, endpoints)
+		endpoint_give_back(lfirst(lc));
+}
+
+/* Main loop of a webhook worker. */
+void
+webhook_main(void)
+{
+	bool		breakers_forgotten = false;
+
+	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
+	for (int i = 0; i < setting_webhook_connections; i++)
+		ReserveExternalFD();
+	for (;;)
+	{
+		bool		reloaded = false;
+		TimestampTz now;
+		TimestampTz again_at = DT_NOEND;
+
+		worker_cycle();
+		take_notes();
+		if (!worker_refresh(&reloaded) || (reloaded && !load_webhooks()))
+		{
+			forget_all();
+			worker_wait(setting_poll_interval);
+			continue;
+		}
+		if (!client_ready())
+		{
+			worker_wait(setting_poll_interval);
+			continue;
+		}
+		if (!breakers_forgotten && worker_begin())
+		{
+			store_breakers_forget(slot_number());
+			worker_commit();
+			breakers_forgotten = true;
+		}
+		now = GetCurrentTimestamp();
+		if (sweep_wanted || reloaded ||
+			now >= TimestampTzPlusMilliseconds(last_sweep, setting_sweep_interval))
+			sweep(now);
+
+		http_tick(client);
+		take_results();
+		if (flush_is_due(GetCurrentTimestamp()))
+			flush_ended(GetCurrentTimestamp());
+		claim_all(now);
+		start_all(GetCurrentTimestamp(), &again_at);
+		http_tick(client);
+		/* some may have ended at once, and nothing tells of that later */
+		take_results();
+		slot_state(http_pending(client) > 0 || nended > 0 ? WORKER_BUSY :
+				   channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
+		pgstat_report_activity(STATE_IDLE, NULL);
+		now = GetCurrentTimestamp();
+		worker_wait(flush_is_due(now) ? 0 : idle_time(now, again_at));
+	}
+}

@@ -1,0 +1,160 @@
+/*
+ * webhook_functions.c
+ *		SQL functions of webhooks: checking what is to be stored, and secrets.
+ */
+#include "msgsys.h"
+
+#include "request.h"
+#include "signature.h"
+#include "ssrf.h"
+
+#include "common/base64.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+
+PG_FUNCTION_INFO_V1(msg_webhook_check);
+PG_FUNCTION_INFO_V1(msg_webhook_secret);
+PG_FUNCTION_INFO_V1(msg_webhook_secret_valid);
+
+#define SECRET_BYTES	32
+#define SECRET_PREFIX	"whsec_"
+
+/* A URL's placeholders filled with something harmless, so that what is around them can be checked. */
+static char *
+without_placeholders(const char *url)
+{
+	static const char *const names[] = {"{id}", "{uuid}", "{key}", "{event_type}", "{channel}", "{created_at}", "{attempt}"};
+	StringInfoData out;
+
+	initStringInfo(&out);
+	while (*url)
+	{
+		size_t		length = 0;
+
+		for (int i = 0; i < lengthof(names); i++)
+			if (strncmp(url, names[i], strlen(names[i])) == 0)
+				length = strlen(names[i]);
+		appendStringInfoChar(&out, length ? '0' : *url);
+		url += length ? length : 1;
+	}
+	return out.data;
+}
+
+static void
+check_url(const char *url)
+{
+	char		err[256];
+	SsrfAllow  *allow = ssrf_allow_parse(setting_webhook_allow ? setting_webhook_allow : "", err, sizeof(err));
+	bool		ok;
+
+	if (allow == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("msgsys.webhook_allow is not a list of networks: %s", err)));
+	ok = ssrf_check_url(allow, without_placeholders(url), err, sizeof(err));
+	ssrf_allow_free(allow);
+	if (!ok)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("not a URL that a webhook can have: %s", err),
+				 errhint("It is http or https; addresses that are not public have to be in msgsys.webhook_allow.")));
+}
+
+static bool
+has_control_character(const char *text, int length)
+{
+	for (int i = 0; i < length; i++)
+		if ((unsigned char) text[i] < 0x20 || text[i] == 0x7f)
+			return true;
+	return false;
+}
+
+/* A name is a token of RFC 9110, and none that HTTP or we give a meaning. */
+static void
+check_header_name(const char *name, int length)
+{
+	bool		token = length > 0;
+
+	for (int i = 0; i < length; i++)
+		token &= isalnum((unsigned char) name[i]) || strchr("!#$%&'*+-.^_`|~", name[i]) != NULL;
+	if (!token)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a header's name is empty or has characters that HTTP does not allow")));
+	if (request_header_reserved(name, length))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("header \"%.*s\" is one that msgsys sets itself", length, name)));
+}
+
+static void
+check_headers(Jsonb *headers)
+{
+	JsonbIterator *it = JsonbIteratorInit(&headers->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	if (!JB_ROOT_IS_OBJECT(headers))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("headers must be an object of strings")));
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			check_header_name(value.val.string.val, value.val.string.len);
+		else if (token == WJB_VALUE && value.type != jbvString)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("headers must be an object of strings")));
+		else if (token == WJB_VALUE && has_control_character(value.val.string.val, value.val.string.len))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("a header's value has a control character")));
+	}
+}
+
+/*
+ * msg_webhook_check(url text, headers jsonb) returns void
+ * The SQL definition has the contract.
+ */
+Datum
+msg_webhook_check(PG_FUNCTION_ARGS)
+{
+	if (!PG_ARGISNULL(0))
+		check_url(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (!PG_ARGISNULL(1))
+		check_headers(PG_GETARG_JSONB_P(1));
+	PG_RETURN_VOID();
+}
+
+/*
+ * msg_webhook_secret() returns text
+ * The SQL definition has the contract.
+ */
+Datum
+msg_webhook_secret(PG_FUNCTION_ARGS)
+{
+	char		bytes[SECRET_BYTES];
+	char		text[sizeof(SECRET_PREFIX) + SECRET_BYTES * 2] = SECRET_PREFIX;
+	int			n;
+
+	if (!pg_strong_random(bytes, sizeof(bytes)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not make random bytes")));
+	n = pg_b64_encode((void *) bytes, sizeof(bytes), text + strlen(SECRET_PREFIX),
+					  sizeof(text) - strlen(SECRET_PREFIX) - 1);
+	text[strlen(SECRET_PREFIX) + Max(n, 0)] = '\0';
+	PG_RETURN_TEXT_P(cstring_to_text(text));
+}
+
+/*
+ * msg_webhook_secret_valid(secret text) returns boolean
+ * The SQL definition has the contract.
+ */
+Datum
+msg_webhook_secret_valid(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(signature_secret_valid(text_to_cstring(PG_GETARG_TEXT_PP(0))));
+}

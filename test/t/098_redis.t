@@ -1,0 +1,95 @@
+# What was delivered is in Redis; which may be down, stopped, wiped, full or closed to us, and holds up nothing.
+use strict;
+use warnings;
+use lib 'test/lib';
+use IO::Socket::INET;
+use JSON::PP;
+use MsgsysTest;
+use Program;
+use Sink;
+use Test::More;
+
+my $port = do { my $s = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1'); $s->sockport };
+my $redis;
+sub redis_start
+{
+	$redis = Program->new('redis-server', '--port', $port, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', tempdir(), '--requirepass', 'pässword', @_);
+	$redis->await(qr/Ready to accept connections/, 20);
+}
+sub cli { my $out = `redis-cli -p $port -a pässword --no-auth-warning @_ 2>/dev/null`; chomp $out; return $out }
+
+redis_start();
+my $sink = Sink->new;
+my $node = new_node('redis', 'msgsys.webhook_allow' => '127.0.0.1', 'msgsys.redis_url' => "redis://:p%C3%A4ssword\@127.0.0.1:$port/2", 'msgsys.redis_prefix' => 'm:',
+	'msgsys.redis_ttl' => '1h', 'msgsys.redis_timeout' => '200ms');
+my $session = session($node);
+ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE stage = 'webhook' AND state = 'idle'", 1), 'a webhook worker runs');
+$session->query("SET client_min_messages = error; SELECT msg_channel_set('c'); SELECT msg_webhook_set('c', '" . $sink->url('/id') . "', breaker_share => 2)");
+
+# deliver(N): create messages and wait until all are delivered; the slowest one's time in seconds
+sub deliver
+{
+	my ($n) = @_;
+	$session->query("INSERT INTO messages (channel, payload) SELECT 'c', jsonb_build_object('n', g) FROM generate_series(1, $n) g");
+	ok(poll_sql($node, 30, "SELECT count(*) FROM messages WHERE status <> 'delivered'", 0), "$n are delivered");
+	return $session->query('SELECT extract(epoch FROM max(delivered_at - created_at)) FROM messages WHERE id > (SELECT max(id) FROM messages) - ' . $n);
+}
+my $last = sub { $session->query('SELECT max(id) FROM messages') };
+
+deliver(500);
+ok(poll_until(10, sub { cli('-n 2 dbsize') eq '500' }), 'all are in Redis, in its database 2');
+my $id = $last->();
+my $value = decode_json(cli("-n 2 get m:$id"));
+is_deeply($value->{message}, { n => 500 }, 'the message');
+like($value->{messageId}, qr/^m-.*:$id$/, 'the id that the answer named');
+is($value->{code}, 200, 'the code');
+like($value->{sentAt}, qr/^\d{4}-\d\d-\d\dT[\d:.]+Z$/, 'the time');
+my $ttl = cli("-n 2 ttl m:$id");
+ok($ttl > 3500 && $ttl <= 3600, 'it goes after msgsys.redis_ttl');
+is($session->query("SELECT msg_cached($id) ->> 'code'"), 200, 'msg_cached answers');
+cli("-n 2 set m:$id 7");
+is($session->query("SELECT msg_cached($id)"), 7, 'from Redis');
+$id = $session->query(q{SELECT msg_create_raw('\xff', 'c')});
+is($session->query("SELECT msg_wait($id, 'delivered', '10 s')"), 'delivered', 'bytes are delivered');
+ok(poll_until(10, sub { cli("-n 2 get m:$id") =~ /"message": null/ }), 'and cached without them');
+
+# ---- wiped
+cli('flushall');
+like($session->query("SELECT msg_cached($id - 1)"), qr/"code": 200/, 'wiped: the table answers');
+is($session->query('SELECT msg_cache_fill()'), 501, 'it can be filled again');
+is(cli('-n 2 dbsize'), 501, 'with all');
+
+# ---- full
+cli('config set maxmemory 1');
+cmp_ok(deliver(200), '<', 3, 'full: it slows nothing');
+is(log_count($node, 'has lost Redis'), 1, 'one line says so');
+cli('config set maxmemory 0');
+ok(poll_until(20, sub { deliver(1); log_count($node, 'has Redis back') == 1 }), 'it is used again, and one line says so');
+
+# ---- stopped in its tracks
+my $pid = cli('info server') =~ /process_id:(\d+)/ ? $1 : die;
+kill 'STOP', $pid;
+cmp_ok(deliver(500), '<', 3, 'stopped: it slows nothing');
+is(log_count($node, 'has lost Redis'), 2, 'one line says so');
+kill 'CONT', $pid;
+ok(poll_until(20, sub { deliver(1); log_count($node, 'has Redis back') == 2 }), 'it is used again');
+
+# ---- killed
+kill 'KILL', $pid;
+cmp_ok(deliver(500), '<', 3, 'killed: it slows nothing');
+is($session->query("SELECT msg_cached($id) ->> 'code'"), 200, 'the table answers');
+redis_start();
+ok(poll_until(30, sub { deliver(1); log_count($node, 'has Redis back') == 3 }), 'it is used again');
+is(stats($node)->{'webhook.cached'} + stats($node)->{'webhook.uncached'}, stats($node)->{'webhook.delivered'}, 'each delivery was cached or counted as not');
+
+# ---- a wrong URL
+$node->append_conf('postgresql.conf', "msgsys.redis_url = 'http://127.0.0.1/'\n");
+$node->reload;
+ok(poll_until(20, sub { deliver(1); log_count($node, 'msgsys.redis_url cannot be used') >= 1 }), 'a wrong URL is said');
+$session->query("SELECT msg_cache_fill()");
+like($node->safe_psql('postgres', "DO \$\$BEGIN PERFORM msg_cache_fill(); EXCEPTION WHEN config_file_error THEN CREATE TEMP TABLE refused (); END\$\$; SELECT to_regclass('refused')"),
+	qr/refused/, 'and an error in a session');
+is(log_count($node, 'pässword|p%C3%A4ssword@.*ERROR'), 0, 'no password in the log');
+$node->stop;
+$redis->stop;
+done_testing();

@@ -666,6 +666,18 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_webhook_drop IS 'takes a channel''s webhook away; what waited for it is finished as received';
 
+/*
+ * msg_test(channel, payload, message_key, event_type): one request to a channel's webhook, now, from this session, whether or not the channel is paused
+ * or its webhook disabled; nothing is stored. Returns the exact request (secret headers as ***) and the answer; class is as in
+ * msg_attempts. Runs with its owner's rights, for the secrets. Errors: 42704 no webhook, 22023 the request cannot be made.
+ */
+CREATE FUNCTION @extschema@.msg_test(
+	channel text, payload jsonb DEFAULT '{"test": true}', message_key text DEFAULT 'test', event_type text DEFAULT 'msgsys.test',
+	OUT method text, OUT url text, OUT request_headers jsonb, OUT request_body text, OUT class text, OUT code integer, OUT address text,
+	OUT milliseconds integer, OUT response_body text, OUT error text)
+RETURNS record AS 'MODULE_PATHNAME', 'msg_test' LANGUAGE C VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION @extschema@.msg_test IS 'makes one request to a channel''s webhook and shows it and its answer';
+
 -- ---------------------------------------------------------------- creating
 
 /*
@@ -1040,7 +1052,7 @@ BEGIN
 			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
-		functions := functions || '{msg_cancel,msg_retry,msg_redrive,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret}'::text[];
+		functions := functions || '{msg_cancel,msg_retry,msg_redrive,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test}'::text[];
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
 			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'UPDATE ' || t || 'msg_installation',
 			'SELECT ' || t || 'msg_attempts', 'INSERT, UPDATE, DELETE ' || t || 'msg_webhooks',

@@ -46,8 +46,9 @@ status_retried(const Webhook *webhook, int status)
 	return status == 408 || status == 425 || status == 429 || status >= 500;
 }
 
-static const char *
-class_of(HttpOutcome outcome)
+/* The class of an attempt, as msg_attempts shows it. */
+const char *
+outcome_class(HttpOutcome outcome)
 {
 	static const char *const classes[] = {
 		[HTTP_ANSWERED] = "status",
@@ -135,7 +136,7 @@ outcome_judge(Job *job, const HttpResult *result, TimestampTz now)
 	mark->attempt = job->attempt;
 	mark->milliseconds = (int) Min(result->elapsed_ms, PG_INT32_MAX);
 	mark->code = result->status;
-	mark->class = class_of(result->outcome);
+	mark->class = outcome_class(result->outcome);
 	mark->address = result->address[0] ? pstrdup(result->address) : NULL;
 	mark->error = result->outcome == HTTP_ANSWERED ? psprintf("status %d", result->status) :
 		presentable(result->error, strlen(result->error), sizeof(result->error));

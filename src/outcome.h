@@ -14,6 +14,7 @@
 
 extern bool outcome_judge(Job *job, const HttpResult *result, TimestampTz now);
 extern void outcome_unsendable(Job *job, const char *reason);
+extern const char *outcome_class(HttpOutcome outcome);
 extern bool status_succeeds(const Webhook *webhook, int status);
 extern bool status_retried(const Webhook *webhook, int status);
 

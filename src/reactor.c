@@ -41,6 +41,16 @@ reactor_open(void)
 	return reactor;
 }
 
+void
+reactor_close(Reactor *reactor)
+{
+	if (reactor == NULL)
+		return;
+	close(reactor->epoll);
+	free(reactor->watches);
+	free(reactor);
+}
+
 int
 reactor_fd(const Reactor *reactor)
 {

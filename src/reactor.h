@@ -17,6 +17,9 @@ typedef void (*ReactorCallback) (int fd, uint32_t events, void *arg);
 /* A new reactor, or NULL with errno set. */
 extern Reactor *reactor_open(void);
 
+/* Free a reactor; what it watches is not closed.  NULL is allowed. */
+extern void reactor_close(Reactor *reactor);
+
 /* The descriptor that is readable when there is something to dispatch. */
 extern int	reactor_fd(const Reactor *reactor);
 

@@ -71,6 +71,14 @@ $id = create('plain');
 ends($id, 'delivered', 'after a rotation without overlap');
 is((of($id))[0]{verified}, 0, 'the old one signs no more');
 
+# ---- a probe shows what is sent and answered
+my $probe = decode_json(encode('UTF-8', $session->query(q{SELECT row_to_json(t) FROM msg_test('plain', '{"p": 1}') t})));
+is_deeply([ @$probe{qw(method class code request_body)} ], [ 'POST', 'delivered', 200, '{"p": 1}' ], 'msg_test shows the request and its outcome');
+is_deeply([ @{ $probe->{request_headers} }{qw(X-Key Authorization X-Channel)} ], [ '***', '***', 'c' ], 'secret headers hidden');
+like($probe->{response_body}, qr/messageId/, 'and the answer');
+is(($sink->requests(sub { $_[0]{body} eq '{"p": 1}' }))[0]{headers}{'x-key'}, 's3cret', 'which was made with them');
+is($session->query('SELECT count(*) FROM messages WHERE payload = \'{"p": 1}\''), 0, 'nothing is stored');
+
 # ---- bodies as other systems want them
 channel('sms', '/ok/202', q{method => 'PUT', body_template => '{"id": "{id}", "phone": "{payload.to}", "text": "Dear {payload.name}: {event_type}", "all": "{payload}", "n": ["{payload.n}", "{key}", 7, "{other}"]}'});
 $id = $session->query(q{SELECT msg_create('{"to": "+7900", "name": "Zoë \"Z\"", "n": {"a": 1.50}}', 'sms', message_key => 'k', event_type => 'hi')});

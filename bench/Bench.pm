@@ -81,7 +81,7 @@ sub start_servers
 	my $session = session();
 	make_extension($session, $options{ack} // 'none');
 	wait_for(30, 'the workers', sub {
-		$session->sql("SELECT count(*) = 2 AND bool_and(state = 'idle') FROM msg_workers WHERE pid IS NOT NULL") eq 't';
+		$session->sql("SELECT count(*) = 3 AND bool_and(state = 'idle') FROM msg_workers WHERE pid IS NOT NULL") eq 't';
 	});
 	return $session;
 }
@@ -136,7 +136,7 @@ sub compile
 		my $include = command($ENV{PG_CONFIG} // 'pg_config', '--includedir');
 		my $libdir = command($ENV{PG_CONFIG} // 'pg_config', '--libdir');
 		command('cc', '-O2', '-Wall', '-Wextra', '-o', $program, $source, "-I$include", "-L$libdir",
-			qw(-lpq -lrdkafka -lpthread));
+			qw(-lpq -lrdkafka -lcurl -lpthread));
 	}
 	return $program;
 }
@@ -221,11 +221,12 @@ END
 sub create_messages
 {
 	my ($session, $n, %options) = @_;
+	my $channel = $options{channel} // 'bench';
 	$session->sql("SET session_replication_role = replica") if $options{without_trigger};
 	for (my $left = $n; $left > 0; $left -= 50000)
 	{
 		my $step = $left < 50000 ? $left : 50000;
-		$session->sql("INSERT INTO messages (channel, payload) SELECT 'bench', $payload FROM generate_series(1, $step) g");
+		$session->sql("INSERT INTO messages (channel, payload) SELECT '$channel', $payload FROM generate_series(1, $step) g");
 	}
 	$session->sql("RESET session_replication_role") if $options{without_trigger};
 	return;

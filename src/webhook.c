@@ -42,7 +42,7 @@
 #define JOBS_SIZE_MOST	(64 * 1024 * 1024)
 #define RESULTS_AT_ONCE	256
 #define FLUSH_COUNT		256		/* outcomes that are written at once, at least */
-#define FLUSH_AFTER		2		/* ms after the first one, however few there are */
+#define FLUSH_EVERY		2		/* ms between two times, however few there are */
 #define LOCKED_AGAIN	300		/* ms between two tries at rows that users hold */
 #define DUE_AGAIN		1000	/* ms between two looks at due rows that are in memory */
 
@@ -65,7 +65,7 @@ static char *allowed = NULL;	/* msgsys.webhook_allow as the client has it */
 static MemoryContext settings_context = NULL;
 static dlist_head ended = DLIST_STATIC_INIT(ended); /* jobs whose outcome is not committed */
 static int	nended = 0;
-static TimestampTz first_ended_at = 0;
+static TimestampTz last_flush = 0;
 static TimestampTz locked_until = 0;	/* rows are held: no flush before that */
 static int	first_turn = 0;		/* which endpoint is asked first */
 static TimestampTz last_sweep = 0;
@@ -184,8 +184,6 @@ load_webhooks(void)
 static void
 job_ended(Job *job)
 {
-	if (nended == 0)
-		first_ended_at = GetCurrentTimestamp();
 	dlist_push_tail(&ended, &job->node);
 	nended++;
 }
@@ -646,6 +644,7 @@ flush_ended(TimestampTz now)
 	Flush		flush = {.n = 0};
 	dlist_iter	iter;
 
+	last_flush = now;
 	pgstat_report_activity(STATE_RUNNING, "writing outcomes");
 	flush.jobs = palloc(Max(nended, 1) * sizeof(Job *));
 	flush.marks = palloc(Max(nended, 1) * sizeof(WebhookMark));
@@ -671,7 +670,7 @@ flush_ended(TimestampTz now)
 	locked_until = nended > 0 ? TimestampTzPlusMilliseconds(now, LOCKED_AGAIN) : 0;
 }
 
-/* Whether to write now: many at once, but none waits for others for long. */
+/* Whether to write now: often where there are few, many at once where there are many. */
 static bool
 flush_is_due(TimestampTz now)
 {
@@ -680,7 +679,7 @@ flush_is_due(TimestampTz now)
 	if (nended == 0)
 		return any_breaker_changed;
 	return nended >= FLUSH_COUNT || http_pending(client) == 0 ||
-		now >= TimestampTzPlusMilliseconds(first_ended_at, FLUSH_AFTER);
+		now >= TimestampTzPlusMilliseconds(last_flush, FLUSH_EVERY);
 }
 
 /* ---------------------------------------------------------------- main loop */
@@ -778,7 +777,7 @@ idle_time(TimestampTz now, TimestampTz again_at)
 	ListCell   *lc;
 
 	if (nended > 0)
-		until = Min(until, Max(TimestampTzPlusMilliseconds(first_ended_at, FLUSH_AFTER), locked_until));
+		until = Min(until, Max(TimestampTzPlusMilliseconds(last_flush, FLUSH_EVERY), locked_until));
 	foreach(lc, endpoints)
 	{
 		Endpoint   *endpoint = lfirst(lc);

@@ -85,7 +85,7 @@ create($clone, 'postgres', 'stream', 10);
 isnt($clone->safe_psql('postgres', 'SELECT msg_adopt()'), $uuid, 'it is adopted, with another uuid');
 count_is($clone, 'postgres', 'received', 23020, 'and then sends');
 $clone->restart;
-ok(poll_sql($clone, 20, "SELECT count(*) FROM msg_workers WHERE database = 'postgres' AND state = 'idle'", 2), 'still after a restart');
+ok(poll_sql($clone, 20, "SELECT count(*) FROM msg_workers WHERE database = 'postgres' AND state = 'idle'", 3), 'still after a restart');
 $clone->stop;
 
 # ---- pg_upgrade

@@ -20,6 +20,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "backoff.h"
+#include "breaker.h"
 #include "signature.h"
 #include "ssrf.h"
 #include "tap.h"
@@ -298,9 +300,74 @@ test_signatures(void)
 		 ((double) (end.tv_sec - start.tv_sec) * 1e6 + (double) (end.tv_nsec - start.tv_nsec) / 1e3) / 20000);
 }
 
+static void
+test_backoff(void)
+{
+	const int64_t schedule[] = {5, 300};
+	bool		within = true;
+
+	ok(backoff_delay(schedule, 2, 1, 1, 1, 0) == 5 && backoff_delay(schedule, 2, 1, 1, 2, 0) == 300,
+	   "the waits of a schedule, in their order");
+	ok(backoff_delay(schedule, 2, 1, 1, 9, 0) == 300, "the last one for all that follow");
+	ok(backoff_delay(schedule, 2, 1, 1, 2, 0.999999) <= 330, "a tenth more at most");
+	for (int attempts = 1; attempts <= 1000; attempts++)
+	{
+		int64_t		longest = attempts > 6 ? 50 : 1 << (attempts - 1);
+
+		if (longest > 50)
+			longest = 50;
+		within &= backoff_delay(NULL, 0, 1, 50, attempts, 0.999999) <= longest;
+		within &= backoff_delay(NULL, 0, 1, 50, attempts, 0) == 0;
+	}
+	ok(within, "exponential with full jitter: from 0 to the base doubled each time, and to the longest");
+	ok(backoff_delay(NULL, 0, INT64_C(1) << 40, INT64_C(1) << 41, 1000, 0.5) == INT64_C(1) << 40, "no overflow");
+}
+
+static void
+test_breaker(void)
+{
+	const BreakerSettings settings = {.share = 0.5,.calls = 10,.window_ms = 1000,.pause_ms = 100,.pause_max_ms = 300};
+	const BreakerSettings never = {.share = 2,.calls = 1,.window_ms = 1000,.pause_ms = 100,.pause_max_ms = 300};
+	Breaker		breaker = {0};
+	int64_t		now = 1000000;
+	bool		changed = false;
+
+	for (int i = 0; i < 9; i++)
+		changed |= breaker_record(&breaker, &settings, true, now);
+	ok(!changed && breaker_permits(&breaker, now), "closed while there are too few calls");
+	ok(breaker_record(&breaker, &settings, true, now) && breaker.state == BREAKER_OPEN, "open at enough failures");
+	ok(!breaker_permits(&breaker, now + 99) && breaker_permits(&breaker, now + 100), "a probe after the pause");
+	ok(breaker_call(&breaker, now + 100) && !breaker_permits(&breaker, now + 5000), "one at a time");
+	breaker_record(&breaker, &settings, true, now + 110);
+	ok(!breaker_permits(&breaker, now + 309) && breaker_permits(&breaker, now + 310), "twice the pause where it fails");
+	breaker_call(&breaker, now + 310);
+	ok(breaker_forget(&breaker, now + 320) && breaker_permits(&breaker, now + 320), "another one where it says nothing");
+	breaker_call(&breaker, now + 320);
+	breaker_record(&breaker, &settings, true, now + 330);
+	ok(breaker.until == now + 630 && breaker.trips == 3, "the longest pause at most");
+	breaker_call(&breaker, now + 630);
+	ok(breaker_record(&breaker, &settings, false, now + 640) && breaker.state == BREAKER_CLOSED && breaker.trips == 0, "closed by a success");
+
+	for (int i = 0; i < 8; i++)
+		breaker_record(&breaker, &settings, true, now + 1000);
+	for (int i = 0; i < 20; i++)
+		breaker_record(&breaker, &settings, true, now + 3000 + i * 150);
+	ok(breaker.state == BREAKER_CLOSED, "old failures do not count");
+	memset(&breaker, 0, sizeof(breaker));
+	for (int i = 0; i < 100; i++)
+		breaker_record(&breaker, &settings, i % 5 >= 3, now);
+	ok(breaker.state == BREAKER_CLOSED, "nor do failures below the share");
+	memset(&breaker, 0, sizeof(breaker));
+	for (int i = 0; i < 100; i++)
+		breaker_record(&breaker, &never, true, now);
+	ok(breaker.state == BREAKER_CLOSED, "a share above 1 never opens it");
+}
+
 int
 main(void)
 {
+	test_backoff();
+	test_breaker();
 	test_addresses();
 	test_exceptions();
 	test_urls();

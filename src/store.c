@@ -69,7 +69,14 @@ typedef enum StoreStatement
 	" ELSE (hashtextextended(i.message_key, 0) & 9223372036854775807) % " nworkers " END = " worker ")"
 
 #define CLAIMED_COLUMNS \
-	"ctid, i.xmin, i.id, i.attempts, i.created_at, i.expires_at, i.message_key, i.payload, i.body, i.headers, i.content_type, i.event_type, i.status = 'retry', i.last_error, i.finished_at"
+	"ctid, i.xmin, i.id, i.attempts, i.created_at, i.expires_at, i.message_key, i.payload, i.body, i.headers, i.content_type, i.event_type"
+
+/* What follows them: whether it is tried again, and what only dead letters tell. */
+#define NEW_ROW		", false, NULL::text, NULL::timestamptz"
+#define DUE_ROW		", i.status = 'retry', NULL::text, NULL::timestamptz"
+#define SENT_ROW	", i.attempts > 1, NULL::text, NULL::timestamptz"
+#define DEAD_ROW	", false, i.last_error, i.finished_at"
+
 
 /* What the columns of a claim's result are; in the order of CLAIMED_COLUMNS. */
 enum
@@ -87,7 +94,7 @@ enum
 	COL_HEADERS,
 	COL_CONTENT_TYPE,
 	COL_EVENT_TYPE,
-	COL_RETRY,
+	COL_RETRY,					/* these as in NEW_ROW and its like */
 	COL_LAST_ERROR,
 	COL_FINISHED_AT
 };
@@ -127,7 +134,7 @@ static Statement statements[STATEMENTS] =
 	 */
 	[CLAIM_IDLE_ROWS] = {
 		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"SELECT i." CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status = 'idle' AND (i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
 		OWN_ROWS("$4", "$5")
 		" ORDER BY i.channel, i.id LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
@@ -135,7 +142,7 @@ static Statement statements[STATEMENTS] =
 	},
 	[CLAIM_DUE_ROWS] = {
 		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"SELECT i." CLAIMED_COLUMNS DUE_ROW " FROM @.messages i "
 		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
 		OWN_ROWS("$4", "$5")
 		" ORDER BY i.due_at LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
@@ -143,7 +150,7 @@ static Statement statements[STATEMENTS] =
 	},
 	[CLAIM_RESEND_ROWS] = {
 		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, microseconds, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"SELECT i." CLAIMED_COLUMNS SENT_ROW " FROM @.messages i "
 		"WHERE i.status = 'sent' AND i.finished_at IS NULL AND i.channel = c.channel "
 		"AND i.sent_at <= $6 - c.microseconds * '1 microsecond'::interval"
 		OWN_ROWS("$4", "$5")
@@ -153,7 +160,7 @@ static Statement statements[STATEMENTS] =
 
 	[CLAIM_DEAD_LETTERS] = {
 		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"SELECT i." CLAIMED_COLUMNS DEAD_ROW " FROM @.messages i "
 		"WHERE i.dlq_pending AND (i.channel, i.id) > (c.channel, 0) AND i.channel <= c.channel"
 		OWN_ROWS("$4", "$5")
 		" ORDER BY i.channel, i.id LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
@@ -161,7 +168,7 @@ static Statement statements[STATEMENTS] =
 	},
 	[CLAIM_WEBHOOK_IDLE_ROWS] = {
 		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"SELECT i." CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status = 'idle' AND (i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
 		OWN_ROWS("$4", "$5")
 		" ORDER BY i.channel, i.id LIMIT c.share) m",
@@ -169,7 +176,7 @@ static Statement statements[STATEMENTS] =
 	},
 	[CLAIM_WEBHOOK_RECEIVED_ROWS] = {
 		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"SELECT i." CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status = 'received' AND i.finished_at IS NULL AND (i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
 		OWN_ROWS("$4", "$5")
 		" ORDER BY i.channel, i.id LIMIT c.share) m",
@@ -177,7 +184,7 @@ static Statement statements[STATEMENTS] =
 	},
 	[CLAIM_WEBHOOK_DUE_ROWS] = {
 		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS " FROM @.messages i "
+		"SELECT i." CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
 		OWN_ROWS("$4", "$5")
 		" ORDER BY i.due_at LIMIT c.share) m",

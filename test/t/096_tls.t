@@ -1,0 +1,80 @@
+# Webhooks by TLS: certificates are verified, clients show theirs where they have one, HTTP/2 where it is allowed.
+use strict;
+use warnings;
+use lib 'test/lib';
+use IO::Socket::INET;
+use MsgsysTest;
+use Test::More;
+
+plan skip_all => 'nginx is not installed' unless grep { -x "$_/nginx" } split(/:/, $ENV{PATH}), '/usr/sbin';
+my $dir = tempdir();
+my ($tls, $mutual, $two) = map { IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1')->sockport } 1 .. 3;
+sub openssl { system("openssl $_[0] 2>/dev/null") == 0 or die "openssl $_[0]"; }
+openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout $dir/ca.key -out $dir/ca.pem -batch");
+openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=other -keyout $dir/other.key -out $dir/other.pem -batch");
+open(my $ext, '>', "$dir/ext"); print $ext "subjectAltName=IP:127.0.0.1\n"; close $ext;
+for my $who (qw(server client))
+{
+	openssl("req -newkey rsa:2048 -nodes -subj /CN=$who -keyout $dir/$who.key -out $dir/$who.csr -batch");
+	openssl("x509 -req -in $dir/$who.csr -CA $dir/ca.pem -CAkey $dir/ca.key -CAcreateserial -days 2 -extfile $dir/ext -out $dir/$who.pem");
+}
+open(my $conf, '>', "$dir/conf");
+print $conf <<END;
+pid $dir/pid; error_log $dir/error.log;
+events { worker_connections 256; }
+http {
+	log_format seen '\$server_port \$server_protocol \$ssl_client_s_dn \$connection \$ssl_session_reused'; access_log $dir/seen seen;
+	client_body_temp_path $dir/b; proxy_temp_path $dir/p; fastcgi_temp_path $dir/f; uwsgi_temp_path $dir/u; scgi_temp_path $dir/s;
+	ssl_certificate $dir/server.pem; ssl_certificate_key $dir/server.key;
+	server { listen 127.0.0.1:$tls ssl; location / { return 202; } }
+	server { listen 127.0.0.1:$two ssl http2; location / { return 202; } }
+	server { listen 127.0.0.1:$mutual ssl; ssl_client_certificate $dir/ca.pem; ssl_verify_client on; location / { return 202; } }
+}
+END
+close $conf;
+$ENV{PATH} .= ':/usr/sbin';
+system("nginx -c $dir/conf 2>$dir/start") == 0 or die "nginx does not start";
+END { system("kill \$(cat $dir/pid)") if $dir && -e "$dir/pid" }
+
+my $node = new_node('tls', 'msgsys.webhook_allow' => '127.0.0.0/8');
+ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE stage = 'webhook' AND state = 'idle'", 1), 'a webhook worker runs');
+my $session = session($node);
+sub text { open(my $f, '<', "$dir/$_[0]"); local $/; return '$pem$' . <$f> . '$pem$'; }
+sub try_it
+{
+	my ($name, $url, $settings) = @_;
+	$session->query("SET client_min_messages = error; SELECT msg_channel_set('$name', max_attempts => 2, retry_base => '10 ms', retry_max => '20 ms')");
+	$session->query("SELECT msg_webhook_set('$name', '$url', retry_schedule => '{}', breaker_share => 2" . ($settings ? ", $settings" : '') . ')');
+	my $id = $session->query("SELECT msg_create('1', '$name')");
+	my $status = $session->query("SELECT msg_wait($id, 'delivered', '20 s')");
+	return "$status " . ($session->query("SELECT string_agg(DISTINCT concat_ws(' ', class, code), ',') FROM msg_attempts WHERE message_id = $id") // '');
+}
+sub seen { open(my $f, '<', "$dir/seen") or return ''; my @lines = <$f>; chomp @lines; return @lines; }
+
+is(try_it('unknown', "https://127.0.0.1:$tls/"), 'dead tls', 'a certificate that nobody known has signed');
+is(try_it('wrong', "https://127.0.0.1:$tls/", "ca_file => '$dir/other.pem'"), 'dead tls', 'one that another has signed');
+is(try_it('name', "https://127.0.0.2:$tls/", "ca_file => '$dir/ca.pem'") =~ s/connect/tls/r, 'dead tls', 'one for another name');
+is(scalar seen(), 0, 'nothing was sent');
+is(try_it('right', "https://127.0.0.1:$tls/", "ca_file => '$dir/ca.pem'"), 'delivered ', 'the right one');
+like((seen())[-1], qr{^$tls HTTP/1.1}, 'by HTTP/1.1');
+is(try_it('one', "https://127.0.0.1:$two/", "ca_file => '$dir/ca.pem'"), 'delivered ', 'to a server that offers more');
+like((seen())[-1], qr{^$two HTTP/1.1}, 'too');
+# on a connection of its own, for HTTP/1.1 is not made HTTP/2
+$node->restart;
+$session = session($node);
+is(try_it('two', "https://127.0.0.1:$two/", "ca_file => '$dir/ca.pem', http2 => true"), 'delivered ', 'with HTTP/2');
+like((seen())[-1], qr{^$two HTTP/2}, 'really');
+is(try_it('nobody', "https://127.0.0.1:$mutual/", "ca_file => '$dir/ca.pem'"), 'dead status 400', 'a server that wants a certificate of ours');
+is(try_it('shown', "https://127.0.0.1:$mutual/", "ca_file => '$dir/ca.pem', client_cert => " . text('client.pem') . ', client_key => ' . text('client.key')), 'delivered ', 'gets it');
+like((seen())[-1], qr{^$mutual HTTP/1.1 CN=client}, 'ours');
+is($session->query("SELECT count(*) FROM msg_webhook_secrets WHERE kind LIKE 'client%' AND channel = 'shown'"), 2, 'both are kept as secrets');
+
+# ---- connections are used again, and their certificates are not shown to others
+my $before = seen();
+$session->query("INSERT INTO messages (channel, payload) SELECT 'shown', to_jsonb(g) FROM generate_series(1, 500) g");
+ok(poll_sql($node, 30, "SELECT count(*) FROM messages WHERE channel = 'shown' AND status = 'delivered'", 501), '500 by TLS');
+my %connections = map { ((split)[3] => 1) } grep { /^$mutual/ } (seen())[ $before .. seen() - 1 ];
+cmp_ok(scalar keys %connections, '<=', 64, 'over as many connections as may be open at once');
+is(try_it('nobody', "https://127.0.0.1:$mutual/", "ca_file => '$dir/ca.pem'"), 'dead status 400', 'a channel without a certificate does not get into them');
+$node->stop;
+done_testing();

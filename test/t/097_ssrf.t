@@ -23,6 +23,7 @@ sub look
 }
 
 my $sink = Sink->new;
+$ENV{LD_PRELOAD} = "$ENV{MSGSYS_WORK}/resolver.so";    # names that end in .test
 my $node = new_node('ssrf', 'msgsys.webhook_allow' => '127.0.0.1, 127.0.0.2');
 ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE stage = 'webhook' AND state = 'idle'", 1), 'a webhook worker runs');
 my $session = session($node);
@@ -45,7 +46,7 @@ sub send_one
 # ---- every spelling, set while that was allowed
 my %url = (
 	literal => "http://127.0.0.2:$port/", decimal => "http://2130706434:$port/", hex => "http://0x7f.2:$port/", octal => "http://0177.0.0.2:$port/",
-	short => "http://127.2:$port/", mapped => "http://[::ffff:127.0.0.2]:$port/");
+	short => "http://127.2:$port/", name => "http://forbidden.test:$port/", mapped => "http://[::ffff:127.0.0.2]:$port/");
 channel($_, $url{$_}) for sort keys %url;
 channel('allowed', $url{literal});
 $node->append_conf('postgresql.conf', "msgsys.webhook_allow = '127.0.0.1'\n");
@@ -58,6 +59,34 @@ is("$connections $bytes", '0 0', 'no connection, no byte');
 is($session->query("SELECT count(*) FROM msg_webhooks WHERE channel = 'new'"), 0, 'nothing there');
 $session->query("SELECT msg_channel_set('new'); SELECT msg_webhook_set('new', 'http://127.0.0.2:$port/')");
 is($session->query("SELECT count(*) FROM msg_webhooks WHERE channel = 'new'"), 0, 'a forbidden address cannot be set');
+
+# ---- a name that is another address the next time, and one that has an allowed address too
+my ($sink_port) = $sink->url('') =~ /:(\d+)/;
+channel('rebind', "http://rebind.test:$sink_port/ok");
+my $probe = q{SELECT class FROM msg_test('rebind')};
+is($session->query($probe), 'delivered', 'a name that leads where that is allowed');
+$session->query("SELECT msg_webhook_set('rebind', 'http://rebind.test:$port/')");
+is($session->query($probe), 'address', 'refused, once it leads elsewhere');
+channel('both', "http://both.test:$sink_port/ok");
+is(send_one('both'), 'delivered ', 'of two addresses, the allowed one is called');
+look();
+is("$connections $bytes", '0 0', 'and no byte went to the other');
+
+# ---- a look-up that hangs holds up nobody
+channel("hang$_", 'http://hang.test/', q{connect_timeout => '300 ms'}) for 1 .. 10;
+channel('well', $sink->url('/ok'));
+$session->query("INSERT INTO messages (channel, payload) SELECT 'hang' || g, '1' FROM generate_series(1, 10) g");
+my $slowest = 0;
+for (1 .. 40)
+{
+	my $id = $session->query("SELECT msg_create('1', 'well')");
+	$session->query("SELECT msg_wait($id, 'delivered', '10 s')");
+	my $time = $session->query("SELECT extract(epoch FROM delivered_at - created_at) FROM messages WHERE id = $id");
+	$slowest = $time if $time > $slowest;
+}
+cmp_ok($slowest, '<', 0.5, "while ten channels look up a name for ever, the slowest other one takes $slowest s");
+ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel LIKE 'hang%' AND status = 'dead'", 10), 'they time out');
+is($session->query("SELECT string_agg(DISTINCT a.class, ',') FROM msg_attempts a WHERE a.channel LIKE 'hang%'"), 'timeout', 'and say so');
 
 # ---- a redirect, where redirects are followed
 channel('redirect', $sink->url('/redirect/' . "http://127.0.0.2:$port/" =~ s/(\W)/sprintf '%%%02X', ord $1/ger), 'redirects => 3');

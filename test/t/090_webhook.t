@@ -193,6 +193,13 @@ for my $r ($sink->requests(sub { $_[0]{path} =~ m{^/delay/2/fail} && $_[0]{code}
 }
 is($disorder, undef, 'in the order of each key');
 
+# ---- the channel "default" has its webhook from the configuration
+$node->append_conf('postgresql.conf', "msgsys.webhook_url = '" . $sink->url('/id?default') . "'\n");
+$node->reload;
+ok(poll_sql($node, 10, 'SHOW msgsys.webhook_url', $sink->url('/id?default')), 'msgsys.webhook_url is set');
+ends(create('default'), 'delivered', 'the channel "default" delivers there');
+is(scalar $sink->requests(sub { $_[0]{path} eq '/id?default' }), 1, 'really');
+
 # ---- limits
 channel('slow', '/delay/50/ok', 'concurrency => 3');
 $session->query("INSERT INTO messages (channel, payload) SELECT 'slow', to_jsonb(g) FROM generate_series(1, 30) g");

@@ -8,7 +8,8 @@ use Test::More;
 
 my ($bootstrap) = kafka_start();
 my $sink = Sink->new;
-my $node = new_node('pipeline', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.webhook_allow' => '127.0.0.1');
+my $node = new_node('pipeline', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.webhook_allow' => '127.0.0.1',
+	'msgsys.webhook_workers' => 2);
 ok(wait_workers($node), 'workers run');
 my $session = session($node);
 my $uuid = $session->query('SELECT uuid FROM msg_installation');
@@ -29,6 +30,7 @@ all_end('line', 'delivered', 3000, 'sent, received, delivered');
 is($session->query("SELECT count(*) FROM messages WHERE channel = 'line' AND sent_at <= received_at AND received_at <= delivered_at AND finished_at = delivered_at AND attempts = 1 AND kafka_offset IS NOT NULL"),
 	3000, 'with the time of each stage');
 is(scalar keys %{ ids('/id') }, 3000, 'each was posted');
+is($session->query("SELECT count(*) FROM msg_workers WHERE stage = 'webhook' AND delivered > 0"), 2, 'by two workers');
 is((grep { $_ > 1 } values %{ ids('/id') }) + 0, 0, 'once');
 check_topic($node, $bootstrap, 'line', "channel = 'line'", 'the topic has each once');
 

@@ -24,6 +24,7 @@ sub look
 
 my $sink = Sink->new;
 $ENV{LD_PRELOAD} = "$ENV{MSGSYS_WORK}/resolver.so";    # names that end in .test
+$ENV{http_proxy} = $ENV{HTTP_PROXY} = $ENV{all_proxy} = "http://127.0.0.2:$port";    # of no consequence
 my $node = new_node('ssrf', 'msgsys.webhook_allow' => '127.0.0.1, 127.0.0.2');
 ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE stage = 'webhook' AND state = 'idle'", 1), 'a webhook worker runs');
 my $session = session($node);
@@ -87,6 +88,15 @@ for (1 .. 40)
 cmp_ok($slowest, '<', 0.5, "while ten channels look up a name for ever, the slowest other one takes $slowest s");
 ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel LIKE 'hang%' AND status = 'dead'", 10), 'they time out');
 is($session->query("SELECT string_agg(DISTINCT a.class, ',') FROM msg_attempts a WHERE a.channel LIKE 'hang%'"), 'timeout', 'and say so');
+
+# ---- a proxy is judged in place of the endpoint, and sees what that is
+my ($sink_url) = $sink->url('') =~ m{^(.*?)/?$};
+channel('proxied', 'http://elsewhere.invalid/via', "proxy => '$sink_url'");
+is(send_one('proxied'), 'delivered ', 'by a proxy that is allowed');
+is(scalar $sink->requests(sub { $_[0]{path} eq 'http://elsewhere.invalid/via' }), 1, 'which is asked for the endpoint');
+channel('misproxied', 'http://elsewhere.invalid/via', "proxy => 'http://127.0.0.2:$port'");
+like(send_one('misproxied'), qr/^dead address$/, 'not by one that is not');
+is("$connections $bytes", '0 0', 'which sees no byte');
 
 # ---- a redirect, where redirects are followed
 channel('redirect', $sink->url('/redirect/' . "http://127.0.0.2:$port/" =~ s/(\W)/sprintf '%%%02X', ord $1/ger), 'redirects => 3');

@@ -38,6 +38,7 @@
 
 #define SYSTEM_CA_FILE		"/etc/ssl/certs/ca-certificates.crt"
 #define IDLE_TRANSFERS_MAX	1024	/* handles that are kept for later requests */
+#define IDLE_ANSWER_MAX		4096	/* bytes of room that they keep for an answer */
 #define CONNECTION_LIFETIME	300L	/* s, so that a moved name is noticed */
 #define MAX_OWN_ADDRESSES	64
 
@@ -296,7 +297,8 @@ take_answer(char *data, size_t size, size_t n, void *arg)
 	}
 	if (transfer->answer_length + length + 1 > transfer->answer_room)
 	{
-		size_t		room = (transfer->answer_length + length + 1) * 2;
+		size_t		room = (transfer->answer_length + length) * 2 < HTTP_ANSWER_MAX ?
+			(transfer->answer_length + length) * 2 + 1 : HTTP_ANSWER_MAX + 1;
 		char	   *grown = realloc(transfer->answer, room);
 
 		if (grown == NULL)
@@ -330,6 +332,12 @@ retire(HttpClient *client, Transfer *transfer)
 	transfer->headers = NULL;
 	free(transfer->body);
 	transfer->body = NULL;
+	if (transfer->answer_room > IDLE_ANSWER_MAX)
+	{
+		free(transfer->answer);
+		transfer->answer = NULL;
+		transfer->answer_room = 0;
+	}
 	if (client->nidle >= IDLE_TRANSFERS_MAX)
 	{
 		free_transfer(transfer);

@@ -174,10 +174,15 @@ channel('endless', '/endless');
 channel('bomb', '/bomb');
 create($_) for qw(huge endless bomb);
 all_end($_, 'delivered', 1, "$_: the answer is cut") for qw(huge endless bomb);
-my $before = $memory->();
-$session->query("SELECT count(msg_create(to_jsonb(g), c)) FROM generate_series(1, 100) g, unnest('{huge,endless,bomb}'::text[]) c");
-all_end($_, 'delivered', 101, "$_: a hundred times") for qw(huge endless bomb);
-cmp_ok($memory->() - $before, '<', 20000, 'memory is flat (kB)');
+my @memory;
+for my $round (1, 2)
+{
+	$session->query("SELECT count(msg_create(to_jsonb(g), c)) FROM generate_series(1, 100) g, unnest('{huge,endless,bomb}'::text[]) c");
+	all_end($_, 'delivered', 1 + 100 * $round, "$_: a hundred times") for qw(huge endless bomb);
+	push @memory, $memory->();
+}
+cmp_ok($memory[1] - $memory[0], '<', 5000, 'memory is flat (kB)');
+cmp_ok($memory[0], '<', 150000, 'and bounded by the connections');
 
 # ---- order by key
 channel('ordered', '/delay/2/fail/20/ok', 'ordered => true');

@@ -554,11 +554,16 @@ static HttpOutcome
 outcome_of(const Transfer *transfer, CURLcode code)
 {
 	long		sent = 0;
+	long		status = 0;
 
 	switch (code)
 	{
 		case CURLE_OK:
 			return HTTP_ANSWERED;
+		case CURLE_HTTP2_STREAM:
+			/* a server may answer and end the stream before it has read the body (RFC 9113, 8.1) */
+			curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+			return status >= 200 ? HTTP_ANSWERED : HTTP_BROKEN;
 		case CURLE_WRITE_ERROR:
 			return transfer->cut ? HTTP_ANSWERED : HTTP_BROKEN;
 		case CURLE_COULDNT_RESOLVE_HOST:

@@ -3,8 +3,8 @@
 EXTENSION = msgsys
 EXTENSION_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" msgsys.control)
 MODULE_big = msgsys
-OBJS = $(patsubst %,src/%.o,ack backoff breaker cache channel commits create delivered endpoint explain functions hooks http_client json_fields kafka kafka_limits kafka_options launcher msgsys notes outcome reactor reading receiver \
-	record relay request shmem signature ssrf statement store store_webhook topic trigger webhook webhook_functions webhook_test worker)
+OBJS = $(patsubst %,src/%.o,ack backoff breaker cache channel commits create delivered endpoint explain facade functions hooks http_auth http_client http_server json_fields jwt kafka kafka_limits kafka_options launcher msgsys notes outcome reactor reading receiver \
+	record relay request rest rest_body rest_catalog rest_error rest_function rest_parse rest_request rest_sql rest_write shmem signature ssrf statement store store_webhook topic trigger webhook webhook_functions webhook_test worker)
 DATA_built = sql/msgsys--$(EXTENSION_VERSION).sql
 DATA = $(wildcard sql/msgsys--*--*.sql)
 EXTRA_CLEAN = $(DATA_built) results
@@ -16,7 +16,7 @@ ISOLATION_OPTS = --load-extension=msgsys --inputdir=test --outputdir=output_iso
 
 PG_CPPFLAGS = -Isrc -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare \
 	-Wno-suggest-attribute=format
-SHLIB_LINK = -lrdkafka -lcurl -lhiredis -lcrypto
+SHLIB_LINK = -lrdkafka -lcurl -lhiredis -lmicrohttpd -lcrypto
 # TLS to Redis, where hiredis has it
 ifeq ($(shell pkg-config --exists hiredis_ssl 2>/dev/null && echo yes),yes)
 PG_CPPFLAGS += -DMSGSYS_HIREDIS_SSL

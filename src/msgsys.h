@@ -24,6 +24,7 @@ typedef enum Stage
 	STAGE_RELAY,
 	STAGE_RECEIVER,
 	STAGE_WEBHOOK,
+	STAGE_HTTP,
 	STAGE_COUNT
 } Stage;
 
@@ -66,6 +67,27 @@ extern char *setting_redis_url;
 extern char *setting_redis_prefix;
 extern int	setting_redis_ttl;
 extern int	setting_redis_timeout;
+extern char *setting_http_listen;
+extern int	setting_http_workers;
+extern char *setting_http_database;
+extern char *setting_http_role;
+extern char *setting_http_anonymous_role;
+extern int	setting_http_jwt_algorithm;
+extern char *setting_http_jwt_secret;
+extern char *setting_http_jwt_keys_file;
+extern char *setting_http_jwt_audience;
+extern char *setting_http_jwt_role_claim;
+extern int	setting_http_connections;
+extern int	setting_http_connections_per_peer;
+extern int	setting_http_max_header;
+extern int	setting_http_max_body;
+extern int	setting_http_max_rows;
+extern int	setting_http_request_timeout;
+extern int	setting_http_statement_timeout;
+extern int	setting_http_lock_timeout;
+extern bool setting_http_tx_override;
+extern char *setting_http_cors_origins;
+extern char *setting_http_compat;
 
 /* Name of a stage, as in msg_workers and pg_stat_activity. */
 extern const char *stage_name(Stage stage);
@@ -82,5 +104,6 @@ extern PGDLLEXPORT void msgsys_worker_main(Datum arg);
 extern void relay_main(void);
 extern void receiver_main(void);
 extern void webhook_main(void);
+extern void facade_main(void);
 
 #endif							/* MSGSYS_H */

@@ -641,7 +641,7 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 
 		if (!slot->used || slot->dboid != dboid || slot->proc == NULL)
 			continue;
-		if (kind != NOTE_WAKE && slot->stage == STAGE_RECEIVER)
+		if (kind != NOTE_WAKE && (slot->stage == STAGE_RECEIVER || slot->stage == STAGE_HTTP))
 			continue;
 		if (kind == NOTE_RECEIVED && slot->stage != STAGE_WEBHOOK)
 			continue;

@@ -45,9 +45,9 @@ typedef enum Counter
 	COUNT_FOREIGN,				/* records that are not this installation's */
 	COUNT_MALFORMED,			/* acknowledgements that cannot be read */
 	COUNT_POSTPONED,			/* records set aside because a user holds the row */
-	COUNT_REQUESTS,				/* webhook requests that ended */
+	COUNT_REQUESTS,				/* requests that ended: to webhooks, or of HTTP clients */
 	COUNT_DELIVERED,			/* messages that a webhook took */
-	COUNT_FAILED,				/* attempts at a webhook that failed */
+	COUNT_FAILED,				/* attempts at a webhook, or answers to HTTP clients, that failed */
 	COUNT_DEAD,					/* messages that died at a webhook */
 	COUNT_CACHED,				/* entries that Redis took */
 	COUNT_UNCACHED,				/* entries that it did not */

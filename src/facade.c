@@ -1,0 +1,499 @@
+/*
+ * facade.c
+ *		The HTTP facade: takes requests, finds who asks, answers.
+ *
+ * One worker works on one request at a time, each in a transaction of its own
+ * under the role that its token names.  A request that fails takes nothing else with it.
+ * What needs no SQL (metrics, health, pages) is answered from memory.
+ */
+#include "msgsys.h"
+
+#include "call.h"
+#include "http_auth.h"
+#include "http_server.h"
+#include "rest.h"
+#include "rest_error.h"
+#include "shmem.h"
+#include "worker.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/fd.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/formatting.h"
+#include "utils/guc.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+#include "utils/varlena.h"
+
+#define EXPOSED_FIELDS \
+	"Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, Transfer-Encoding, Range-Unit"
+
+static HttpServer *server = NULL;
+static MemoryContext call_context = NULL;	/* of one call */
+
+/* ---------------------------------------------------------------- calls */
+
+const char *
+call_field(const Call *call, const char *name)
+{
+	return http_exchange_field(call->http, name);
+}
+
+void
+call_reply_field(Call *call, const char *name, const char *value)
+{
+	if (call->nfields < CALL_FIELDS_MAX)
+	{
+		char	   *kept = MemoryContextStrdup(call_context, value);
+
+		/* nothing of a value may begin another line */
+		for (char *c = kept; *c; c++)
+			if ((unsigned char) *c < ' ' || *c == 0x7F)
+				*c = ' ';
+		call->fields[call->nfields++] = (HttpField)
+		{
+			name, kept
+		};
+	}
+}
+
+static CallMethod
+read_method(const char *name)
+{
+	static const char *const names[] = {
+		[METHOD_GET] = "GET",
+		[METHOD_HEAD] = "HEAD",
+		[METHOD_POST] = "POST",
+		[METHOD_PUT] = "PUT",
+		[METHOD_PATCH] = "PATCH",
+		[METHOD_DELETE] = "DELETE",
+		[METHOD_OPTIONS] = "OPTIONS",
+	};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return (CallMethod) i;
+	return METHOD_OTHER;
+}
+
+/* Split the target into path and query, and check that both are text of the database. */
+static void
+read_target(Call *call)
+{
+	const char *target = call->http->target;
+	size_t		length = strcspn(target, "?#");
+	const char *decoded;
+
+	if (strstr(target, "%00"))
+		rest_refuse(400, "22021", "invalid byte sequence for encoding \"UTF8\": 0x00", NULL, NULL);
+	call->path = rest_decode(target, length, false, palloc);
+	call->query = target[length] == '?' ? pstrdup(target + length + 1) : NULL;
+	decoded = rest_decode(target, strlen(target), false, palloc);
+	pg_verify_mbstr(PG_UTF8, decoded, strlen(decoded), false);
+	pg_verify_mbstr(PG_UTF8, call->http->body, strlen(call->http->body), false);
+}
+
+/* ---------------------------------------------------------------- who asks, in the database */
+
+static void
+set_local(const char *name, const char *value)
+{
+	set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/* The request's header as a JSON object, names in lower case, without cookies. */
+static char *
+headers_json(const Call *call)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	for (int i = 0; i < call->http->nfields; i++)
+	{
+		const HttpField *field = &call->http->fields[i];
+		char	   *name = asc_tolower(field->name, strlen(field->name));
+
+		if (strcmp(name, "cookie") == 0 || !pg_verify_mbstr(PG_UTF8, field->value, strlen(field->value), true) ||
+			!pg_verify_mbstr(PG_UTF8, name, strlen(name), true))
+			continue;
+		if (json.len > 1)
+			appendStringInfoChar(&json, ',');
+		escape_json(&json, name);
+		appendStringInfoChar(&json, ':');
+		escape_json(&json, field->value);
+	}
+	appendStringInfoChar(&json, '}');
+	return json.data;
+}
+
+/* The request's cookies as a JSON object. */
+static char *
+cookies_json(const Call *call)
+{
+	const char *field = call_field(call, "cookie");
+	char	   *next = field && pg_verify_mbstr(PG_UTF8, field, strlen(field), true) ? pstrdup(field) : NULL;
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	while (next)
+	{
+		char	   *text = next + strspn(next, " \t");
+		char	   *equals;
+
+		next = strchr(text, ';');
+		if (next)
+			*next++ = '\0';
+		equals = strchr(text, '=');
+		if (equals == NULL)
+			continue;
+		*equals = '\0';
+		if (json.len > 1)
+			appendStringInfoChar(&json, ',');
+		escape_json(&json, text);
+		appendStringInfoChar(&json, ':');
+		escape_json(&json, equals + 1);
+	}
+	appendStringInfoChar(&json, '}');
+	return json.data;
+}
+
+/* Become the role, and let the database know of the request what PostgREST would. */
+static void
+become(const Call *call)
+{
+	set_local("role", call->role);
+	/* a token is no way to rights that bypass all others */
+	if (superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" is a superuser and cannot be used by HTTP", call->role)));
+	set_local("request.jwt.claims", call->claims);
+	set_local("request.method", call->http->method);
+	set_local("request.path", call->path);
+	set_local("request.headers", headers_json(call));
+	set_local("request.cookies", cookies_json(call));
+}
+
+/* ---------------------------------------------------------------- transactions */
+
+typedef void (*Handler) (Call *call, const RestCatalog *catalog);
+
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (setting_http_statement_timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, setting_http_statement_timeout);
+}
+
+static void
+end(bool rollback)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	if (rollback)
+		AbortCurrentTransaction();
+	else
+		CommitTransactionCommand();
+	disable_all_timeouts(false);
+	QueryCancelPending = false;
+}
+
+/* Functions may set the status and fields of the reply, as with PostgREST. */
+static void
+take_response_settings(Call *call)
+{
+	const char *status = GetConfigOption("response.status", true, false);
+	const char *headers = GetConfigOption("response.headers", true, false);
+
+	if (status && *status)
+	{
+		if (strspn(status, "0123456789") != 3 || strlen(status) != 3 || atoi(status) < 200 || atoi(status) > 599)
+			rest_refuse(500, "PGRST112", "response.status guc must be a valid status code", NULL, NULL);
+		call->status = atoi(status);
+	}
+	if (headers && *headers)
+	{
+		/* [{"Name": "value"}, ...] */
+		if (SPI_execute_with_args("SELECT k.key, k.value FROM pg_catalog.jsonb_array_elements($1::pg_catalog.jsonb) e, pg_catalog.jsonb_each_text(e) k",
+								  1, (Oid[]) {25}, (Datum[]) {CStringGetTextDatum(headers)}, NULL, true, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not read response.headers");
+		for (uint64 row = 0; row < SPI_processed; row++)
+		{
+			char	   *name = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1);
+			char	   *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 2);
+
+			if (name && value && *name && strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == strlen(name))
+				call_reply_field(call, MemoryContextStrdup(call_context, name), value);
+		}
+	}
+}
+
+/* Run a handler in a transaction, as the role that the call's token names; its failure is the call's answer. */
+static void
+with_transaction(Call *call, Handler handler)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		const RestCatalog *catalog;
+
+		http_auth(call);
+		begin();
+		catalog = rest_catalog();
+		if (catalog == NULL)
+			rest_refuse(503, "PGRST002", "Could not query the database for the schema cache. Retrying.",
+						"The extension msgsys is not in this database.", NULL);
+		become(call);
+		handler(call, catalog);
+		take_response_settings(call);
+		end(call->rollback);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		HOLD_INTERRUPTS();
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
+		MemoryContextSwitchTo(call_context);
+		error = CopyErrorData();
+		if (rest_error_status(call, error) == 500)
+			EmitErrorReport();
+		FlushErrorState();
+		rest_error_reply(call, error);
+		AbortCurrentTransaction();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+}
+
+/* ---------------------------------------------------------------- routes */
+
+/* /name and /rpc/name */
+static void
+handle_rest(Call *call, const RestCatalog *catalog)
+{
+	const char *name = call->path + 1;
+	const char *profile = call_field(call, call->method == METHOD_POST || call->method == METHOD_PUT || call->method == METHOD_PATCH ||
+									 call->method == METHOD_DELETE ? "content-profile" : "accept-profile");
+
+	if (profile && strcmp(profile, catalog->schema) != 0)
+		rest_refuse(406, "PGRST106", psprintf("Invalid schema: %s", profile), NULL,
+					psprintf("Only the following schemas are exposed: %s", catalog->schema));
+	if (profile)
+		call_reply_field(call, "Content-Profile", profile);
+	if (strncmp(name, "rpc/", 4) == 0 && name[4] != '\0' && strchr(name + 4, '/') == NULL)
+		rest_function_request(call, catalog, name + 4);
+	else if (*name != '\0' && strchr(name, '/') == NULL)
+		rest_table_request(call, catalog, name);
+	else
+		rest_refuse(404, "PGRST125", "Invalid path specified in request URL", NULL, NULL);
+}
+
+/* Whether an origin may call us with credentials. */
+static bool
+known_origin(const char *origin)
+{
+	char	   *copy = pstrdup(setting_http_cors_origins);
+	List	   *names;
+	ListCell   *lc;
+
+	if (!SplitGUCList(copy, ',', &names))
+		return false;
+	foreach(lc, names)
+		if (strcmp(lfirst(lc), origin) == 0)
+			return true;
+	return false;
+}
+
+/* Fields for a page of another origin. */
+static void
+cross_origin(Call *call)
+{
+	const char *origin = call_field(call, "origin");
+
+	if (origin == NULL)
+		return;
+	if (setting_http_cors_origins[0] == '\0')
+		call_reply_field(call, "Access-Control-Allow-Origin", "*");
+	else if (known_origin(origin))
+	{
+		call_reply_field(call, "Access-Control-Allow-Origin", origin);
+		call_reply_field(call, "Access-Control-Allow-Credentials", "true");
+		call_reply_field(call, "Vary", "Origin");
+	}
+	else
+		return;
+	if (call_field(call, "access-control-request-method") == NULL || call->method != METHOD_OPTIONS)
+		call_reply_field(call, "Access-Control-Expose-Headers", EXPOSED_FIELDS);
+}
+
+/* A browser asks whether it may ask. */
+static bool
+preflight(Call *call)
+{
+	const char *asked;
+
+	if (call->method != METHOD_OPTIONS || call_field(call, "origin") == NULL ||
+		call_field(call, "access-control-request-method") == NULL)
+		return false;
+	asked = call_field(call, "access-control-request-headers");
+	call->status = 200;
+	call_reply_field(call, "Access-Control-Allow-Methods", "GET, POST, PATCH, PUT, DELETE, OPTIONS, HEAD");
+	call_reply_field(call, "Access-Control-Allow-Headers",
+					 psprintf("Authorization, %s%sAccept, Accept-Language, Content-Language", asked ? asked : "", asked && *asked ? ", " : ""));
+	call_reply_field(call, "Access-Control-Max-Age", "86400");
+	return true;
+}
+
+/* Answer a call. */
+static void
+answer(Call *call)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		read_target(call);
+		call->method = read_method(call->http->method);
+		pgstat_report_activity(STATE_RUNNING, psprintf("%s %s", call->http->method, call->path));
+		if (!preflight(call))
+			with_transaction(call, handle_rest);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		rest_error_reply(call, error);
+	}
+	PG_END_TRY();
+	cross_origin(call);
+}
+
+static void
+serve(HttpExchange *exchange)
+{
+	Call		call = {.http = exchange,.status = 500};
+	HttpReply	reply;
+
+	MemoryContextReset(call_context);
+	MemoryContextSwitchTo(call_context);
+	initStringInfo(&call.body);
+	rest_error_reset();
+	answer(&call);
+	reply = (HttpReply)
+	{
+		.status = call.status,
+		.fields = call.fields,
+		.nfields = call.nfields,
+		.body = call.constant_body ? call.constant_body : call.body.data,
+		.length = call.constant_body ? call.constant_length : call.body.len,
+		.constant = call.constant_body != NULL,
+	};
+	http_server_answer(server, exchange, &reply);
+	slot_count_up(COUNT_REQUESTS, 1);
+	slot_count_up(COUNT_FAILED, call.status >= 500 ? 1 : 0);
+	MemoryContextSwitchTo(cycle_context);
+}
+
+/* ---------------------------------------------------------------- main loop */
+
+static void
+open_server(void)
+{
+	char		err[512];
+	HttpServerConfig config = {
+		.reactor = worker_reactor(),
+		.address = setting_http_listen,
+		.share_port = setting_http_workers > 1,
+		.max_connections = setting_http_connections,
+		.max_per_peer = setting_http_connections_per_peer,
+		.max_header = (size_t) setting_http_max_header * 1024,
+		.max_body = (size_t) setting_http_max_body * 1024,
+		.deadline_ms = setting_http_request_timeout,
+	};
+
+	if (superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("msgsys.http_role must not be a superuser"),
+				 errhint("Make an ordinary role that may log in, and set msgsys.http_role to it.")));
+	if (!http_auth_load())
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("msgsys does not serve HTTP without keys that it can use")));
+	server = http_server_open(&config, err, sizeof(err));
+	if (server == NULL)
+		ereport(ERROR,
+				(errcode_for_socket_access(),
+				 errmsg("msgsys cannot serve HTTP: %s", err)));
+	for (int i = 0; i < setting_http_connections; i++)
+		ReserveExternalFD();
+	ereport(LOG, (errmsg("msgsys serves HTTP at %s", setting_http_listen)));
+}
+
+/* Settings that a reload may have changed. */
+static void
+apply_settings(void)
+{
+	char		timeout[32];
+
+	snprintf(timeout, sizeof(timeout), "%d", setting_http_lock_timeout);
+	SetConfigOption("lock_timeout", timeout, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* Main loop of an HTTP worker. */
+void
+facade_main(void)
+{
+	call_context = AllocSetContextCreate(TopMemoryContext, "msgsys HTTP call", ALLOCSET_DEFAULT_SIZES);
+	open_server();
+	apply_settings();
+	for (;;)
+	{
+		HttpExchange *exchange;
+		long		timeout;
+
+		if (ConfigReloadPending)
+		{
+			worker_cycle();
+			apply_settings();
+			/* without keys that can be used nobody is who he says he is */
+			(void) http_auth_load();
+		}
+		else
+			worker_cycle();
+		http_server_run(server);
+		while ((exchange = http_server_next(server)) != NULL)
+		{
+			slot_state(WORKER_BUSY);
+			serve(exchange);
+			http_server_run(server);
+			CHECK_FOR_INTERRUPTS();
+		}
+		slot_state(WORKER_IDLE);
+		pgstat_report_activity(STATE_IDLE, NULL);
+		timeout = http_server_timeout(server);
+		worker_wait(timeout < 0 ? setting_poll_interval : Min(timeout, setting_poll_interval));
+	}
+}

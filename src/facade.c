@@ -273,7 +273,7 @@ with_transaction(Call *call, Handler handler)
 		QueryCancelPending = false;
 		MemoryContextSwitchTo(call_context);
 		error = CopyErrorData();
-		if (rest_error_status(call, error) == 500)
+		if (rest_error_blames_server(call, error))
 			EmitErrorReport();
 		FlushErrorState();
 		rest_error_reply(call, error);

@@ -9,7 +9,7 @@
  * What the library does not do: it closes a connection that is silent, but one that
  * sends a byte now and then lives for ever, so each phase of a connection
  * (waiting for a request, reading it, sending the answer) has an absolute deadline;
- * and it takes Content-Length together with Transfer-Encoding, which two
+ * and it takes Content-Length together with Transfer-Encoding, or two of them, which two
  * servers in a row may read differently (RFC 9112, 6.1), so that is refused.
  */
 #include "http_server.h"
@@ -249,21 +249,47 @@ refuse(HttpServer *server, struct MHD_Connection *mhd, int status, const char *m
 	return result;
 }
 
+/* What a header says of its body. */
+typedef struct Framing
+{
+	int			nlengths;
+	int			ncodings;
+	const char *length;
+	const char *coding;
+} Framing;
+
+static enum MHD_Result
+look_at_field(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	Framing    *framing = cls;
+
+	if (strcasecmp(name, "Content-Length") == 0)
+	{
+		framing->nlengths++;
+		framing->length = value;
+	}
+	else if (strcasecmp(name, "Transfer-Encoding") == 0)
+	{
+		framing->ncodings++;
+		framing->coding = value;
+	}
+	return MHD_YES;
+}
+
 /* The first look at a request: its header is there. */
 static enum MHD_Result
-look_at_header(HttpServer *server, Request *request, struct MHD_Connection *mhd)
+look_at_header(HttpServer *server, struct MHD_Connection *mhd)
 {
-	const char *length = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Content-Length");
-	const char *coding = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Transfer-Encoding");
+	Framing		framing = {.nlengths = 0};
 
-	if (length && coding)
-		return refuse(server, mhd, 400, "a request has either Content-Length or Transfer-Encoding");
-	if (coding && strcasecmp(coding, "chunked") != 0)
-		return refuse(server, mhd, 501, "no other transfer coding than chunked is known");
-	if (length && strtoull(length, NULL, 10) > server->max_body)
-		return refuse(server, mhd, 413, "the body of the request is too large");
-	if (MHD_get_connection_values(mhd, MHD_HEADER_KIND, NULL, NULL) > FIELDS_MAX)
+	if (MHD_get_connection_values(mhd, MHD_HEADER_KIND, look_at_field, &framing) > FIELDS_MAX)
 		return refuse(server, mhd, 431, "the header of the request has too many fields");
+	if (framing.nlengths + framing.ncodings > 1)
+		return refuse(server, mhd, 400, "a request has one Content-Length or one Transfer-Encoding");
+	if (framing.coding && strcasecmp(framing.coding, "chunked") != 0)
+		return refuse(server, mhd, 501, "no other transfer coding than chunked is known");
+	if (framing.length && strtoull(framing.length, NULL, 10) > server->max_body)
+		return refuse(server, mhd, 413, "the body of the request is too large");
 	return MHD_YES;
 }
 
@@ -340,7 +366,7 @@ handle(void *cls, struct MHD_Connection *mhd, const char *url, const char *metho
 	if (!request->begun)
 	{
 		request->begun = true;
-		return look_at_header(server, request, mhd);
+		return look_at_header(server, mhd);
 	}
 	if (*size > 0)
 	{

@@ -133,12 +133,16 @@ status_of(const char *state, const char *message, bool authenticated)
 	return 400;
 }
 
-int
-rest_error_status(const Call *call, const ErrorData *error)
+static int
+error_status(const Call *call, const ErrorData *error)
 {
-	if (refusal.set)
-		return refusal.status;
 	return status_of(unpack_sql_state(error->sqlerrcode), error->message ? error->message : "", call->authenticated);
+}
+
+bool
+rest_error_blames_server(const Call *call, const ErrorData *error)
+{
+	return error->sqlerrcode != REFUSED && error_status(call, error) == 500;
 }
 
 /* ---------------------------------------------------------------- replies */
@@ -240,7 +244,7 @@ rest_error_reply(Call *call, const ErrorData *error)
 		reply_as_told(call, error);
 	else
 	{
-		rest_reply(call, rest_error_status(call, error), unpack_sql_state(error->sqlerrcode), error->message, error->detail, error->hint);
+		rest_reply(call, error_status(call, error), unpack_sql_state(error->sqlerrcode), error->message, error->detail, error->hint);
 		if (call->status == 401)
 			call_reply_field(call, "WWW-Authenticate", "Bearer");
 	}

@@ -25,7 +25,7 @@ extern void rest_reply(Call *call, int status, const char *code, const char *mes
 /* Forget a refusal: a call begins. */
 extern void rest_error_reset(void);
 
-/* The status that a call's error gets. */
-extern int	rest_error_status(const Call *call, const ErrorData *error);
+/* Whether an error is one for the server's log: neither the client nor we ourselves expected it. */
+extern bool rest_error_blames_server(const Call *call, const ErrorData *error);
 
 #endif							/* MSGSYS_REST_ERROR_H */

@@ -1011,11 +1011,41 @@ GROUP BY s.stage, c.key ORDER BY s.stage, c.key
 $$;
 COMMENT ON FUNCTION @extschema@.msg_stats IS 'counters of this database''s workers since they started, by stage';
 
+-- ---------------------------------------------------------------- HTTP
+
+/*
+ * msg_backlog_sample(channels, most): what waits in each of the first so many channels, by name, each status counted up to so many: its cost
+ * is bounded, however much waits. oldest_age: seconds that the oldest message has waited which could go on now.
+ * Runs with its owner's rights, for the HTTP workers' metrics, which read no message.
+ */
+CREATE FUNCTION @extschema@.msg_backlog_sample(channels integer DEFAULT 100, most integer DEFAULT 10000)
+RETURNS TABLE (channel text, idle bigint, scheduled bigint, retry bigint, sent bigint, received bigint, oldest_age double precision,
+	circuit_open boolean, paused boolean)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SELECT c.channel, i.n, d.scheduled, d.retry, s.n, r.n,
+	greatest(0, extract(epoch FROM clock_timestamp() - least(i.since, d.since, r.since))),
+	EXISTS (SELECT FROM @extschema@.msg_breakers b WHERE b.channel = c.channel AND b.state = 'open'),
+	EXISTS (SELECT FROM @extschema@.msg_pauses p WHERE p.channel IN ('*', c.channel))
+FROM (SELECT o.channel FROM @extschema@.msg_channel_settings o ORDER BY 1 LIMIT channels) c,
+	LATERAL (SELECT count(*) AS n, min(m.created_at) AS since FROM (SELECT created_at FROM @extschema@.messages m
+		WHERE m.status = 'idle' AND m.channel = c.channel ORDER BY m.id LIMIT most) m) i,
+	LATERAL (SELECT count(*) FILTER (WHERE m.status = 'scheduled') AS scheduled, count(*) FILTER (WHERE m.status = 'retry') AS retry,
+		min(m.due_at) FILTER (WHERE m.due_at < now()) AS since FROM (SELECT status, due_at FROM @extschema@.messages m
+		WHERE m.status IN ('scheduled', 'retry') AND m.channel = c.channel ORDER BY m.due_at LIMIT most) m) d,
+	LATERAL (SELECT count(*) AS n FROM (SELECT FROM @extschema@.messages m
+		WHERE m.status = 'sent' AND m.finished_at IS NULL AND m.channel = c.channel ORDER BY m.sent_at LIMIT most) m) s,
+	LATERAL (SELECT count(*) AS n, min(m.received_at) AS since FROM (SELECT received_at FROM @extschema@.messages m
+		WHERE m.status = 'received' AND m.finished_at IS NULL AND m.channel = c.channel ORDER BY m.id LIMIT most) m) r
+ORDER BY c.channel
+$$;
+COMMENT ON FUNCTION @extschema@.msg_backlog_sample IS 'what waits, by channel, counted up to a bound; for the metrics of the HTTP facade';
+
 -- ---------------------------------------------------------------- rights
 
 /*
  * msg_grant(role, kind): let a role use msgsys as producer (create), consumer (acknowledge, wait), reader (see
- * everything) or operator (all of that, and change channels, pause, cancel, retry), or as worker (for msgsys.role). A kind adds
+ * everything) or operator (all of that, and change channels, pause, cancel, retry), or as worker (for msgsys.role) or http (for
+ * msgsys.http_role). A kind adds
  * to what the role has.
  * Errors: 42704 no such role, 22023 no such kind.
  */
@@ -1030,9 +1060,9 @@ BEGIN
 	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
 		RAISE undefined_object USING MESSAGE = format('role "%s" does not exist', role);
 	END IF;
-	IF kind NOT IN ('producer', 'consumer', 'reader', 'operator', 'worker') OR kind IS NULL THEN
+	IF kind NOT IN ('producer', 'consumer', 'reader', 'operator', 'worker', 'http') OR kind IS NULL THEN
 		RAISE invalid_parameter_value USING MESSAGE = format('unknown kind of role "%s"', kind),
-			HINT = 'One of producer, consumer, reader, operator and worker.';
+			HINT = 'One of producer, consumer, reader, operator, worker and http.';
 	END IF;
 	IF kind IN ('producer', 'operator') THEN
 		functions := functions || '{msg_create,msg_create_raw,msg_create_many}'::text[];
@@ -1057,6 +1087,9 @@ BEGIN
 			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'UPDATE ' || t || 'msg_installation',
 			'SELECT ' || t || 'msg_attempts', 'INSERT, UPDATE, DELETE ' || t || 'msg_webhooks',
 			'SELECT (channel), DELETE ' || t || 'msg_webhook_secrets', 'DELETE ' || t || 'msg_breakers'];
+	END IF;
+	IF kind = 'http' THEN
+		functions := functions || '{msg_backlog_sample}'::text[];
 	END IF;
 	IF kind = 'worker' THEN
 		functions := functions || '{msg_retry_delay}'::text[];
@@ -1093,3 +1126,5 @@ CREATE FUNCTION @extschema@.msg_announce() RETURNS void AS 'MODULE_PATHNAME', 'm
 COMMENT ON FUNCTION @extschema@.msg_announce IS 'wakes the workers of this database; called by the install script';
 REVOKE ALL ON FUNCTION @extschema@.msg_announce() FROM PUBLIC;
 SELECT @extschema@.msg_announce();
+-- A PostgREST that serves this database reads its catalogue again.
+NOTIFY pgrst, 'reload schema';

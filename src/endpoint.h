@@ -32,6 +32,7 @@ typedef struct Job
 	Size		size;			/* bytes that it takes, about */
 	int			attempt;		/* number of this one, from 1 */
 	TimestampTz expires_at;		/* DT_NOEND: never */
+	TimestampTz claimed_at;
 	WebhookMark mark;			/* once it has ended */
 } Job;
 

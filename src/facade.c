@@ -11,6 +11,7 @@
 #include "call.h"
 #include "http_auth.h"
 #include "http_server.h"
+#include "metrics.h"
 #include "rest.h"
 #include "rest_error.h"
 #include "shmem.h"
@@ -363,19 +364,54 @@ preflight(Call *call)
 	return true;
 }
 
-/* Answer a call. */
+/* What a path is for. */
+static Route
+route_of(const Call *call)
+{
+	const char *path = call->path;
+
+	if (strcmp(path, "/metrics") == 0)
+		return ROUTE_METRICS;
+	if (strncmp(path, "/health/", 8) == 0)
+		return ROUTE_HEALTH;
+	return strncmp(path, "/rpc/", 5) == 0 ? ROUTE_RPC : ROUTE_TABLE;
+}
+
+/* Answer by what the path is for. */
 static void
+dispatch(Call *call, Route route)
+{
+	bool		reads = call->method == METHOD_GET || call->method == METHOD_HEAD;
+
+	if (preflight(call))
+		return;
+	if (route != ROUTE_TABLE && route != ROUTE_RPC && !reads)
+		rest_refuse(405, "PGRST117", psprintf("Unsupported HTTP method: %s", call->http->method), NULL, NULL);
+	if (route == ROUTE_METRICS)
+		metrics_answer(call);
+	else if (strcmp(call->path, "/health/live") == 0)
+		health_answer(call, false);
+	else if (strcmp(call->path, "/health/ready") == 0)
+		health_answer(call, true);
+	else if (route != ROUTE_TABLE && route != ROUTE_RPC)
+		rest_refuse(404, "PGRST125", "Invalid path specified in request URL", NULL, NULL);
+	else
+		with_transaction(call, handle_rest);
+}
+
+/* Answer a call; returns what its path is for. */
+static Route
 answer(Call *call)
 {
 	MemoryContext context = CurrentMemoryContext;
+	volatile Route route = ROUTE_OTHER;
 
 	PG_TRY();
 	{
 		read_target(call);
-		call->method = read_method(call->http->method);
 		pgstat_report_activity(STATE_RUNNING, psprintf("%s %s", call->http->method, call->path));
-		if (!preflight(call))
-			with_transaction(call, handle_rest);
+		route = route_of(call);
+		dispatch(call, route);
 	}
 	PG_CATCH();
 	{
@@ -388,6 +424,7 @@ answer(Call *call)
 	}
 	PG_END_TRY();
 	cross_origin(call);
+	return route;
 }
 
 static void
@@ -395,12 +432,15 @@ serve(HttpExchange *exchange)
 {
 	Call		call = {.http = exchange,.status = 500};
 	HttpReply	reply;
+	Route		route;
+	TimestampTz began = GetCurrentTimestamp();
 
 	MemoryContextReset(call_context);
 	MemoryContextSwitchTo(call_context);
 	initStringInfo(&call.body);
 	rest_error_reset();
-	answer(&call);
+	call.method = read_method(exchange->method);
+	route = answer(&call);
 	reply = (HttpReply)
 	{
 		.status = call.status,
@@ -411,6 +451,7 @@ serve(HttpExchange *exchange)
 		.constant = call.constant_body != NULL,
 	};
 	http_server_answer(server, exchange, &reply);
+	metrics_request(route, call.method, call.status, GetCurrentTimestamp() - began);
 	slot_count_up(COUNT_REQUESTS, 1);
 	slot_count_up(COUNT_FAILED, call.status >= 500 ? 1 : 0);
 	MemoryContextSwitchTo(cycle_context);
@@ -483,6 +524,7 @@ facade_main(void)
 		}
 		else
 			worker_cycle();
+		metrics_sample();
 		http_server_run(server);
 		while ((exchange = http_server_next(server)) != NULL)
 		{
@@ -491,6 +533,7 @@ facade_main(void)
 			http_server_run(server);
 			CHECK_FOR_INTERRUPTS();
 		}
+		slot_connections(http_server_connections(server));
 		slot_state(WORKER_IDLE);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		timeout = http_server_timeout(server);

@@ -37,6 +37,7 @@ typedef struct Item
 {
 	ItemPointerData tid;
 	int64		id;
+	TimestampTz created_at;
 	Channel    *channel;
 	Topic	   *topic;
 	bool		reported;
@@ -326,6 +327,7 @@ relay_row(const ClaimedRow *row, void *arg)
 	item = &batch->items[batch->n];
 	item->tid = row->tid;
 	item->id = row->id;
+	item->created_at = row->created_at;
 	item->channel = channel;
 	item->topic = topic;
 	item->reported = false;
@@ -468,6 +470,31 @@ log_batch(Batch *batch)
 			 batch->nrefused > 0 ? errdetail("%d were refused.", batch->nrefused) : 0));
 }
 
+/* Count how long the messages of a batch took that were sent for the first time. */
+static void
+observe_batch(Batch *batch)
+{
+	Durations	claim = {0};
+	Durations	send = {0};
+	Durations	wait = {0};
+
+	if (batch->kind != CLAIM_IDLE)
+		return;
+	for (int i = 0; i < batch->n; i++)
+	{
+		Item	   *item = &batch->items[i];
+
+		if (!item->reported || item->outcome != BROKER_OK)
+			continue;
+		durations_add(&claim, batch->began - item->created_at, 1);
+		durations_add(&wait, batch->confirmed_at - item->created_at, 1);
+	}
+	durations_add(&send, batch->confirmed_at - batch->began, batch->nsent);
+	slot_observe(HISTOGRAM_CLAIM, &claim);
+	slot_observe(HISTOGRAM_SEND, &send);
+	slot_observe(HISTOGRAM_WAIT, &wait);
+}
+
 /* Tell who waits for these messages. */
 static void
 announce_batch(Batch *batch)
@@ -564,6 +591,7 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 	worker_commit();
 
 	announce_batch(&batch);
+	observe_batch(&batch);
 	slot_count_up(COUNT_CYCLES, nclaimed > 0);
 	slot_count_up(COUNT_CLAIMED, nclaimed);
 	slot_count_up(kind == CLAIM_DEAD_LETTER ? COUNT_DEAD_LETTERS : COUNT_SENT, batch.nsent);

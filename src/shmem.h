@@ -11,6 +11,8 @@
 #include "datatype/timestamp.h"
 #include "storage/proc.h"
 
+#include "histogram.h"
+
 /* State of a worker, as msg_workers shows it. */
 typedef enum WorkerState
 {
@@ -66,6 +68,9 @@ typedef struct WorkerView
 	TimestampTz started_at;
 	TimestampTz active_at;
 	uint64		counters[COUNT_COUNTERS];
+	uint64		totals[COUNT_COUNTERS]; /* since the server's start: counters never go back */
+	Durations	histograms[HISTOGRAM_COUNT];
+	uint32		connections;
 	TimestampTz error_at;
 	char		error[256];
 } WorkerView;
@@ -93,6 +98,8 @@ extern int	slot_number(void);
 extern void slot_state(WorkerState state);
 extern void slot_count_up(Counter counter, uint64 n);
 extern void slot_error(const char *error);
+extern void slot_observe(Histogram histogram, const Durations *durations);
+extern void slot_connections(uint32 n);
 
 /* Stopping the workers of a database, for DROP DATABASE and its like. */
 extern void database_block(Oid dboid);

@@ -228,6 +228,7 @@ take_row(const ClaimedRow *row, void *arg)
 		}
 		claim->taken[s]++;
 		job = job_make(endpoint, row->id);
+		job->claimed_at = claim->now;
 		/* the relay has counted this attempt where there is one */
 		job->attempt = endpoint->channel->topic ? Max(row->attempts, 1) : row->attempts + 1;
 		job->expires_at = row->expires_at;
@@ -457,12 +458,14 @@ take_results(void)
 	while ((n = http_results(client, results, RESULTS_AT_ONCE)) > 0)
 	{
 		TimestampTz now = GetCurrentTimestamp();
+		Durations	took = {0};
 
 		for (int i = 0; i < n; i++)
 		{
 			Job		   *job = results[i].opaque;
 			Endpoint   *endpoint = job->endpoint;
 
+			durations_add(&took, (int64) results[i].elapsed_ms * 1000, 1);
 			endpoint->inflight--;
 			if (results[i].address[0] != '\0')
 				endpoint->resolved = true;
@@ -483,6 +486,7 @@ take_results(void)
 			}
 		}
 		slot_count_up(COUNT_REQUESTS, n);
+		slot_observe(HISTOGRAM_REQUEST, &took);
 	}
 }
 
@@ -609,6 +613,8 @@ static void
 settle(Flush *flush)
 {
 	uint64		buckets = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	Durations	deliver = {0};
 	ListCell   *lc;
 
 	dlist_init(&ended);
@@ -625,12 +631,16 @@ settle(Flush *flush)
 		}
 		buckets |= status_bucket(job->id);
 		if (verdict == VERDICT_DELIVERED)
+		{
+			durations_add(&deliver, now - job->claimed_at, 1);
 			delivered_add(job, &flush->marks[i]);
+		}
 		if (verdict == VERDICT_HELD)
 			endpoint_rewind(job->endpoint, job->id);
 		job_done(job, verdict != VERDICT_RETRY && verdict != VERDICT_HELD);
 	}
 	status_changed(buckets);
+	slot_observe(HISTOGRAM_DELIVER, &deliver);
 	foreach(lc, endpoints)
 		((Endpoint *) lfirst(lc))->breaker_changed = false;
 	any_breaker_changed = false;

@@ -25,7 +25,7 @@ sub facade_node
 	my ($name, %settings) = @_;
 	my $port = free_port();
 	my $node = new_node($name, 'msgsys.http_listen' => "127.0.0.1:$port", 'msgsys.http_role' => 'web', 'msgsys.http_jwt_secret' => $secret, %settings);
-	$node->safe_psql('postgres', 'CREATE ROLE web LOGIN NOINHERIT; CREATE ROLE nobody; GRANT nobody TO web');
+	$node->safe_psql('postgres', "CREATE ROLE web LOGIN NOINHERIT; SELECT msg_grant('web', 'http'); CREATE ROLE nobody; GRANT nobody TO web");
 	for my $kind (qw(producer consumer reader operator))
 	{
 		$node->safe_psql('postgres', "CREATE ROLE $kind; SELECT msg_grant('$kind', '$kind'); GRANT $kind TO web");

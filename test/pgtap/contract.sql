@@ -56,11 +56,11 @@ FROM (VALUES
 	('msg_adopt', ''),
 	('msg_grant', 'role name, kind text')) v(name, arguments)
 LEFT JOIN pg_proc p ON p.proname = v.name;
-SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live', 'msg_cache_entry') THEN 's' WHEN proname = 'msg_webhook_secret_valid' THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
+SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live', 'msg_cache_entry', 'msg_backlog_sample') THEN 's' WHEN proname = 'msg_webhook_secret_valid' THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
 FROM pg_proc WHERE proname LIKE 'msg\_%' ORDER BY proname;
 SELECT is(count(*), 1::bigint, 'one function is called ' || proname) FROM pg_proc WHERE proname LIKE 'msg\_%' GROUP BY proname ORDER BY proname;
-SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_channel_rotate_secret', 'msg_test');
-SELECT ok(NOT prosecdef, proname || ' runs as its caller') FROM pg_proc WHERE proname LIKE 'msg\_%' AND proname NOT IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_channel_rotate_secret', 'msg_test');
+SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_channel_rotate_secret', 'msg_test', 'msg_backlog_sample');
+SELECT ok(NOT prosecdef, proname || ' runs as its caller') FROM pg_proc WHERE proname LIKE 'msg\_%' AND proname NOT IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_channel_rotate_secret', 'msg_test', 'msg_backlog_sample');
 SELECT ok('search_path=pg_catalog, pg_temp' = ANY (proconfig), proname || ' has a search_path of its own')
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE proname LIKE 'msg\_%' AND l.lanname IN ('sql', 'plpgsql');
 

@@ -3,7 +3,7 @@ ARG PG_MAJOR=17
 
 FROM postgres:${PG_MAJOR}-bookworm AS build
 RUN apt-get update && \
-    apt-get install -y --no-install-recommends gcc libc6-dev make libcurl4-openssl-dev libhiredis-dev libmicrohttpd-dev pkg-config libssl-dev librdkafka-dev postgresql-server-dev-$PG_MAJOR
+    apt-get install -y --no-install-recommends gcc libc6-dev make libcurl4-openssl-dev libhiredis-dev libmicrohttpd-dev npm pkg-config libssl-dev librdkafka-dev postgresql-server-dev-$PG_MAJOR
 COPY . /src
 RUN make -C /src clean && make -C /src -j2 && make -C /src install DESTDIR=/out
 

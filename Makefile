@@ -3,7 +3,7 @@
 EXTENSION = msgsys
 EXTENSION_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" msgsys.control)
 MODULE_big = msgsys
-OBJS = $(patsubst %,src/%.o,ack backoff breaker cache channel commits create delivered endpoint explain facade functions hooks http_auth http_client http_server json_fields jwt kafka kafka_limits kafka_options launcher metrics msgsys notes outcome reactor reading receiver \
+OBJS = $(patsubst %,src/%.o,ack backoff breaker cache channel commits create delivered endpoint explain facade functions hooks http_auth http_client http_files http_server json_fields jwt kafka kafka_limits kafka_options launcher metrics msgsys notes outcome reactor reading receiver \
 	record relay request rest rest_body rest_catalog rest_error rest_function rest_parse rest_request rest_sql rest_write shmem signature ssrf statement store store_webhook topic trigger webhook webhook_functions webhook_test worker)
 DATA_built = sql/msgsys--$(EXTENSION_VERSION).sql
 DATA = $(wildcard sql/msgsys--*--*.sql)
@@ -38,6 +38,24 @@ clean:
 endif
 
 $(OBJS): $(wildcard src/*.h)
+
+# the pages at /ui and /docs; Swagger UI is fetched from npm at the first build, where that is possible
+pages := $(DESTDIR)$(datadir)/msgsys
+ifneq ($(PGXS),)
+all: pages/docs/swagger-ui-bundle.js.gz
+pages/docs/swagger-ui-bundle.js.gz:
+	test/tools/pages get
+install: install-pages
+.PHONY: install-pages
+install-pages:
+	$(MKDIR_P) '$(pages)/ui' '$(pages)/docs'
+	$(INSTALL_DATA) pages/ui/* '$(pages)/ui/'
+	$(INSTALL_DATA) pages/docs/* '$(pages)/docs/'
+uninstall: uninstall-pages
+.PHONY: uninstall-pages
+uninstall-pages:
+	rm -rf '$(pages)'
+endif
 
 sql/msgsys--$(EXTENSION_VERSION).sql: sql/msgsys.sql
 	cp $< $@
@@ -76,4 +94,4 @@ dist: ## make an archive of the sources, as PGXN takes it
 	git archive --format zip --prefix=msgsys-$(EXTENSION_VERSION)/ -o msgsys-$(EXTENSION_VERSION).zip HEAD
 
 distclean: clean ## remove all that was made, caches of the tests too
-	rm -rf .work
+	rm -rf .work pages/docs/swagger-ui*

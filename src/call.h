@@ -40,8 +40,6 @@ typedef struct Call
 	/* what is answered */
 	int			status;
 	StringInfoData body;
-	const void *constant_body;	/* in place of body; NULL: none */
-	size_t		constant_length;
 	HttpField	fields[CALL_FIELDS_MAX];
 	int			nfields;
 	bool		rollback;		/* the transaction is not to be committed */

@@ -10,6 +10,7 @@
 
 #include "call.h"
 #include "http_auth.h"
+#include "http_files.h"
 #include "http_server.h"
 #include "metrics.h"
 #include "rest.h"
@@ -244,9 +245,12 @@ take_response_settings(Call *call)
 	}
 }
 
-/* Run a handler in a transaction, as the role that the call's token names; its failure is the call's answer. */
+/*
+ * Run a handler in a transaction, as the role that the call's token names, or (what needs no token) as the login role;
+ * its failure is the call's answer.
+ */
 static void
-with_transaction(Call *call, Handler handler)
+with_transaction(Call *call, Handler handler, bool as_caller)
 {
 	MemoryContext context = CurrentMemoryContext;
 
@@ -254,13 +258,15 @@ with_transaction(Call *call, Handler handler)
 	{
 		const RestCatalog *catalog;
 
-		http_auth(call);
+		if (as_caller)
+			http_auth(call);
 		begin();
 		catalog = rest_catalog();
 		if (catalog == NULL)
 			rest_refuse(503, "PGRST002", "Could not query the database for the schema cache. Retrying.",
 						"The extension msgsys is not in this database.", NULL);
-		become(call);
+		if (as_caller)
+			become(call);
 		handler(call, catalog);
 		take_response_settings(call);
 		end(call->rollback);
@@ -306,6 +312,43 @@ handle_rest(Call *call, const RestCatalog *catalog)
 		rest_table_request(call, catalog, name);
 	else
 		rest_refuse(404, "PGRST125", "Invalid path specified in request URL", NULL, NULL);
+}
+
+/* The description of the interface; made anew when the catalogue has changed. */
+static void
+handle_description(Call *call, const RestCatalog *catalog)
+{
+	static char *description = NULL;
+	static uint64 described = 0;
+
+	if (description == NULL || described != rest_catalog_generation())
+	{
+		rest_read_only();
+		if (SPI_execute(psprintf("SELECT %s.msg_openapi()", catalog->schema_quoted), true, 1) != SPI_OK_SELECT)
+			elog(ERROR, "could not describe the interface");
+		if (description)
+			pfree(description);
+		description = MemoryContextStrdup(TopMemoryContext, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+		described = rest_catalog_generation();
+	}
+	call->status = 200;
+	call_reply_field(call, "Content-Type", "application/openapi+json; charset=utf-8");
+	appendStringInfoString(&call->body, description);
+}
+
+/* A page; a directory without its slash is sent to where it is, so that what it refers to is found. */
+static void
+page(Call *call, const char *directory)
+{
+	const char *name = call->path + 1 + strlen(directory);
+
+	if (*name != '\0')
+	{
+		http_files_answer(call, directory, name + 1);
+		return;
+	}
+	call->status = 308;
+	call_reply_field(call, "Location", psprintf("%s/", directory));
 }
 
 /* Whether an origin may call us with credentials. */
@@ -364,6 +407,14 @@ preflight(Call *call)
 	return true;
 }
 
+static bool
+is_below(const char *path, const char *directory)
+{
+	size_t		length = strlen(directory);
+
+	return strncmp(path, directory, length) == 0 && (path[length] == '/' || path[length] == '\0');
+}
+
 /* What a path is for. */
 static Route
 route_of(const Call *call)
@@ -372,8 +423,12 @@ route_of(const Call *call)
 
 	if (strcmp(path, "/metrics") == 0)
 		return ROUTE_METRICS;
-	if (strncmp(path, "/health/", 8) == 0)
+	if (is_below(path, "/health"))
 		return ROUTE_HEALTH;
+	if (is_below(path, "/ui"))
+		return ROUTE_UI;
+	if (strcmp(path, "/") == 0 || is_below(path, "/docs"))
+		return ROUTE_API;
 	return strncmp(path, "/rpc/", 5) == 0 ? ROUTE_RPC : ROUTE_TABLE;
 }
 
@@ -393,10 +448,16 @@ dispatch(Call *call, Route route)
 		health_answer(call, false);
 	else if (strcmp(call->path, "/health/ready") == 0)
 		health_answer(call, true);
+	else if (route == ROUTE_UI)
+		page(call, "ui");
+	else if (route == ROUTE_API && call->path[1] != '\0')
+		page(call, "docs");
+	else if (route == ROUTE_API)
+		with_transaction(call, handle_description, false);
 	else if (route != ROUTE_TABLE && route != ROUTE_RPC)
 		rest_refuse(404, "PGRST125", "Invalid path specified in request URL", NULL, NULL);
 	else
-		with_transaction(call, handle_rest);
+		with_transaction(call, handle_rest, true);
 }
 
 /* Answer a call; returns what its path is for. */
@@ -446,9 +507,8 @@ serve(HttpExchange *exchange)
 		.status = call.status,
 		.fields = call.fields,
 		.nfields = call.nfields,
-		.body = call.constant_body ? call.constant_body : call.body.data,
-		.length = call.constant_body ? call.constant_length : call.body.len,
-		.constant = call.constant_body != NULL,
+		.body = call.body.data,
+		.length = call.body.len,
 	};
 	http_server_answer(server, exchange, &reply);
 	metrics_request(route, call.method, call.status, GetCurrentTimestamp() - began);

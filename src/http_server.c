@@ -552,7 +552,7 @@ http_server_answer(HttpServer *server, HttpExchange *exchange, const HttpReply *
 {
 	Request    *request = (Request *) exchange;
 	struct MHD_Response *response = MHD_create_response_from_buffer(reply->length, (void *) reply->body,
-																	reply->constant ? MHD_RESPMEM_PERSISTENT : MHD_RESPMEM_MUST_COPY);
+																	MHD_RESPMEM_MUST_COPY);
 
 	request->status = reply->status;
 	if (response == NULL)

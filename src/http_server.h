@@ -53,9 +53,8 @@ typedef struct HttpReply
 	int			status;
 	const HttpField *fields;
 	int			nfields;
-	const void *body;			/* copied, unless it is constant */
+	const void *body;
 	size_t		length;
-	bool		constant;		/* body stays as it is while the server lives */
 } HttpReply;
 
 /* Listen, until the process ends.  NULL with words in err if that cannot be. */

@@ -69,6 +69,7 @@ int			setting_http_lock_timeout = 2000;
 bool		setting_http_tx_override = false;
 char	   *setting_http_cors_origins = NULL;
 char	   *setting_http_compat = NULL;
+char	   *setting_http_files = NULL;
 
 static const struct config_enum_entry ack_options[] = {
 	{"none", ACK_NONE, false},
@@ -190,6 +191,9 @@ define_http_settings(void)
 				"Origins whose pages may call the HTTP facade.", "Empty means all of them, without credentials.");
 	define_text("msgsys.http_compat", &setting_http_compat, "", GUC_LIST_INPUT,
 				"Systems whose HTTP routes are answered too.", "A list of 000, 001, 002, 003 and 004.");
+
+	define_text("msgsys.http_files", &setting_http_files, "", GUC_SUPERUSER_ONLY,
+				"Directory of the pages at /ui and /docs.", "Empty means \"msgsys\" in PostgreSQL's shared directory.");
 
 	if (process_shared_preload_libraries_in_progress)
 	{

@@ -88,6 +88,7 @@ extern int	setting_http_lock_timeout;
 extern bool setting_http_tx_override;
 extern char *setting_http_cors_origins;
 extern char *setting_http_compat;
+extern char *setting_http_files;
 
 /* Name of a stage, as in msg_workers and pg_stat_activity. */
 extern const char *stage_name(Stage stage);

@@ -233,7 +233,6 @@ void
 rest_error_reply(Call *call, const ErrorData *error)
 {
 	call->nfields = 0;
-	call->constant_body = NULL;
 	if (refusal.set)
 	{
 		rest_reply(call, refusal.status, refusal.code, refusal.message, refusal.details, refusal.hint);

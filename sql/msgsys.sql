@@ -1040,6 +1040,233 @@ ORDER BY c.channel
 $$;
 COMMENT ON FUNCTION @extschema@.msg_backlog_sample IS 'what waits, by channel, counted up to a bound; for the metrics of the HTTP facade';
 
+-- The routes of other systems (msgsys.http_compat): each function takes a request as src/http_compat.c makes it, and
+-- answers as that system's clients expect it. What they call a message's text and its receiver are the members content and to of the payload.
+
+/* msg_http_time(at): a time as RFC 3339 in UTC; null stays null. */
+CREATE FUNCTION @extschema@.msg_http_time(at timestamptz) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_time IS 'a time as other systems write it';
+
+/* msg_http_number(request, name, default): a whole number of the query string; default where it is not said, null where it is none. */
+CREATE FUNCTION @extschema@.msg_http_number(request jsonb, name text, "default" bigint DEFAULT NULL) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN NOT request -> 'query' ? name THEN "default"
+	WHEN request -> 'query' ->> name ~ '^-?[0-9]{1,15}$' THEN (request -> 'query' ->> name)::bigint END
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_number IS 'a whole number of a request''s query string';
+
+/* msg_http_body(request): the body as JSON, or null where it is none. */
+CREATE FUNCTION @extschema@.msg_http_body(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN (request ->> 'body')::jsonb;
+EXCEPTION WHEN data_exception THEN
+	RETURN NULL;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_body IS 'the body of a request as JSON';
+
+/* 000: {"message": text} becomes a message of the channel default. */
+CREATE FUNCTION @extschema@.msg_http_000_create(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	message jsonb := @extschema@.msg_http_body(request) -> 'message';
+BEGIN
+	status := 400;
+	IF jsonb_typeof(coalesce(message, '""')) <> 'string' OR jsonb_typeof(@extschema@.msg_http_body(request)) IS DISTINCT FROM 'object' THEN
+		body := '{"error":"Bad request","message":"wrond data provided"}';
+	ELSIF coalesce(message #>> '{}', '') = '' THEN
+		body := '{"error":"Bad request","message":"message cannot be empty"}';
+	ELSE
+		PERFORM @extschema@.msg_create(jsonb_build_object('message', message));
+		status := 200;
+		body := '{"status":"created"}';
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_000_create IS 'POST /api/v1/create of system 000';
+
+/* 000: all messages, the newest 10,000 of them, in the order of their ids; its word for sent is send. */
+CREATE FUNCTION @extschema@.msg_http_000_messages(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 200, NULL, coalesce(json_agg(json_build_object('id', m.id, 'message', coalesce(m.payload ->> 'message', m.payload #>> '{}'),
+	'status', CASE m.status WHEN 'sent' THEN 'send' ELSE m.status::text END) ORDER BY m.id), '[]')::text
+FROM (SELECT * FROM @extschema@.messages ORDER BY id DESC LIMIT 10000) m
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_000_messages IS 'GET /api/v1/getMessages of system 000';
+
+/* 001: what has come to a good end, 20 at a time, 100 at most. */
+CREATE FUNCTION @extschema@.msg_http_001_sent(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 200, NULL, json_build_object('data', json_build_object('sentMessages', coalesce(json_agg(json_build_object(
+	'id', m.id, 'content', m.payload ->> 'content', 'to', m.payload ->> 'to', 'sent', true,
+	'sent_at', json_build_object('Time', @extschema@.msg_http_time(coalesce(m.delivered_at, m.sent_at, m.finished_at)), 'Valid', true),
+	'created_at', @extschema@.msg_http_time(m.created_at)) ORDER BY m.id), '[]')), 'message', 'success')::text
+FROM (SELECT * FROM @extschema@.messages s WHERE s.status IN ('sent', 'received', 'delivered') AND s.finished_at IS NOT NULL ORDER BY s.id
+	LIMIT least(100, greatest(0, coalesce(@extschema@.msg_http_number(request, 'limit', 20), 20))) OFFSET greatest(0, coalesce(@extschema@.msg_http_number(request, 'offset', 0), 0))) m
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_001_sent IS 'GET /sent-messages of system 001';
+
+/* 001: {"workerStatus": boolean} ends or begins the pause of all. */
+CREATE FUNCTION @extschema@.msg_http_001_toggle(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	wanted jsonb := @extschema@.msg_http_body(request) -> 'workerStatus';
+BEGIN
+	content_type := 'text/plain; charset=utf-8';
+	IF jsonb_typeof(wanted) IS DISTINCT FROM 'boolean' THEN
+		status := 400;
+		body := E'Invalid request body\n';
+	ELSE
+		status := 200;
+		IF wanted::boolean THEN
+			PERFORM @extschema@.msg_resume();
+		ELSE
+			PERFORM @extschema@.msg_pause(NULL, 'by POST /toggle-worker');
+		END IF;
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_001_toggle IS 'POST /toggle-worker of system 001';
+
+/* 002: its envelope. */
+CREATE FUNCTION @extschema@.msg_http_002_reply(status integer, code integer, message text, data json) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT json_strip_nulls(json_build_object('status', status, 'internalCode', code, 'message', message, 'data', data))::text
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_reply IS 'the envelope of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_start(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN r.done THEN 200 ELSE 400 END, NULL, CASE WHEN r.done THEN @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"')
+	ELSE @extschema@.msg_http_002_reply(400, 400001, 'messenger job is already working', NULL) END
+FROM (SELECT @extschema@.msg_resume() AS done) r
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_start IS 'GET /job-scheduler/messenger/start of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_stop(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN r.done THEN 200 ELSE 400 END, NULL, CASE WHEN r.done THEN @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"')
+	ELSE @extschema@.msg_http_002_reply(400, 400002, 'messenger job is already stopped', NULL) END
+FROM (SELECT @extschema@.msg_pause(NULL, 'by GET /job-scheduler/messenger/stop') AS done) r
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_stop IS 'GET /job-scheduler/messenger/stop of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_working(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 200, NULL, @extschema@.msg_http_002_reply(200, 0, NULL, to_json(CASE WHEN @extschema@.msg_running() THEN 'Working' ELSE 'Not Working' END))
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_working IS 'GET /job-scheduler/messenger/is-working of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_toggle(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	CASE request -> 'query' ->> 'command'
+		WHEN 'start' THEN status := (@extschema@.msg_http_002_start(request)).status;
+		WHEN 'stop' THEN status := (@extschema@.msg_http_002_stop(request)).status;
+		ELSE
+			status := 400;
+			body := @extschema@.msg_http_002_reply(400, 0, 'Invalid command. Use ''start'' or ''stop''.', NULL);
+			RETURN;
+	END CASE;
+	body := CASE status WHEN 200 THEN @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"')
+		ELSE @extschema@.msg_http_002_reply(status, 0, 'there''s an error occurred!', NULL) END;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_toggle IS 'GET /api/messenger/messenger-job-toggle of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_list(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	most bigint := @extschema@.msg_http_number(request, 'limit');
+	first bigint := @extschema@.msg_http_number(request, 'offset');
+BEGIN
+	status := 400;
+	IF most IS NULL THEN
+		body := @extschema@.msg_http_002_reply(400, 0, 'Limit must be an integer!', NULL);
+	ELSIF first IS NULL THEN
+		body := @extschema@.msg_http_002_reply(400, 0, 'Offset must be an integer!', NULL);
+	ELSE
+		status := 200;
+		body := @extschema@.msg_http_002_reply(200, 0, NULL, (SELECT coalesce(json_agg(json_build_object('id', m.id::text, 'to', m.payload ->> 'to', 'content', m.payload ->> 'content',
+			'status', CASE WHEN m.status IN ('idle', 'scheduled', 'retry') THEN 'pending' WHEN m.status IN ('sent', 'received', 'delivered') THEN 'sent' ELSE 'invalid' END,
+			'sent_at', @extschema@.msg_http_time(coalesce(m.delivered_at, m.sent_at)), 'created_at', @extschema@.msg_http_time(m.created_at)) ORDER BY m.id), '[]')
+			FROM (SELECT * FROM @extschema@.messages ORDER BY id LIMIT least(50, greatest(0, most)) OFFSET greatest(0, first)) m));
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_list IS 'GET /api/messenger/ of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_two(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	first bigint := @extschema@.msg_http_number(request, 'offset');
+BEGIN
+	status := 400;
+	IF first IS NULL THEN
+		body := @extschema@.msg_http_002_reply(400, 0, 'Offset must be an integer!', NULL);
+	ELSE
+		status := 200;
+		body := @extschema@.msg_http_002_reply(200, 0, NULL, (SELECT coalesce(json_agg(json_build_object('id', m.id::text, 'to', m.payload ->> 'to', 'content', m.payload ->> 'content') ORDER BY m.id), '[]')
+			FROM (SELECT * FROM @extschema@.messages o WHERE o.status = 'idle' ORDER BY o.id LIMIT 2 OFFSET greatest(0, first)) m));
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_two IS 'GET /api/messenger/get-two of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_commit(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	IF request ->> 'id' ~ '^[0-9]{1,18}$' AND @extschema@.msg_ack((request ->> 'id')::bigint, 'delivered') THEN
+		status := 200;
+		body := @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"');
+	ELSE
+		status := 500;
+		body := @extschema@.msg_http_002_reply(500, 0, 'Couldn''t commit the message!', NULL);
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_commit IS 'PUT /api/messenger/commit/{id} of system 002';
+
+/* 004: {"action": "start" | "stop"}. */
+CREATE FUNCTION @extschema@.msg_http_004_control(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	given jsonb := @extschema@.msg_http_body(request);
+BEGIN
+	IF jsonb_typeof(given) IS DISTINCT FROM 'object' OR jsonb_typeof(coalesce(given -> 'action', '""')) <> 'string' THEN
+		status := 400;
+		body := '{"error":"invalid JSON payload"}';
+		RETURN;
+	END IF;
+	CASE given ->> 'action'
+		WHEN 'start' THEN
+			PERFORM @extschema@.msg_resume();
+			status := 200;
+			body := '{"message":"Cron job started"}';
+		WHEN 'stop' THEN
+			PERFORM @extschema@.msg_pause(NULL, 'by POST /api/v1/cron/control');
+			status := 202;
+			body := '{"message":"Cron job will be stopped"}';
+		ELSE
+			status := 400;
+			body := '{"error":"action must be ''start'' or ''stop''"}';
+	END CASE;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_004_control IS 'POST /api/v1/cron/control of system 004';
+
+/* 004: what has come to a good end, the newest 10,000 of them; null where there is none, as its clients know it. */
+CREATE FUNCTION @extschema@.msg_http_004_sent(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 200, NULL, json_build_object('message', 'Messages fetched successfully', 'data', json_agg(json_build_object('ID', m.id::text,
+	'Content', coalesce(m.payload ->> 'content', ''), 'PhoneNumber', coalesce(m.payload ->> 'to', ''), 'IsSent', true) ORDER BY m.id))::text
+FROM (SELECT * FROM @extschema@.messages s WHERE s.status IN ('sent', 'received', 'delivered') AND s.finished_at IS NOT NULL ORDER BY s.id DESC LIMIT 10000) m
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_004_sent IS 'GET /api/v1/list/sent-messages of system 004';
+
 /* msg_openapi_type(type): a type of PostgreSQL as a schema of OpenAPI. */
 CREATE FUNCTION @extschema@.msg_openapi_type(type oid) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -1185,7 +1412,7 @@ BEGIN
 			HINT = 'One of producer, consumer, reader, operator, worker and http.';
 	END IF;
 	IF kind IN ('producer', 'operator') THEN
-		functions := functions || '{msg_create,msg_create_raw,msg_create_many}'::text[];
+		functions := functions || '{msg_create,msg_create_raw,msg_create_many,msg_http_body,msg_http_000_create}'::text[];
 		rights := rights || ARRAY[
 			'INSERT (channel, message_key, event_type, content_type, headers, payload, body, dedup_key, due_at, expires_at) ' || t || 'messages',
 			'SELECT (id, channel, dedup_key, status) ' || t || 'messages'];
@@ -1195,14 +1422,14 @@ BEGIN
 		rights := rights || ARRAY['SELECT (id, status) ' || t || 'messages'];
 	END IF;
 	IF kind IN ('reader', 'operator') THEN
-		functions := functions || '{msg_openapi,msg_openapi_type,msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
+		functions := functions || '{msg_openapi,msg_openapi_type,msg_http_time,msg_http_number,msg_http_000_messages,msg_http_001_sent,msg_http_002_reply,msg_http_002_working,msg_http_002_list,msg_http_002_two,msg_http_004_sent,msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
 		rights := rights || ARRAY['SELECT ' || t || 'messages', 'SELECT ' || t || 'msg_channels', 'SELECT ' || t || 'msg_channel_settings',
 			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation',
 			'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
-		functions := functions || '{msg_cancel,msg_retry,msg_redrive,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test}'::text[];
+		functions := functions || '{msg_http_body,msg_http_001_toggle,msg_http_002_start,msg_http_002_stop,msg_http_002_toggle,msg_http_002_commit,msg_http_004_control,msg_cancel,msg_retry,msg_redrive,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test}'::text[];
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
 			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'UPDATE ' || t || 'msg_installation',
 			'SELECT ' || t || 'msg_attempts', 'INSERT, UPDATE, DELETE ' || t || 'msg_webhooks',

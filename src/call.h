@@ -39,6 +39,7 @@ typedef struct Call
 
 	/* what is answered */
 	int			status;
+	const char *failure;		/* words of what went wrong; NULL: nothing */
 	StringInfoData body;
 	HttpField	fields[CALL_FIELDS_MAX];
 	int			nfields;

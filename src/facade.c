@@ -10,6 +10,7 @@
 
 #include "call.h"
 #include "http_auth.h"
+#include "http_compat.h"
 #include "http_files.h"
 #include "http_server.h"
 #include "metrics.h"
@@ -314,6 +315,32 @@ handle_rest(Call *call, const RestCatalog *catalog)
 		rest_refuse(404, "PGRST125", "Invalid path specified in request URL", NULL, NULL);
 }
 
+/* The route of another system that the call is for, and the free part of its path. */
+static const CompatRoute *route_asked = NULL;
+static const char *route_id = NULL;
+
+static void
+handle_compat(Call *call, const RestCatalog *catalog)
+{
+	compat_answer(route_asked, call, catalog, route_id);
+}
+
+/* A call to another system's route. */
+static void
+compat(Call *call)
+{
+	const char *name;
+
+	if (route_asked == NULL && compat_page(call, &name))
+		http_files_answer(call, "docs", name);
+	else if (!compat_constant(route_asked, call))
+	{
+		with_transaction(call, handle_compat, true);
+		if (call->failure)
+			compat_failure(route_asked, call);
+	}
+}
+
 /* The description of the interface; made anew when the catalogue has changed. */
 static void
 handle_description(Call *call, const RestCatalog *catalog)
@@ -420,7 +447,11 @@ static Route
 route_of(const Call *call)
 {
 	const char *path = call->path;
+	const char *name;
 
+	route_asked = compat_route(call, &route_id);
+	if (route_asked || compat_page(call, &name))
+		return ROUTE_COMPAT;
 	if (strcmp(path, "/metrics") == 0)
 		return ROUTE_METRICS;
 	if (is_below(path, "/health"))
@@ -440,6 +471,11 @@ dispatch(Call *call, Route route)
 
 	if (preflight(call))
 		return;
+	if (route == ROUTE_COMPAT)
+	{
+		compat(call);
+		return;
+	}
 	if (route != ROUTE_TABLE && route != ROUTE_RPC && !reads)
 		rest_refuse(405, "PGRST117", psprintf("Unsupported HTTP method: %s", call->http->method), NULL, NULL);
 	if (route == ROUTE_METRICS)

@@ -161,6 +161,7 @@ void
 rest_reply(Call *call, int status, const char *code, const char *message, const char *details, const char *hint)
 {
 	call->status = status;
+	call->failure = pstrdup(message);
 	resetStringInfo(&call->body);
 	appendStringInfoChar(&call->body, '{');
 	add_member(&call->body, "code", code);

@@ -56,7 +56,7 @@ FROM (VALUES
 	('msg_adopt', ''),
 	('msg_grant', 'role name, kind text')) v(name, arguments)
 LEFT JOIN pg_proc p ON p.proname = v.name;
-SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live', 'msg_cache_entry', 'msg_backlog_sample', 'msg_openapi', 'msg_openapi_type') THEN 's' WHEN proname = 'msg_webhook_secret_valid' THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
+SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live', 'msg_cache_entry', 'msg_backlog_sample', 'msg_openapi', 'msg_openapi_type', 'msg_http_time', 'msg_http_number', 'msg_http_body', 'msg_http_000_messages', 'msg_http_001_sent', 'msg_http_002_working', 'msg_http_002_list', 'msg_http_002_two', 'msg_http_004_sent') THEN 's' WHEN proname IN ('msg_webhook_secret_valid', 'msg_http_002_reply') THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
 FROM pg_proc WHERE proname LIKE 'msg\_%' ORDER BY proname;
 SELECT is(count(*), 1::bigint, 'one function is called ' || proname) FROM pg_proc WHERE proname LIKE 'msg\_%' GROUP BY proname ORDER BY proname;
 SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_channel_rotate_secret', 'msg_test', 'msg_backlog_sample');

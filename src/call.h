@@ -28,6 +28,7 @@ typedef enum CallMethod
 typedef struct Call
 {
 	const HttpExchange *http;
+	MemoryContext context;		/* lives as long as the call */
 	CallMethod	method;
 	const char *path;			/* decoded */
 	const char *query;			/* as it was sent, without "?"; NULL: none */

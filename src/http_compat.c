@@ -10,7 +10,7 @@
 
 #include "http_compat.h"
 #include "rest_error.h"
-#include "rest_parse.h"
+#include "url.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -149,7 +149,7 @@ request_json(const Call *call, const char *id)
 	appendStringInfoString(&json, "{\"body\":");
 	escape_json(&json, call->http->body);
 	appendStringInfoString(&json, ",\"query\":{");
-	while (rest_next_pair(&at, palloc, &name, &value))
+	while (url_next_pair(&at, palloc, &name, &value))
 	{
 		appendStringInfoString(&json, comma);
 		escape_json(&json, name);

@@ -6,8 +6,8 @@
 
 #include "rest_body.h"
 #include "rest_error.h"
-#include "rest_parse.h"
 #include "rest_request.h"
+#include "url.h"
 
 #include "access/xact.h"
 #include "utils/builtins.h"
@@ -59,7 +59,7 @@ parse_form(const char *text)
 	const char *word;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	while (rest_next_pair(&text, palloc, &name, &word))
+	while (url_next_pair(&text, palloc, &name, &word))
 	{
 		value.type = jbvString;
 		value.val.string.val = (char *) name;

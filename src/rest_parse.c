@@ -11,6 +11,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "url.h"
+
 #define DEPTH_MAX	32			/* and/or within and/or */
 
 /* What is being read: one parameter, decoded. */
@@ -19,14 +21,14 @@ typedef struct Reader
 	const char *begin;
 	const char *at;
 	const char *what;			/* such as "filter", for the error */
-	RestAlloc	alloc;
+	Allocate	alloc;
 	RestParseError *error;
 	bool		failed;
 	int			depth;
 } Reader;
 
 static void *
-make(RestAlloc alloc, size_t size)
+make(Allocate alloc, size_t size)
 {
 	void	   *result = alloc(size);
 
@@ -35,7 +37,7 @@ make(RestAlloc alloc, size_t size)
 }
 
 static char *
-copy(RestAlloc alloc, const char *text, size_t length)
+copy(Allocate alloc, const char *text, size_t length)
 {
 	char	   *result = alloc(length + 1);
 
@@ -45,7 +47,7 @@ copy(RestAlloc alloc, const char *text, size_t length)
 }
 
 static const char *
-format(RestAlloc alloc, const char *text,...)
+format(Allocate alloc, const char *text,...)
 {
 	va_list		args;
 	va_list		again;
@@ -666,78 +668,6 @@ read_names(Reader *r, RestName **names)
 
 /* ---------------------------------------------------------------- the query string */
 
-char *
-rest_decode(const char *text, size_t length, bool plus, RestAlloc alloc)
-{
-	char	   *result = alloc(length + 1);
-	size_t		n = 0;
-
-	for (size_t i = 0; i < length; i++)
-	{
-		if (text[i] == '%' && i + 2 < length && isxdigit((unsigned char) text[i + 1]) && isxdigit((unsigned char) text[i + 2]))
-		{
-			char		hex[3] = {text[i + 1], text[i + 2], '\0'};
-			char		c = (char) strtol(hex, NULL, 16);
-
-			/* a NUL ends what is behind it: it is no character of any value */
-			result[n++] = c ? c : '\1';
-			i += 2;
-		}
-		else
-			result[n++] = plus && text[i] == '+' ? ' ' : text[i];
-	}
-	result[n] = '\0';
-	return result;
-}
-
-bool
-rest_next_pair(const char **text, RestAlloc alloc, const char **name, const char **value)
-{
-	const char *begin = *text;
-	const char *end;
-	const char *equals;
-
-	while (*begin == '&')
-		begin++;
-	if (*begin == '\0')
-		return false;
-	end = begin + strcspn(begin, "&");
-	equals = memchr(begin, '=', end - begin);
-	*name = rest_decode(begin, (equals ? equals : end) - begin, true, alloc);
-	*value = equals ? rest_decode(equals + 1, end - equals - 1, true, alloc) : NULL;
-	*text = end;
-	return true;
-}
-
-/* Add text to out, all but letters, digits and -_.~ as %XX; NULL only measures. */
-static size_t
-encode(char *out, const char *text)
-{
-	static const char digits[] = "0123456789ABCDEF";
-	size_t		n = 0;
-
-	for (; *text; text++)
-	{
-		unsigned char c = (unsigned char) *text;
-
-		if ((isalnum(c) && c < 0x80) || strchr("-_.~", c))
-		{
-			if (out)
-				out[n] = (char) c;
-			n++;
-			continue;
-		}
-		if (out)
-		{
-			out[n] = '%';
-			out[n + 1] = digits[c >> 4];
-			out[n + 2] = digits[c & 15];
-		}
-		n += 3;
-	}
-	return n;
-}
-
 static int
 compare_pairs(const void *a, const void *b)
 {
@@ -746,7 +676,7 @@ compare_pairs(const void *a, const void *b)
 
 /* All pairs, sorted by name, encoded. */
 static const char *
-canonical(const char **pairs, int n, RestAlloc alloc)
+canonical(const char **pairs, int n, Allocate alloc)
 {
 	size_t		room = 1;
 	size_t		length = 0;
@@ -754,15 +684,15 @@ canonical(const char **pairs, int n, RestAlloc alloc)
 
 	qsort(pairs, n, 2 * sizeof(char *), compare_pairs);
 	for (int i = 0; i < 2 * n; i++)
-		room += encode(NULL, pairs[i]) + 1;
+		room += url_encode(NULL, pairs[i]) + 1;
 	result = alloc(room);
 	for (int i = 0; i < n; i++)
 	{
 		if (i > 0)
 			result[length++] = '&';
-		length += encode(result + length, pairs[2 * i]);
+		length += url_encode(result + length, pairs[2 * i]);
 		result[length++] = '=';
-		length += encode(result + length, pairs[2 * i + 1]);
+		length += url_encode(result + length, pairs[2 * i + 1]);
 	}
 	result[length] = '\0';
 	return result;
@@ -810,7 +740,7 @@ read_key(Reader *r, RestQuery *query, RestField *field)
 /* What one parameter says. */
 static bool
 take_pair(RestQuery *query, const char *name, const char *value, bool arguments, RestLogic ***filters,
-		  RestArgument ***args, RestAlloc alloc, RestParseError *error)
+		  RestArgument ***args, Allocate alloc, RestParseError *error)
 {
 	const char *last = last_part(name);
 	Reader		r = {.begin = value,.at = value,.alloc = alloc,.error = error};
@@ -891,7 +821,7 @@ take_pair(RestQuery *query, const char *name, const char *value, bool arguments,
 }
 
 RestQuery *
-rest_parse(const char *text, bool arguments, RestAlloc alloc, RestParseError *error)
+rest_parse(const char *text, bool arguments, Allocate alloc, RestParseError *error)
 {
 	RestQuery  *query = make(alloc, sizeof(RestQuery));
 	RestLogic **filters = &query->filters;
@@ -906,7 +836,7 @@ rest_parse(const char *text, bool arguments, RestAlloc alloc, RestParseError *er
 	for (const char *c = at; *c; c++)
 		room += *c == '&';
 	pairs = alloc(2 * room * sizeof(char *));
-	while (rest_next_pair(&at, alloc, &name, &value))
+	while (url_next_pair(&at, alloc, &name, &value))
 	{
 		pairs[2 * n] = name;
 		pairs[2 * n + 1] = value ? value : "";

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef void *(*RestAlloc) (size_t size);
+#include "url.h"
 
 /* A step into JSON: -> or ->>, a key or an index. */
 typedef struct RestStep
@@ -155,12 +155,6 @@ typedef struct RestParseError
  * Parse a query string (without its "?"; NULL is an empty one).  arguments: what does not look
  * like a filter is an argument.  NULL with *error set if it cannot be parsed.
  */
-extern RestQuery *rest_parse(const char *text, bool arguments, RestAlloc alloc, RestParseError *error);
-
-/* A name and a value of a form, or a query string, decoded one by one; false at the end. */
-extern bool rest_next_pair(const char **text, RestAlloc alloc, const char **name, const char **value);
-
-/* Decode %XX (and + to a blank, where wanted) of length bytes. */
-extern char *rest_decode(const char *text, size_t length, bool plus, RestAlloc alloc);
+extern RestQuery *rest_parse(const char *text, bool arguments, Allocate alloc, RestParseError *error);
 
 #endif							/* MSGSYS_REST_PARSE_H */

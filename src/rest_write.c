@@ -10,8 +10,7 @@
 #include "rest.h"
 #include "rest_body.h"
 #include "rest_error.h"
-
-#include <ctype.h>
+#include "url.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -192,21 +191,6 @@ run(Rest *rest, const RestTable *table, const Returning *wanted, int64 *inserted
 	return rows;
 }
 
-/* Bytes that a URL's query may have as they are; all others as %XX. */
-static char *
-url_encoded(const char *text)
-{
-	StringInfoData out;
-
-	initStringInfo(&out);
-	for (; *text; text++)
-		if (isalnum((unsigned char) *text) || strchr("-_.~", *text))
-			appendStringInfoChar(&out, *text);
-		else
-			appendStringInfo(&out, "%%%02X", (unsigned char) *text);
-	return out.data;
-}
-
 /* Location: of the first row of the last result, by its key. */
 static void
 reply_location(Rest *rest, const RestTable *table)
@@ -223,7 +207,12 @@ reply_location(Rest *rest, const RestTable *table)
 		if (!table->columns[i].key)
 			continue;
 		value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, ++number);
-		appendStringInfo(&location, "%s%s=eq.%s", number > 1 ? "&" : "", table->columns[i].name, value ? url_encoded(value) : "");
+		appendStringInfo(&location, "%s%s=eq.", number > 1 ? "&" : "", table->columns[i].name);
+		if (value == NULL)
+			continue;
+		enlargeStringInfo(&location, (int) url_encode(NULL, value));
+		location.len += (int) url_encode(location.data + location.len, value);
+		location.data[location.len] = '\0';
 	}
 	call_reply_field(rest->call, "Location", location.data);
 }

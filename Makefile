@@ -39,11 +39,11 @@ endif
 
 $(OBJS): $(wildcard src/*.h)
 
-# the pages at /ui and /docs; Swagger UI is fetched from npm at the first build, where that is possible
+# the pages at /ui and /docs; Swagger UI and uPlot are fetched from npm at the first build, where that is possible
 pages := $(DESTDIR)$(datadir)/msgsys
 ifneq ($(PGXS),)
-all: pages/docs/swagger-ui-bundle.js.gz
-pages/docs/swagger-ui-bundle.js.gz:
+all: pages/docs/swagger-ui-bundle.js.gz pages/ui/uplot.js.gz
+pages/docs/swagger-ui-bundle.js.gz pages/ui/uplot.js.gz:
 	test/tools/pages get
 install: install-pages
 .PHONY: install-pages
@@ -97,4 +97,4 @@ dist: ## make an archive of the sources, as PGXN takes it
 	git archive --format zip --prefix=msgsys-$(EXTENSION_VERSION)/ -o msgsys-$(EXTENSION_VERSION).zip HEAD
 
 distclean: clean ## remove all that was made, caches of the tests too
-	rm -rf .work pages/docs/swagger-ui*
+	rm -rf .work pages/docs/swagger-ui* pages/ui/uplot*

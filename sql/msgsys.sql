@@ -895,6 +895,21 @@ END $$;
 COMMENT ON FUNCTION @extschema@.msg_retry IS 'sends a dead message again; false where there is no dead message with this id';
 
 /*
+ * msg_cancel_many(ids), msg_retry_many(ids): msg_cancel() and msg_retry() for each of these, in the order of their ids. They return for how many it was done.
+ */
+CREATE FUNCTION @extschema@.msg_cancel_many(ids bigint[]) RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+SELECT count(*) FILTER (WHERE @extschema@.msg_cancel(o.id)) FROM (SELECT DISTINCT u.id FROM unnest(ids) u(id) ORDER BY 1) o
+$$;
+COMMENT ON FUNCTION @extschema@.msg_cancel_many IS 'cancels those of these messages that are not yet sent, and returns how many';
+
+CREATE FUNCTION @extschema@.msg_retry_many(ids bigint[]) RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+SELECT count(*) FILTER (WHERE @extschema@.msg_retry(o.id)) FROM (SELECT DISTINCT u.id FROM unnest(ids) u(id) ORDER BY 1) o
+$$;
+COMMENT ON FUNCTION @extschema@.msg_retry_many IS 'sends those of these messages that are dead again, and returns how many';
+
+/*
  * msg_redrive(channel, from, to, error, limit): send dead messages again, with all their attempts before them: of a channel (NULL: of any),
  * that died within a time (NULL: ever), whose last_error is LIKE a pattern (NULL: any), at most so many, the oldest first.
  * Returns how many.
@@ -1434,6 +1449,9 @@ BEGIN
 			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'UPDATE ' || t || 'msg_installation',
 			'SELECT ' || t || 'msg_attempts', 'INSERT, UPDATE, DELETE ' || t || 'msg_webhooks',
 			'SELECT (channel), DELETE ' || t || 'msg_webhook_secrets', 'DELETE ' || t || 'msg_breakers'];
+	END IF;
+	IF kind = 'operator' THEN
+		functions := functions || '{msg_cancel_many,msg_retry_many}'::text[];
 	END IF;
 	IF kind = 'http' THEN
 		functions := functions || '{msg_backlog_sample,msg_openapi,msg_openapi_type}'::text[];

@@ -1,77 +1,158 @@
-// The operator's page: signs in with a token, then shows msg_backlog and msg_workers, every two seconds while it is looked at.
-"use strict";
-const root = location.pathname.replace(/ui\/[^/]*$/, "");
-const every = 2000;
-const $ = (id) => document.getElementById(id);
-let timer = null;
+// The operator's page: signing in, the sections and their addresses, and the beat of every two seconds while the page is looked at.
+import { $, h, say } from "./dom.js";
+import { onRefused, roleOfToken, token } from "./api.js";
+import { forget } from "./metrics.js";
+import { askWhoIAm, banner, beat, now, onAgain } from "./pulse.js";
+import channels from "./channels.js";
+import failures from "./failures.js";
+import mailings from "./mailings.js";
+import message from "./message.js";
+import messages from "./messages.js";
+import overview from "./overview.js";
+import runs from "./runs.js";
 
-// ask(PATH): rows of a view. The token never leaves this origin.
-async function ask(path) {
-	const answer = await fetch(root + path, { headers: { Authorization: "Bearer " + sessionStorage.getItem("token"), Accept: "application/json" }, cache: "no-store" });
-	const body = await answer.json();
-	if (!answer.ok) throw Object.assign(new Error(body.message || answer.statusText), { status: answer.status });
-	return body;
-}
+const every = 2000;			// ms
+const share = 20;			// a section is asked again after so many times what its last answer took
+// each makes {element, refresh(signal), end()} of what follows its name in the address
+const sections = { overview: ["Overview", overview], channels: ["Channels", channels], messages: ["Messages", messages], message: ["Message", message], failures: ["Failures", failures], runs: ["Runs", runs], mailings: ["Mailings", mailings] };
+let timer = null, section = null, controller = new AbortController(), beating = null;
 
-// fill(SECTION, ROWS): cells as text, never as HTML; a cell is [text, class].
-function fill(section, rows) {
-	const body = document.createElement("tbody");
-	for (const row of rows) {
-		const line = body.insertRow();
-		for (const cell of row) {
-			const [text, name] = Array.isArray(cell) ? cell : [cell, ""];
-			const place = line.insertCell();
-			place.textContent = text ?? "";
-			place.className = name;
-		}
-	}
-	$(section).querySelector("tbody").replaceWith(body);
-	$(section).hidden = false;
-}
-
-const count = (n) => [n === null || n === undefined ? "" : Number(n).toLocaleString(), "number"];
-const well = ["idle", "busy", "paused", "no broker set"];
+// ---- the beat
 
 async function refresh() {
-	clearTimeout(timer);
-	if (document.hidden || !sessionStorage.getItem("token")) return;
+	const mine = section, began = performance.now();
+	if (!mine || began < mine.due) return;
+	mine.due = Infinity;
 	try {
-		const [backlog, workers] = await Promise.all([ask("msg_backlog?order=channel,status"), ask("msg_workers?order=stage,worker")]);
-		fill("backlog", backlog.length ? backlog.map((r) => [r.channel, r.status, count(r.count), (r.oldest_age || "").replace(/\.\d+$/, "")]) : [["Nothing waits."]]);
-		fill("workers", workers.map((r) => [r.stage, count(r.worker), [r.state, well.includes(r.state) ? "" : "bad"], count(r.sent), count(r.received), count(r.delivered), r.last_error]));
-		$("state").textContent = "As of " + new Date().toLocaleTimeString();
-		$("state").className = "";
+		await mine.refresh(controller.signal);
+		mine.trouble.textContent = "";
 	} catch (error) {
-		if (error.status === 401 || error.status === 403) return leave(error.message);
-		$("state").textContent = "No answer: " + error.message;
-		$("state").className = "bad";
+		if (error.name === "AbortError") return;
+		mine.trouble.textContent = error.status === 503 ? "This took the database too long: " + error.message + ". Ask for less." : "Not shown: " + error.message;
+	} finally {
+		mine.due = performance.now() + Math.max(0, share * (performance.now() - began) - every);
 	}
-	timer = setTimeout(refresh, every);
 }
 
-function enter() {
-	const signed = Boolean(sessionStorage.getItem("token"));
+onAgain(() => {
+	if (section) section.due = 0;
+	return tick(true);
+});
+
+// tick(ONCE): a beat, also where live updates are off if it is asked for.
+async function tick(once) {
+	clearTimeout(timer);
+	if (document.hidden || !token() || !section) return;
+	// one at a time
+	if (beating) await beating;
+	if (once || $("live").checked) {
+		let done;
+		beating = new Promise((resolve) => { done = resolve; });
+		try {
+			await beat();
+			await refresh();
+			$("state").textContent = "As of " + new Date().toLocaleTimeString();
+		} catch (error) {
+			if (token() && error.name !== "AbortError") {
+				banner([[error.status ? "msgsys refuses" : "msgsys does not answer", error.message + ". What is shown is old; this page tries again."]]);
+				$("state").textContent = "No answer at " + new Date().toLocaleTimeString();
+			}
+		} finally {
+			beating = null;
+			done();
+		}
+	}
+	clearTimeout(timer);
+	timer = setTimeout(tick, every);
+}
+
+// ---- addresses
+
+function show() {
+	if (!token()) return;
+	const [path, query] = (location.hash.replace(/^#\/?/, "") || "overview").split("?");
+	const [name, ...rest] = path.split("/").map(decodeURIComponent);
+	const [title, make] = sections[name] || sections.overview;
+	controller.abort();
+	controller = new AbortController();
+	section?.end?.();
+	section = make(new URLSearchParams(query), ...rest);
+	section.due = 0;
+	section.trouble = h("p", { class: "bad", role: "alert" });
+	const heading = h("h2", { tabindex: "-1" }, section.title || title);
+	const first = !$("section").firstChild;
+	$("section").replaceChildren(heading, section.trouble, section.element);
+	document.title = (section.title || title) + " – msgsys";
+	for (const link of $("sections").children) {
+		const current = link.hash === "#/" + name || (link.hash === "#/messages" && name === "message") || (link.hash === "#/overview" && !sections[name]);
+		current ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+	}
+	say("");
+	if (!first) heading.focus();
+	tick(true);
+}
+
+// ---- signing in
+
+async function enter() {
+	const signed = Boolean(token());
 	$("enter").hidden = signed;
-	$("leave").hidden = !signed;
-	if (signed) refresh();
-	else $("token").focus();
+	for (const id of ["leave", "sections", "live-label", "section"]) $(id).hidden = !signed;
+	if (!signed) {
+		document.title = "Sign in – msgsys";
+		$("token").focus();
+		return;
+	}
+	try {
+		await askWhoIAm();
+	} catch (error) {
+		if (token()) leave(error.status ? "The role of this token may not look: " + error.message : "msgsys does not answer: " + error.message);
+		return;
+	}
+	$("who").textContent = roleOfToken() + (now.operator ? "" : " (may look, not act)");
+	document.body.classList.toggle("reader", !now.operator);
+	show();
 }
 
 function leave(why) {
 	clearTimeout(timer);
+	controller.abort();
+	section?.end?.();
+	section = null;
 	sessionStorage.removeItem("token");
-	$("backlog").hidden = $("workers").hidden = true;
-	$("state").textContent = "";
+	document.querySelectorAll("dialog").forEach((d) => d.close());
+	$("section").replaceChildren();
+	$("state").textContent = $("who").textContent = "";
+	forget();
+	banner([]);
+	say("");
 	$("refusal").textContent = why || "";
 	enter();
 }
 
 $("enter").addEventListener("submit", (event) => {
 	event.preventDefault();
-	sessionStorage.setItem("token", $("token").value.trim());
+	sessionStorage.setItem("token", $("token").value.trim().replace(/^Bearer\s+/i, ""));
 	$("token").value = $("refusal").textContent = "";
 	enter();
 });
 $("leave").addEventListener("click", () => leave());
-document.addEventListener("visibilitychange", refresh);
+$("live").addEventListener("change", () => tick());
+onRefused((why) => leave("Signed out: " + why + "."));
+addEventListener("hashchange", show);
+document.addEventListener("visibilitychange", () => tick());
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); $("main").focus(); });
+
+// ---- light and dark
+
+function theme(value) {
+	if (value) document.documentElement.dataset.theme = value;
+	else delete document.documentElement.dataset.theme;
+	$("theme").value = value;
+	dispatchEvent(new Event("theme"));
+}
+theme(localStorage.getItem("msgsys-theme") || "");
+$("theme").addEventListener("change", () => { localStorage.setItem("msgsys-theme", $("theme").value); theme($("theme").value); });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("theme")));
+
 enter();

@@ -45,6 +45,8 @@ FROM (VALUES
 	('msg_webhook_enable', 'channel text, enabled boolean, reason text'),
 	('msg_webhook_drop', 'channel text'),
 	('msg_retry', 'id bigint'),
+	('msg_cancel_many', 'ids bigint[]'),
+	('msg_retry_many', 'ids bigint[]'),
 	('msg_ack', 'id bigint, outcome text, error text, attempt integer'),
 	('msg_wait', 'id bigint, status msg_status, timeout interval'),
 	('msg_channel_set', 'channel text, topic text, ack text, max_attempts integer, retry_base interval, retry_max interval, resend_after interval'),

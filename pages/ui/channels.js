@@ -75,7 +75,7 @@ export default function channels() {
 					pause: now.pauses.find((p) => p.channel === c.channel), everything, breaker: now.breakers.find((b) => b.channel === c.channel), disabled: now.disabled.find((d) => d.channel === c.channel), operator: now.operator };
 			}), (r) => r.c.channel, (r) => [
 				h("a", { href: "#/messages?" + new URLSearchParams({ channel: r.c.channel }) }, r.c.channel),
-				[r.pause && h("div", { class: "bad" }, "⏸ paused" + (r.pause.reason ? ": " + r.pause.reason : "")), !r.pause && r.everything && h("div", { class: "bad" }, "⏸ paused with everything"),
+				[r.pause && h("div", { class: "bad" }, "‖ paused" + (r.pause.reason ? ": " + r.pause.reason : "")), !r.pause && r.everything && h("div", { class: "bad" }, "‖ paused with everything"),
 					r.breaker && h("div", { class: "bad", title: r.breaker.failures + " of " + r.breaker.calls + " calls failed, since " + at(r.breaker.since) }, "⚠ breaker " + r.breaker.state),
 					r.disabled && h("div", { class: "bad" }, "⚠ webhook disabled"), !r.pause && !r.everything && !r.breaker && !r.disabled && h("span", { class: "good" }, "✓ running")].filter(Boolean),
 				r.c.topic ? r.c.topic + " (ack " + r.c.ack + ")" : none, r.w ? r.w.method + " " + r.w.url : none, count(r.waiting), count(r.retrying), count(r.flight), r.oldest ? span(r.oldest) : none,

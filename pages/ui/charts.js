@@ -8,7 +8,14 @@ const kinds = [
 	["latency", "Latency over 10 s", span], ["failures", "Failures a second", rate],
 ];
 const dashes = [[], [6, 3], [2, 2], [8, 3, 2, 3]];
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
+
+// A canvas does not know light-dark(): an element that has the colour says what it comes to.
+const probe = h("span", { class: "unseen", "aria-hidden": "true" });
+function colour(name) {
+	if (!probe.isConnected) document.body.append(probe);
+	probe.style.color = "var(" + name + ")";
+	return getComputedStyle(probe).color;
+}
 
 // charts(): {element, draw, end}.
 export function charts() {

@@ -7,9 +7,10 @@ import { again, now } from "./pulse.js";
 const windowIds = 100000;
 const most = 10000;			// dead messages of a window that are grouped
 
-// pattern(ERROR): the error as a LIKE pattern in which % stands for what differs from message to message: ids, numbers, addresses.
+// pattern(ERROR): the error as a LIKE pattern in which % stands for what differs from message to message: ids, numbers, addresses; a status code
+// tells one failure from another.
 export const pattern = (error) => error.replace(/[\\%_]/g, "\\$&")
-	.replace(/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b0x[0-9a-f]+\b|\b(?=[a-f]*\d)[0-9a-f]{8,}\b|\d+(?:[.:]\d+)*/gi, "%");
+	.replace(/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b0x[0-9a-f]+\b|\b(?=[a-f]*\d)[0-9a-f]{8,}\b|(?<!status \d*)\d+(?:[.:]\d+)*/gi, "%");
 const plain = (like) => like.replace(/\\([\\%_])|%/g, (all, kept) => kept || "…");
 
 function groups(rows) {

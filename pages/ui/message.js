@@ -1,7 +1,7 @@
 // One message: what happened to it and when, its attempts, headers and payload; retry, cancel, and copies of it as commands.
 import { badge, button, copy, framed, h, say, sure, table } from "./dom.js";
 import { ask, call, root } from "./api.js";
-import { at, bytes, none, pretty, shellText, span, sqlText } from "./format.js";
+import { at, bytes, exactly, none, pretty, shellText, span, sqlText } from "./format.js";
 import { again, now } from "./pulse.js";
 
 // msg_create()'s parameters for another message like this one; the time when it is due and its deduplication key are its own
@@ -64,7 +64,7 @@ export default function message(params, id) {
 			button("Copy as SQL", () => copy(asSql(m), "SQL"), { data: { act: "sql" } }), button("Copy as curl", () => copy(asCurl(m), "Command"), { data: { act: "curl" } })].filter(Boolean));
 		if (focused) head.querySelector('[data-act="' + focused + '"]')?.focus();
 		const list = events(m, attempts);
-		timeline.replaceChildren(...list.map(([time, what], i) => h("li", {}, h("time", { datetime: time }, at(time) + "." + String(new Date(time).getMilliseconds()).padStart(3, "0")), " ", h("strong", {}, what),
+		timeline.replaceChildren(...list.map(([time, what], i) => h("li", {}, h("time", { datetime: time }, exactly(time)), " ", h("strong", {}, what),
 			i > 0 && h("small", {}, " " + span((new Date(time) - new Date(list[i - 1][0])) / 1000) + " later"), new Date(time) > Date.now() && h("small", {}, " (to come)"))));
 		facts.replaceChildren(...pairs([["Channel", h("a", { href: "#/messages?" + new URLSearchParams({ channel: m.channel }) }, m.channel)], ["Key", m.message_key], ["Event type", m.event_type], ["Attempts", String(m.attempts)],
 			["Content type", m.content_type], ["Deduplication key", m.dedup_key], ["Status code", m.response_code && String(m.response_code)], ["Id in the answer", m.response_id], ["Latest error", m.last_error]]));

@@ -44,7 +44,7 @@ export default function overview() {
 			const dead = sum(now.metrics, "msgsys_worker_events_total", { event: "dead" });
 			tile("dead", "Dead, since the server's start", count(dead), "#/failures", dead > 0);
 			const oldest = most(now.metrics, "msgsys_oldest_pending_age_seconds");
-			tile("oldest", "Oldest that could go on", oldest ? span(oldest) : "–", null, oldest > 60);
+			tile("oldest", "Oldest waiting", oldest ? span(oldest) : "–", null, oldest > 60);
 			tile("sent", "Sent to Kafka", rate(perSecond("msgsys_deliveries_total", kafka)));
 			tile("delivered", "Delivered", rate(perSecond("msgsys_deliveries_total", webhook)));
 			const both = (name) => span(lastMinute(0.5, name)) + " / " + span(lastMinute(0.99, name));

@@ -33,7 +33,7 @@ export function charts() {
 				scales: { y: { range: (u, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
 				series: [{ value: (u, v) => (v ? new Date(v * 1000).toLocaleTimeString() : none) },
 					...series[name].map(([label], i) => ({ label, stroke: () => colour("--series-" + i), width: 2, dash: dashes[i], points: { show: false }, spanGaps: name !== "latency", value: (u, v) => format(v) }))],
-				axes: [{ ...axis, values: (u, times) => times.map((t) => new Date(t * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" })), space: 70 },
+				axes: [{ ...axis, values: (u, times) => times.map((t) => new Date(t * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" })), space: 80 },
 					{ ...axis, size: 62, values: (u, values) => values.map((v) => (name === "backlog" && v % 1 ? "" : format(v))) }],
 			}, chart(name), place);
 		};
@@ -43,6 +43,8 @@ export function charts() {
 			if (!window.uPlot) return;
 			if (!plot && figure.clientWidth) plot = begin();
 			else plot?.setData(data);
+			// the legend has the latest values, or those under the pointer
+			if (plot && (plot.cursor.left ?? -1) < 0) plot.setLegend({ idx: data[0].length - 1 }, false);
 		};
 		return { figure, draw, resize: () => plot?.setSize({ width: width(), height: 170 }), redraw: () => plot?.redraw(false), end: () => plot?.destroy() };
 	});

@@ -15,12 +15,14 @@ const like = (got, pattern, name) => say(name, pattern.test(got), got);
 
 let browser, page;
 const requests = [], complaints = [];
+let underWay = 0;
 
 async function open(options) {
 	const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, permissions: ["clipboard-read", "clipboard-write"], ...options });
 	const made = await context.newPage();
 	made.setDefaultTimeout(20000);
-	made.on("request", (r) => requests.push(r));
+	made.on("request", (r) => { requests.push(r); underWay++; });
+	for (const end of ["requestfinished", "requestfailed"]) made.on(end, () => underWay--);
 	made.on("pageerror", (e) => complaints.push(e.message));
 	made.on("console", (m) => { if (m.type() === "error" && !/Failed to load resource/.test(m.text())) complaints.push(m.text()); });
 	await made.goto(o.url);
@@ -301,7 +303,8 @@ async function looks() {
 	await page.setViewportSize({ width: 1280, height: 900 });
 	await go("overview");
 	await page.evaluate(() => { Object.defineProperty(document, "hidden", { configurable: true, value: true }); document.dispatchEvent(new Event("visibilitychange")); });
-	await page.waitForLoadState("networkidle");
+	// what it had begun to ask comes to its end, with what follows from the answers
+	for (let quiet = 0; quiet < 5; quiet = underWay ? 0 : quiet + 1) await page.evaluate(() => new Promise((resolve) => setTimeout(resolve)));
 	const before = requests.length;
 	await page.waitForTimeout(3000);
 	is(requests.length - before, 0, "a hidden page asks nothing");

@@ -15,7 +15,7 @@ const every = 2000;			// ms
 const share = 20;			// a section is asked again after so many times what its last answer took
 // each makes {element, refresh(signal), end()} of what follows its name in the address
 const sections = { overview: ["Overview", overview], channels: ["Channels", channels], messages: ["Messages", messages], message: ["Message", message], failures: ["Failures", failures], runs: ["Runs", runs], mailings: ["Mailings", mailings] };
-let timer = null, section = null, controller = new AbortController(), beating = null;
+let fromForm = false, timer = null, section = null, controller = new AbortController(), beating = null;
 
 // ---- the beat
 
@@ -30,7 +30,8 @@ async function refresh() {
 		if (error.name === "AbortError") return;
 		mine.trouble.textContent = error.status === 503 ? "This took the database too long: " + error.message + ". Ask for less." : "Not shown: " + error.message;
 	} finally {
-		mine.due = performance.now() + Math.max(0, share * (performance.now() - began) - every);
+		// unless it was asked for anew meanwhile
+		if (mine.due === Infinity) mine.due = performance.now() + Math.max(0, share * (performance.now() - began) - every);
 	}
 }
 
@@ -41,10 +42,10 @@ onAgain(() => {
 
 // tick(ONCE): a beat, also where live updates are off if it is asked for.
 async function tick(once) {
+	// one at a time
+	while (beating) await beating;
 	clearTimeout(timer);
 	if (document.hidden || !token() || !section) return;
-	// one at a time
-	if (beating) await beating;
 	if (once || $("live").checked) {
 		let done;
 		beating = new Promise((resolve) => { done = resolve; });
@@ -71,8 +72,9 @@ async function tick(once) {
 function show() {
 	if (!token()) return;
 	const [path, query] = (location.hash.replace(/^#\/?/, "") || "overview").split("?");
-	const [name, ...rest] = path.split("/").map(decodeURIComponent);
-	const [title, make] = sections[name] || sections.overview;
+	const [wanted, ...rest] = path.split("/");
+	const name = Object.hasOwn(sections, wanted) ? wanted : "overview";
+	const [title, make] = sections[name];
 	controller.abort();
 	controller = new AbortController();
 	section?.end?.();
@@ -84,11 +86,13 @@ function show() {
 	$("section").replaceChildren(heading, section.trouble, section.element);
 	document.title = (section.title || title) + " – msgsys";
 	for (const link of $("sections").children) {
-		const current = link.hash === "#/" + name || (link.hash === "#/messages" && name === "message") || (link.hash === "#/overview" && !sections[name]);
+		const current = link.hash === "#/" + name || (link.hash === "#/messages" && name === "message");
 		current ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
 	}
 	say("");
-	if (!first) heading.focus();
+	// not at the page's first sight, where the browser has put the focus
+	if (!first || fromForm) heading.focus();
+	fromForm = false;
 	tick(true);
 }
 
@@ -134,6 +138,7 @@ $("enter").addEventListener("submit", (event) => {
 	event.preventDefault();
 	sessionStorage.setItem("token", $("token").value.trim().replace(/^Bearer\s+/i, ""));
 	$("token").value = $("refusal").textContent = "";
+	fromForm = true;
 	enter();
 });
 $("leave").addEventListener("click", () => leave());

@@ -65,6 +65,7 @@ async function signingIn() {
 	await signIn(o.tokens.operator);
 	await page.waitForSelector("#section h2");
 	await becomes("#who", /^operator$/, "signed in");
+	is(await page.evaluate(() => document.activeElement.textContent), "Overview", "the heading has the focus");
 	is(await page.evaluate(() => [Object.keys(localStorage), document.cookie]), [[], ""], "the token is in this tab's storage alone, and there is no cookie");
 }
 
@@ -218,6 +219,8 @@ async function message() {
 	await becomes("#section pre", /\(5 bytes\)\nhello/, "bytes are shown");
 	await go("message/999999");
 	await becomes("#section", /There is no message 999999/, "a message that is not there");
+	await go("constructor/%");
+	await becomes("#section h2", /^Overview$/, "an address that leads nowhere leads to the overview");
 	await go("message/1;2");
 	await becomes("#section .bad", /is not an id/, "what is no id");
 }

@@ -17,7 +17,7 @@ function form() {
 	const element = h("form", { class: "filters" },
 		field("Text", h("textarea", { name: "text", rows: "3", required: true, class: "wide" }), "{phone}, {tag} and names of a client's attributes stand for these"),
 		field("Channel", input("channel", { value: "default", required: true })), field("Begins", input("starts_at", { type: "datetime-local" }), "Empty: now"), field("Ends", input("ends_at", { type: "datetime-local", required: true })),
-		field("From, by the client's clock", input("window_from", { type: "time" })), field("until", input("window_to", { type: "time" }), "Both empty: all day"),
+		field("From, by the client's clock", input("window_from", { type: "time" })), field("Until, by that clock", input("window_to", { type: "time" }), "Both empty: all day"),
 		field("Operator codes", input("operator_codes"), "With commas; empty: any"), field("Tags", input("tags"), "With commas; empty: any"));
 	const create = button("Create the mailing", async () => {
 		if (!element.reportValidity()) return;

@@ -63,7 +63,7 @@ export default function messages(params) {
 	const form = h("form", { class: "filters", role: "search", "aria-label": "Filters" },
 		field("Status", choice("status", [["", "any"], ...statuses.map((s) => [s, s])], params.get("status"))),
 		field("Channel", input("channel")), field("Key", input("key")), field("Event type", input("type")), field("Error has", input("error"), "* stands for anything"),
-		field("Created from", input("from", { type: "datetime-local", step: "1" })), field("until", input("to", { type: "datetime-local", step: "1" })), field("From id", input("least", { inputmode: "numeric", pattern: "[0-9]{1,18}" })),
+		field("Created from", input("from", { type: "datetime-local", step: "1" })), field("Created until", input("to", { type: "datetime-local", step: "1" })), field("From id", input("least", { inputmode: "numeric", pattern: "[0-9]{1,18}" })),
 		field("Payload contains (JSON)", payload, "An object with what is to be in it"),
 		h("div", { class: "actions" }, h("button", { class: "strong" }, "Filter"), h("a", { href: "#/messages", class: "button" }, "Clear")));
 	payload.addEventListener("input", () => payload.setCustomValidity(""));

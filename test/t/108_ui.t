@@ -33,5 +33,14 @@ while (my $line = <$pipe>)
 }
 ok(close $pipe, 'the browser came to its end');
 is(scalar($sink->requests(sub { $_[0]{path} =~ /called/ })), 1, 'the test call was made, once');
+
+# ---- what the page calls for many messages at once
+my @made = split /\n/, $node->safe_psql('postgres', "SELECT msg_create('1', 'held') FROM generate_series(1, 3)");
+my $many = sub { my ($name, $role, @ids) = @_; my $answer = $facade->ask('POST', "/rpc/$name", as => $role, body => { ids => \@ids }); return [ @$answer{qw(status json)} ]; };
+is($many->($_, 'reader', @made)->[0], 403, "$_ is for operators") for qw(msg_cancel_many msg_retry_many);
+is_deeply($many->('msg_cancel_many', 'operator', @made[ 1, 0, 1 ], -1, undef), [ 200, 2 ], 'each counts once, and none that is not there');
+is_deeply($many->('msg_cancel_many', 'operator', @made), [ 200, 1 ], 'nor one that is over');
+is_deeply($many->('msg_retry_many', 'operator', @made), [ 200, 0 ], 'what is not dead is not retried');
+is_deeply($many->($_, 'operator'), [ 200, 0 ], "$_ of none") for qw(msg_cancel_many msg_retry_many);
 $node->stop;
 done_testing();

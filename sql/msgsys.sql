@@ -11,6 +11,13 @@ CREATE TYPE @extschema@.msg_status AS ENUM
 COMMENT ON TYPE @extschema@.msg_status IS
 'where a message is: scheduled and retry wait for due_at, idle waits for a worker, sent is in Kafka, received was acknowledged; delivered, dead, cancelled and expired are final';
 
+-- ---------------------------------------------------------------- clock
+
+/* msg_now(): the time by which messages come due and expire: that of the system, and msgsys.clock_offset. */
+CREATE FUNCTION @extschema@.msg_now() RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'msg_now' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.msg_now IS 'the time by which messages come due and expire';
+
 -- ---------------------------------------------------------------- tables
 
 -- The eight-byte columns stand first, so that a row has no padding between them.
@@ -421,7 +428,7 @@ BEGIN
 	WHERE c.channel = new.channel RETURNING c.* INTO new;
 	IF new.ack = 'none' AND old.ack <> 'none' THEN
 		-- nothing will acknowledge what is on its way any more
-		UPDATE @extschema@.messages m SET finished_at = now()
+		UPDATE @extschema@.messages m SET finished_at = @extschema@.msg_now()
 		WHERE m.channel = new.channel AND m.status = 'sent' AND m.finished_at IS NULL;
 	END IF;
 	IF EXISTS (SELECT FROM @extschema@.msg_webhook_settings w WHERE w.channel = new.channel) THEN
@@ -451,13 +458,13 @@ BEGIN
 	-- no message may slip into the channel between the check and the commit
 	LOCK TABLE @extschema@.messages IN SHARE ROW EXCLUSIVE MODE;
 	IF discard THEN
-		UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = clock_timestamp()
+		UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = @extschema@.msg_now()
 		WHERE m.channel = msg_channel_drop.channel AND m.status = 'idle';
-		UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = clock_timestamp()
+		UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = @extschema@.msg_now()
 		WHERE m.channel = msg_channel_drop.channel AND m.status IN ('scheduled', 'retry');
-		UPDATE @extschema@.messages m SET finished_at = clock_timestamp()
+		UPDATE @extschema@.messages m SET finished_at = @extschema@.msg_now()
 		WHERE m.channel = msg_channel_drop.channel AND m.status = 'sent' AND m.finished_at IS NULL;
-		UPDATE @extschema@.messages m SET finished_at = clock_timestamp()
+		UPDATE @extschema@.messages m SET finished_at = @extschema@.msg_now()
 		WHERE m.channel = msg_channel_drop.channel AND m.status = 'received' AND m.finished_at IS NULL;
 	ELSE
 		SELECT count INTO live FROM @extschema@.msg_live(msg_channel_drop.channel) AS count;
@@ -660,7 +667,7 @@ BEGIN
 	found_one := FOUND;
 	DELETE FROM @extschema@.msg_webhook_secrets s WHERE s.channel = msg_webhook_drop.channel;
 	DELETE FROM @extschema@.msg_breakers b WHERE b.channel = msg_webhook_drop.channel;
-	UPDATE @extschema@.messages m SET finished_at = clock_timestamp()
+	UPDATE @extschema@.messages m SET finished_at = @extschema@.msg_now()
 	WHERE m.channel = msg_webhook_drop.channel AND m.status = 'received' AND m.finished_at IS NULL;
 	RETURN found_one;
 END $$;
@@ -874,7 +881,7 @@ CREATE FUNCTION @extschema@.msg_cancel(id bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-	UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = clock_timestamp()
+	UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = @extschema@.msg_now()
 	WHERE m.id = msg_cancel.id AND m.status IN ('scheduled', 'idle', 'retry');
 	RETURN FOUND;
 END $$;
@@ -888,7 +895,7 @@ CREATE FUNCTION @extschema@.msg_retry(id bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-	UPDATE @extschema@.messages m SET status = 'retry', due_at = clock_timestamp(), attempts = 0, finished_at = NULL, dlq_pending = NULL
+	UPDATE @extschema@.messages m SET status = 'retry', due_at = @extschema@.msg_now(), attempts = 0, finished_at = NULL, dlq_pending = NULL
 	WHERE m.id = msg_retry.id AND m.status = 'dead';
 	RETURN FOUND;
 END $$;
@@ -909,7 +916,7 @@ WITH chosen AS (
 		AND (msg_redrive.error IS NULL OR m.last_error LIKE msg_redrive.error)
 	ORDER BY m.id LIMIT msg_redrive."limit" FOR NO KEY UPDATE SKIP LOCKED),
 driven AS (
-	UPDATE @extschema@.messages m SET status = 'retry', due_at = clock_timestamp(), attempts = 0, finished_at = NULL, dlq_pending = NULL
+	UPDATE @extschema@.messages m SET status = 'retry', due_at = @extschema@.msg_now(), attempts = 0, finished_at = NULL, dlq_pending = NULL
 	FROM chosen WHERE m.id = chosen.id RETURNING 1)
 SELECT count(*) FROM driven
 $$;
@@ -1024,7 +1031,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	t constant text := 'ON TABLE @extschema@.';
 	rights text[] := ARRAY['USAGE ON SCHEMA @extschema@'];
-	functions text[] := '{}';
+	functions text[] := '{msg_now}';
 	r text;
 BEGIN
 	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN

@@ -91,7 +91,7 @@ delivered_add(const Job *job, const WebhookMark *mark)
 	if (setting_redis_url[0] == '\0')
 		return;
 	initStringInfo(&value);
-	build_value(&value, job->request.json ? job->request.body : NULL, job->request.body_length, mark->response_id, GetCurrentTimestamp(), mark->code);
+	build_value(&value, job->request.json ? job->request.body : NULL, job->request.body_length, mark->response_id, clock_now(), mark->code);
 	entry = palloc(sizeof(CacheEntry));
 	entry->key = cache_key(job->id);
 	entry->value = value.data;

@@ -47,6 +47,7 @@ char	   *setting_redis_url = NULL;
 char	   *setting_redis_prefix = NULL;
 int			setting_redis_ttl = 86400;
 int			setting_redis_timeout = 100;
+int			setting_clock_offset = 0;
 
 static const struct config_enum_entry ack_options[] = {
 	{"none", ACK_NONE, false},
@@ -189,6 +190,10 @@ define_settings(void)
 	define_number("msgsys.redis_timeout", &setting_redis_timeout, 100, 1, 10000,
 				  GUC_UNIT_MS, "Longest wait for Redis.",
 				  "After that it is left alone for a while, which grows to 30 s.");
+
+	DefineCustomIntVariable("msgsys.clock_offset", "Seconds that messages' clock is ahead of the system's.",
+							"For tests and rehearsals: what is due tomorrow is sent today.",
+							&setting_clock_offset, 0, -INT_MAX, INT_MAX, PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 
 	if (process_shared_preload_libraries_in_progress)
 	{

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "fmgr.h"
 
 #define MSGSYS_NAME		"msgsys"
@@ -66,12 +67,16 @@ extern char *setting_redis_url;
 extern char *setting_redis_prefix;
 extern int	setting_redis_ttl;
 extern int	setting_redis_timeout;
+extern int	setting_clock_offset;
 
 /* Name of a stage, as in msg_workers and pg_stat_activity. */
 extern const char *stage_name(Stage stage);
 
 /* Number of workers that a stage has in each database. */
 extern int	stage_workers(Stage stage);
+
+/* The time by which messages come due and expire (functions.c). */
+extern TimestampTz clock_now(void);
 
 /* Hooks into utility commands (hooks.c). */
 extern void hooks_install(void);

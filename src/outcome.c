@@ -177,5 +177,5 @@ outcome_unsendable(Job *job, const char *reason)
 	HttpResult	result = {.outcome = HTTP_BAD_REQUEST,.retry_after_s = -1};
 
 	strlcpy(result.error, reason, sizeof(result.error));
-	(void) outcome_judge(job, &result, GetCurrentTimestamp());
+	(void) outcome_judge(job, &result, clock_now());
 }

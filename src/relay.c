@@ -97,7 +97,7 @@ broker_lost(const char *reason)
 		slot_error(reason);
 	}
 	backoff = Min(BACKOFF_LONGEST, Max(BACKOFF_FIRST, backoff * 2));
-	ask_again_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), backoff);
+	ask_again_at = TimestampTzPlusMilliseconds(clock_now(), backoff);
 	slot_state(WORKER_BROKER_DOWN);
 }
 
@@ -142,7 +142,7 @@ broker_answers(void)
 		return true;
 
 	/* it has been away, or its connections broke just now: ask */
-	if (GetCurrentTimestamp() < ask_again_at)
+	if (clock_now() < ask_again_at)
 		return false;
 	if (!broker_reachable(producer, 500, err, sizeof(err)))
 	{
@@ -168,7 +168,7 @@ topic_of(const Channel *channel, ClaimKind kind, bool retry)
 static bool
 topics_prepare(ClaimKind kind, ClaimShare *shares, int nshares)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = clock_now();
 	char		err[256];
 
 	for (int i = 0; i < nshares; i++)
@@ -240,7 +240,7 @@ take_reports(Batch *batch)
 				topic_doubt(item->topic->name);
 		}
 		batch->outstanding -= n;
-		batch->last_report = GetCurrentTimestamp();
+		batch->last_report = clock_now();
 	}
 }
 
@@ -251,7 +251,7 @@ take_reports(Batch *batch)
 static void
 await_reports(Batch *batch, int most)
 {
-	batch->last_report = GetCurrentTimestamp();
+	batch->last_report = clock_now();
 	for (;;)
 	{
 		long		left;
@@ -263,7 +263,7 @@ await_reports(Batch *batch, int most)
 		if (batch->outstanding == 0 || batch->outstanding < most || (batch->gave_up && !dead))
 			return;
 		left = (dead ? Min(LAST_REPORTS, setting_send_timeout) : setting_send_timeout) -
-			TimestampDifferenceMilliseconds(batch->last_report, GetCurrentTimestamp());
+			TimestampDifferenceMilliseconds(batch->last_report, clock_now());
 		if (left <= 0)
 		{
 			batch->gave_up = true;
@@ -452,7 +452,7 @@ mark_batch(Batch *batch)
 static void
 log_batch(Batch *batch)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = clock_now();
 
 	if (setting_log_batch < 0 || batch->n < Max(setting_log_batch, 1))
 		return;
@@ -516,7 +516,7 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 		.shares = shares,
 		.nshares = nshares,
 		.claimed = palloc0(nshares * sizeof(int)),
-		.began = GetCurrentTimestamp(),
+		.began = clock_now(),
 	};
 	int			nclaimed;
 
@@ -547,9 +547,9 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 				 errhint("Call msg_adopt() if they are to be sent from here.")));
 		return false;
 	}
-	batch.claimed_at = GetCurrentTimestamp();
+	batch.claimed_at = clock_now();
 	await_reports(&batch, 0);
-	batch.confirmed_at = GetCurrentTimestamp();
+	batch.confirmed_at = clock_now();
 	/* a channel whose share was not used up has nothing more */
 	if (kind == CLAIM_IDLE && !batch.cut && !batch.gave_up && nclaimed < batch.limit)
 		for (int s = 0; s < nshares; s++)
@@ -649,7 +649,7 @@ sweep(void)
 	worker_commit();
 	INSTR_TIME_SUBTRACT(end, begin);
 	sweep_cost = (long) INSTR_TIME_GET_MILLISEC(end);
-	last_sweep = GetCurrentTimestamp();
+	last_sweep = clock_now();
 	sweep_wanted = false;
 	slot_count_up(COUNT_SWEEPS, 1);
 }
@@ -761,12 +761,12 @@ relay_main(void)
 		}
 		if (reloaded)
 			want_notes();
-		if (sweep_wanted || reloaded || GetCurrentTimestamp() >= next_sweep())
+		if (sweep_wanted || reloaded || clock_now() >= next_sweep())
 			sweep();
-		if (relay_all(GetCurrentTimestamp()))
+		if (relay_all(clock_now()))
 			continue;
 		if (broker_answers())
 			slot_state(channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
-		worker_wait(idle_time(GetCurrentTimestamp()));
+		worker_wait(idle_time(clock_now()));
 	}
 }

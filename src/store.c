@@ -629,7 +629,7 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 	values[2] = array_of(limits, nshares, INT4OID);
 	values[3] = Int64GetDatum(nworkers);
 	values[4] = Int64GetDatum(worker);
-	values[5] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[5] = TimestampTzGetDatum(clock_now());
 	for (int i = 0; i < params->numParams; i++)
 	{
 		params->params[i].value = values[i];
@@ -671,7 +671,7 @@ store_mark_sent(const SentMark *marks, int n)
 	values[1] = array_of(partitions, n, INT4OID);
 	values[2] = array_of(offsets, n, INT8OID);
 	values[3] = array_of(finals, n, BOOLOID);
-	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[4] = TimestampTzGetDatum(clock_now());
 	run(MARK_SENT, values, NULL);
 }
 
@@ -693,7 +693,7 @@ store_mark_refused(const RefusedMark *marks, int n)
 	values[0] = array_of(tids, n, TIDOID);
 	values[1] = array_of(permanent, n, BOOLOID);
 	values[2] = text_array(reasons, n);
-	values[3] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[3] = TimestampTzGetDatum(clock_now());
 	run(MARK_REFUSED, values, NULL);
 }
 
@@ -725,7 +725,7 @@ store_mark_expired(const ItemPointerData *tids, int n)
 	for (int i = 0; i < n; i++)
 		datums[i] = PointerGetDatum(&tids[i]);
 	values[0] = array_of(datums, n, TIDOID);
-	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[1] = TimestampTzGetDatum(clock_now());
 	run(MARK_EXPIRED, values, NULL);
 }
 
@@ -787,7 +787,7 @@ store_mark_readback(const Readback *records, int n, List *only_channels, List *w
 	values[1] = array_of(partitions, n, INT4OID);
 	values[2] = array_of(offsets, n, INT8OID);
 	values[3] = array_of(attempts, n, INT4OID);
-	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[4] = TimestampTzGetDatum(clock_now());
 	if (only_channels == NIL)
 		nulls[5] = 'n';
 	else
@@ -835,7 +835,7 @@ store_acknowledge(const char *schema, const Ack *acks, int n)
 	values[1] = array_of(outcomes, n, INT4OID);
 	values[2] = array_of(attempts, n, INT4OID);
 	values[3] = text_array(errors, n);
-	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[4] = TimestampTzGetDatum(clock_now());
 	rc = SPI_execute_plan(statement_plan(&statements[ACKNOWLEDGE], schema), values, NULL, false, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
@@ -849,7 +849,7 @@ store_acknowledge(const char *schema, const Ack *acks, int n)
 		if (DatumGetBool(result_column(i, 4, &isnull)))
 			note_received(result_text(i, 1), result_int64(i, 5, 0));
 		if (DatumGetBool(result_column(i, 6, &isnull)))
-			note_due(result_text(i, 1), GetCurrentTimestamp());
+			note_due(result_text(i, 1), clock_now());
 	}
 	return (int) SPI_processed;
 }

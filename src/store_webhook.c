@@ -385,7 +385,7 @@ add_attempts(const WebhookMark *marks, int n)
 	values[6] = text_array(addresses, kept);
 	values[7] = text_array(errors, kept);
 	values[8] = text_array(excerpts, kept);
-	values[9] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[9] = TimestampTzGetDatum(clock_now());
 	statement_run(&statements[ADD_ATTEMPTS], values, NULL);
 }
 
@@ -428,7 +428,7 @@ store_webhook_marks(const WebhookMark *marks, int n)
 		values[4] = text_array(response_ids, moved);
 		values[5] = text_array(errors, moved);
 		values[6] = array_of(dues, moved, TIMESTAMPTZOID);
-		values[7] = TimestampTzGetDatum(GetCurrentTimestamp());
+		values[7] = TimestampTzGetDatum(clock_now());
 		values[8] = array_of(letters, moved, BOOLOID);
 		rows = statement_run(&statements[MARK], values, NULL);
 		for (uint64 i = 0; i < rows; i++)
@@ -439,7 +439,7 @@ store_webhook_marks(const WebhookMark *marks, int n)
 			if (bool_at(i, 3))
 				note_due(result_text(i, 1), DatumGetTimestampTz(result_column(i, 2, &isnull)));
 			else if (bool_at(i, 4))
-				note_due(result_text(i, 1), GetCurrentTimestamp());
+				note_due(result_text(i, 1), clock_now());
 		}
 	}
 	add_attempts(marks, n);

@@ -320,7 +320,8 @@ before_insert(TriggerData *data)
 		COL_KEY, COL_EVENT_TYPE, COL_CONTENT_TYPE, COL_HEADERS, COL_PAYLOAD, COL_BODY};
 	Status		status;
 	char	   *channel;
-	TimestampTz now = GetCurrentTransactionStartTimestamp();
+	TimestampTz began = GetCurrentTransactionStartTimestamp();
+	TimestampTz now = began + setting_clock_offset * USECS_PER_SEC;
 
 	for (int i = 0; i < lengthof(wanted); i++)
 		values[wanted[i]] = heap_getattr(tuple, wanted[i], desc, &nulls[wanted[i]]);
@@ -339,7 +340,7 @@ before_insert(TriggerData *data)
 	status = status_of(values[COL_STATUS]);
 	channel = TextDatumGetCString(values[COL_CHANNEL]);
 
-	if (DatumGetTimestampTz(values[COL_CREATED_AT]) == now)
+	if (DatumGetTimestampTz(values[COL_CREATED_AT]) == began)
 	{
 		check_channel(rel, channel);
 		if (nulls[COL_PAYLOAD] == nulls[COL_BODY])

@@ -456,7 +456,7 @@ take_results(void)
 
 	while ((n = http_results(client, results, RESULTS_AT_ONCE)) > 0)
 	{
-		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz now = clock_now();
 
 		for (int i = 0; i < n; i++)
 		{
@@ -601,7 +601,7 @@ log_flush(const Flush *flush, TimestampTz began)
 			(errhidecontext(true), errhidestmt(true),
 			 errmsg("msgsys webhook finished %d attempts, ids " INT64_FORMAT " to " INT64_FORMAT ", written in %ld ms",
 					flush->n, flush->marks[0].id, flush->marks[flush->n - 1].id,
-					TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()))));
+					TimestampDifferenceMilliseconds(began, clock_now()))));
 }
 
 /* After the commit: jobs are forgotten, but for those whose rows were held. */
@@ -838,24 +838,24 @@ webhook_main(void)
 			worker_commit();
 			breakers_forgotten = true;
 		}
-		now = GetCurrentTimestamp();
+		now = clock_now();
 		if (sweep_wanted || reloaded ||
 			now >= TimestampTzPlusMilliseconds(last_sweep, setting_sweep_interval))
 			sweep(now);
 
 		http_tick(client);
 		take_results();
-		if (flush_is_due(GetCurrentTimestamp()))
-			flush_ended(GetCurrentTimestamp());
+		if (flush_is_due(clock_now()))
+			flush_ended(clock_now());
 		claim_all(now);
-		start_all(GetCurrentTimestamp(), &again_at);
+		start_all(clock_now(), &again_at);
 		http_tick(client);
 		/* some may have ended at once, and nothing tells of that later */
 		take_results();
 		slot_state(http_pending(client) > 0 || nended > 0 ? WORKER_BUSY :
 				   channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
 		pgstat_report_activity(STATE_IDLE, NULL);
-		now = GetCurrentTimestamp();
+		now = clock_now();
 		worker_wait(flush_is_due(now) ? 0 : idle_time(now, again_at));
 	}
 }

@@ -380,6 +380,8 @@ void
 endpoint_give_back(Endpoint *endpoint)
 {
 	dlist_mutable_iter iter;
+	HASH_SEQ_STATUS seq;
+	KeyState   *state;
 
 	dlist_foreach_modify(iter, &endpoint->ready)
 	{
@@ -396,4 +398,10 @@ endpoint_give_back(Endpoint *endpoint)
 		job_free(job);
 	}
 	endpoint->nready = 0;
+	if (endpoint->keys == NULL)
+		return;
+	/* and what waits behind requests that are under way */
+	hash_seq_init(&seq, endpoint->keys);
+	while ((state = hash_seq_search(&seq)) != NULL)
+		drop_waiting(state);
 }

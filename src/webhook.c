@@ -125,7 +125,17 @@ client_ready(void)
 	return client != NULL;
 }
 
-/* Read the webhooks' settings; what waits for an endpoint that does not work any more is given back. */
+/* Give back all that is not under way. */
+static void
+give_all_back(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, endpoints)
+		endpoint_give_back(lfirst(lc));
+}
+
+/* Read the webhooks' settings; what waits for its turn is given back, for its request was made by the old ones. */
 static bool
 load_webhooks(void)
 {
@@ -172,9 +182,7 @@ load_webhooks(void)
 		notes_want(channel->name, endpoint && endpoint->webhook &&
 				   (channel->topic == NULL || endpoint->webhook->ordered));
 	}
-	foreach(lc, endpoints)
-		if (!endpoint_works(lfirst(lc)))
-			endpoint_give_back(lfirst(lc));
+	give_all_back();
 	return true;
 }
 
@@ -794,16 +802,6 @@ idle_time(TimestampTz now, TimestampTz again_at)
 	return Min(setting_poll_interval, TimestampDifferenceMilliseconds(now, until) + (until > now ? 1 : 0));
 }
 
-/* Forget all: the extension is gone, or another. */
-static void
-forget_all(void)
-{
-	ListCell   *lc;
-
-	foreach(lc, endpoints)
-		endpoint_give_back(lfirst(lc));
-}
-
 /* Main loop of a webhook worker. */
 void
 webhook_main(void)
@@ -823,7 +821,7 @@ webhook_main(void)
 		take_notes();
 		if (!worker_refresh(&reloaded) || (reloaded && !load_webhooks()))
 		{
-			forget_all();
+			give_all_back();
 			worker_wait(setting_poll_interval);
 			continue;
 		}

@@ -146,13 +146,22 @@ endpoint_record(Endpoint *endpoint, bool failed, TimestampTz now)
 		endpoint->breaker_changed |= breaker_forget(&endpoint->breaker, MILLISECONDS(now));
 }
 
+/* Rows of a kind above an id may be there. */
+void
+endpoint_waiting(Endpoint *endpoint, WaitingKind kind, int64 low)
+{
+	Cursor	   *cursor = &endpoint->cursors[kind];
+
+	cursor->low = Min(cursor->low, low);
+	cursor->dirty = true;
+}
+
 /* A message is to be claimed again. */
 void
 endpoint_rewind(Endpoint *endpoint, int64 id)
 {
-	endpoint->idle.low = Min(endpoint->idle.low, id - 1);
-	endpoint->received.low = Min(endpoint->received.low, id - 1);
-	endpoint->idle.dirty = endpoint->received.dirty = true;
+	for (int kind = 0; kind < WAITING_KINDS; kind++)
+		endpoint_waiting(endpoint, kind, id - 1);
 	endpoint->next_due = DT_NOBEGIN;
 }
 

@@ -14,6 +14,7 @@
 
 #include "breaker.h"
 #include "channel.h"
+#include "commits.h"
 #include "request.h"
 #include "store_webhook.h"
 
@@ -57,8 +58,7 @@ struct Endpoint
 	char		name[CHANNEL_NAME_MAX]; /* hash key, must be first */
 	const Webhook *webhook;		/* NULL: the channel has none any more */
 	Channel    *channel;
-	Cursor		idle;			/* of a channel without a topic */
-	Cursor		received;
+	Cursor		cursors[WAITING_KINDS]; /* idle rows are those of a channel without a topic */
 	TimestampTz next_due;		/* of a channel without a topic */
 	dlist_head	ready;
 	int			nready;
@@ -82,6 +82,7 @@ extern bool endpoint_works(const Endpoint *endpoint);
 extern bool endpoint_permits(Endpoint *endpoint, TimestampTz now, int inflight, TimestampTz *again_at);
 extern void endpoint_called(Endpoint *endpoint, TimestampTz now);
 extern void endpoint_record(Endpoint *endpoint, bool failed, TimestampTz now);
+extern void endpoint_waiting(Endpoint *endpoint, WaitingKind kind, int64 low);
 extern void endpoint_rewind(Endpoint *endpoint, int64 id);
 
 extern int	jobs_count(void);

@@ -602,9 +602,9 @@ take_notes(void)
 			sweep_wanted = true;
 			continue;
 		}
-		if (notes[i].low != PG_INT64_MAX)
+		if (notes[i].low[WAITING_IDLE] != PG_INT64_MAX)
 		{
-			channel->low = Min(channel->low, notes[i].low);
+			channel->low = Min(channel->low, notes[i].low[WAITING_IDLE]);
 			channel->dirty = true;
 		}
 		channel->next_due = Min(channel->next_due, notes[i].due);
@@ -632,6 +632,19 @@ next_sweep(void)
 	return TimestampTzPlusMilliseconds(last_sweep, Min(pause, setting_sweep_interval));
 }
 
+/* A sweep found a channel's first idle row. */
+static void
+found_idle(const char *name, WaitingKind kind, int64 id)
+{
+	Channel    *channel = channel_find(name);
+
+	if (channel)
+	{
+		channel->low = id - 1;
+		channel->dirty = true;
+	}
+}
+
 static void
 sweep(void)
 {
@@ -642,7 +655,8 @@ sweep(void)
 	if (!worker_begin())
 		return;
 	INSTR_TIME_SET_CURRENT(begin);
-	store_sweep();
+	store_sweep(WAITING_IDLE, found_idle);
+	store_sweep_due();
 	foreach(lc, channels)
 		((Channel *) lfirst(lc))->dead_letters = true;
 	INSTR_TIME_SET_CURRENT(end);

@@ -68,10 +68,9 @@ typedef struct ChannelEntry
 /* One slot's notes of one channel; see the head of this file. */
 typedef struct NoteCell
 {
-	pg_atomic_uint64 low;
-	pg_atomic_uint64 received;
+	pg_atomic_uint64 low[WAITING_KINDS];
 	pg_atomic_uint64 due;
-	pg_atomic_uint32 unwanted;	/* low and due are another stage's affair */
+	pg_atomic_uint32 unwanted;	/* idle and due rows are another stage's affair */
 } NoteCell;
 
 typedef struct Shared
@@ -241,8 +240,8 @@ shmem_startup(void)
 	if (!found)
 		for (int i = 0; i < slot_count() * setting_max_channels; i++)
 		{
-			pg_atomic_init_u64(&cells[i].low, (uint64) NO_ID);
-			pg_atomic_init_u64(&cells[i].received, (uint64) NO_ID);
+			for (int kind = 0; kind < WAITING_KINDS; kind++)
+				pg_atomic_init_u64(&cells[i].low[kind], (uint64) NO_ID);
 			pg_atomic_init_u32(&cells[i].unwanted, 0);
 			pg_atomic_init_u64(&cells[i].due, (uint64) DT_NOEND);
 		}
@@ -423,7 +422,8 @@ slot_attach(int i)
 	/* notes of a worker before us are worth nothing without its marks */
 	for (int c = 0; c < setting_max_channels; c++)
 	{
-		pg_atomic_write_u64(&cell(i, c)->low, (uint64) NO_ID);
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+			pg_atomic_write_u64(&cell(i, c)->low[kind], (uint64) NO_ID);
 		pg_atomic_write_u64(&cell(i, c)->due, (uint64) DT_NOEND);
 	}
 	pg_atomic_write_u32(&slot->sweep, 1);
@@ -613,8 +613,8 @@ atomic_minimum(pg_atomic_uint64 *cell, int64 value)
 
 typedef enum NoteKind
 {
-	NOTE_LOW,
-	NOTE_RECEIVED,
+	NOTE_IDLE = WAITING_IDLE,
+	NOTE_RECEIVED = WAITING_RECEIVED,
 	NOTE_DUE,
 	NOTE_SWEEP,
 	NOTE_WAKE
@@ -628,7 +628,7 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 
 	if (shared == NULL)
 		return;
-	if (kind == NOTE_LOW || kind == NOTE_RECEIVED || kind == NOTE_DUE)
+	if (kind <= NOTE_DUE)
 	{
 		index = channel_index(dboid, channel);
 		if (index == NO_CHANNEL)
@@ -645,13 +645,11 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 			continue;
 		if (kind == NOTE_RECEIVED && slot->stage != STAGE_WEBHOOK)
 			continue;
-		if ((kind == NOTE_LOW || kind == NOTE_DUE) &&
+		if ((kind == NOTE_IDLE || kind == NOTE_DUE) &&
 			pg_atomic_read_u32(&cell(i, index)->unwanted))
 			continue;
-		if (kind == NOTE_LOW)
-			atomic_minimum(&cell(i, index)->low, value);
-		else if (kind == NOTE_RECEIVED)
-			atomic_minimum(&cell(i, index)->received, value);
+		if (kind < NOTE_DUE)
+			atomic_minimum(&cell(i, index)->low[kind], value);
 		else if (kind == NOTE_DUE)
 			atomic_minimum(&cell(i, index)->due, value);
 		else if (kind == NOTE_SWEEP)
@@ -663,18 +661,11 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 	LWLockRelease(shared->lock);
 }
 
-/* Rows of a channel from this id on may be claimable. */
+/* Rows of a channel from this id on may wait to be sent, or for its webhook. */
 void
-publish_claimable(Oid dboid, const char *channel, int64 id)
+publish_waiting(Oid dboid, const char *channel, WaitingKind kind, int64 id)
 {
-	publish(dboid, NOTE_LOW, channel, id - 1);
-}
-
-/* Rows of a channel from this id on may wait for its webhook. */
-void
-publish_received(Oid dboid, const char *channel, int64 id)
-{
-	publish(dboid, NOTE_RECEIVED, channel, id - 1);
+	publish(dboid, (NoteKind) kind, channel, id - 1);
 }
 
 /* A row of a channel comes due then. */
@@ -752,38 +743,35 @@ notes_take(Note **notes, bool *sweep)
 	for (int i = 0; i < nchannels; i++)
 	{
 		NoteCell   *c = cell(my_slot, i);
-		int64		low;
-		int64		received;
-		TimestampTz due;
+		bool		any = (TimestampTz) pg_atomic_read_u64(&c->due) != DT_NOEND;
+		Note	   *note;
 
-		if ((int64) pg_atomic_read_u64(&c->low) == NO_ID &&
-			(int64) pg_atomic_read_u64(&c->received) == NO_ID &&
-			(TimestampTz) pg_atomic_read_u64(&c->due) == DT_NOEND)
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+			any |= (int64) pg_atomic_read_u64(&c->low[kind]) != NO_ID;
+		if (!any)
 			continue;
-		low = (int64) pg_atomic_exchange_u64(&c->low, (uint64) NO_ID);
-		received = (int64) pg_atomic_exchange_u64(&c->received, (uint64) NO_ID);
-		due = (TimestampTz) pg_atomic_exchange_u64(&c->due, (uint64) DT_NOEND);
 		if (*notes == NULL)
 			*notes = palloc((nchannels - i) * sizeof(Note));
-		strlcpy((*notes)[n].channel, channel_of[i], CHANNEL_NAME_MAX);
-		(*notes)[n].low = low;
-		(*notes)[n].received = received;
-		(*notes)[n].due = due;
+		note = &(*notes)[n];
+		strlcpy(note->channel, channel_of[i], CHANNEL_NAME_MAX);
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+			note->low[kind] = (int64) pg_atomic_exchange_u64(&c->low[kind], (uint64) NO_ID);
+		note->due = (TimestampTz) pg_atomic_exchange_u64(&c->due, (uint64) DT_NOEND);
 		n++;
 	}
 	return n;
 }
 
 /*
- * From which id on there may be something that marks do not know of: notes that
+ * From which id on there may be rows of a kind that marks do not know of: notes that
  * this worker has not taken yet, and commits whose notes are to come.  It covers
  * every transaction that a snapshot taken before sees.
  */
 int64
-notes_floor(void)
+notes_floor(WaitingKind kind)
 {
 	WorkerSlot *slot = &shared->slots[my_slot];
-	int64		lowest = commits_lowest(slot->dboid);
+	int64		lowest = commits_lowest(slot->dboid, kind);
 	int			nchannels;
 
 	if (lowest != PG_INT64_MAX)
@@ -796,7 +784,7 @@ notes_floor(void)
 	nchannels = shared->nchannels;
 	LWLockRelease(shared->lock);
 	for (int i = 0; i < nchannels; i++)
-		lowest = Min(lowest, (int64) pg_atomic_read_u64(&cell(my_slot, i)->low));
+		lowest = Min(lowest, (int64) pg_atomic_read_u64(&cell(my_slot, i)->low[kind]));
 	return lowest;
 }
 

@@ -6,6 +6,7 @@
 #ifndef MSGSYS_SHMEM_H
 #define MSGSYS_SHMEM_H
 
+#include "commits.h"
 #include "msgsys.h"
 
 #include "datatype/timestamp.h"
@@ -103,8 +104,7 @@ extern bool database_blocked(Oid dboid);
  * Notes to the workers of a database, published once rows are visible to all
  * (see the head of shmem.c); notes.c keeps them until the transaction commits.
  */
-extern void publish_claimable(Oid dboid, const char *channel, int64 id);
-extern void publish_received(Oid dboid, const char *channel, int64 id);
+extern void publish_waiting(Oid dboid, const char *channel, WaitingKind kind, int64 id);
 extern void publish_due(Oid dboid, const char *channel, TimestampTz due);
 extern void publish_sweep(Oid dboid);
 extern void publish_config(Oid dboid);
@@ -113,13 +113,12 @@ extern uint64 config_generation(void);
 typedef struct Note
 {
 	char		channel[CHANNEL_NAME_MAX];
-	int64		low;			/* rows above it may be claimable; PG_INT64_MAX: none */
-	int64		received;		/* rows above it may wait for a webhook; the same */
+	int64		low[WAITING_KINDS]; /* rows above it may wait; PG_INT64_MAX: none */
 	TimestampTz due;			/* earliest due time noted; DT_NOEND: none */
 } Note;
 
 extern void notes_want(const char *channel, bool wanted);
-extern int64 notes_floor(void);
+extern int64 notes_floor(WaitingKind kind);
 extern int	notes_take(Note **notes, bool *sweep);
 
 /* Waiting for a status (msg_wait), woken by whoever changed one. */

@@ -35,6 +35,7 @@ typedef enum StoreStatement
 	LOAD_CHANNELS,
 	SET_RESTORED,
 	SWEEP_IDLE,
+	SWEEP_RECEIVED,
 	SWEEP_DUE,
 	CLAIM_IDLE_ROWS,
 	CLAIM_DUE_ROWS,
@@ -67,6 +68,14 @@ typedef enum StoreStatement
 #define OWN_ROWS(nworkers, worker) \
 	" AND (" nworkers " = 1 OR CASE WHEN i.message_key IS NULL THEN i.id % " nworkers \
 	" ELSE (hashtextextended(i.message_key, 0) & 9223372036854775807) % " nworkers " END = " worker ")"
+
+/* Each channel's lowest, by hops from channel to channel on the index, however many rows wait. */
+#define FIRST_OF_CHANNELS(column, condition) \
+	"WITH RECURSIVE w AS (" \
+	"(SELECT channel, " column " FROM @.messages WHERE " condition " ORDER BY channel, " column " LIMIT 1) UNION ALL " \
+	"SELECT n.channel, n." column " FROM w, LATERAL (SELECT m.channel, m." column " FROM @.messages m " \
+	"WHERE " condition " AND m.channel > w.channel ORDER BY m.channel, m." column " LIMIT 1) n) " \
+	"SELECT channel, " column " FROM w"
 
 #define CLAIMED_COLUMNS \
 	"ctid, i.xmin, i.id, i.attempts, i.created_at, i.expires_at, i.message_key, i.payload, i.body, i.headers, i.content_type, i.event_type"
@@ -112,21 +121,9 @@ static Statement statements[STATEMENTS] =
 		"UPDATE @.msg_installation SET restored_at = clock_timestamp() WHERE restored_at IS NULL"
 	},
 
-	/* Hops from channel to channel on the index, however many rows wait. */
-	[SWEEP_IDLE] = {
-		"WITH RECURSIVE w AS ("
-		"(SELECT channel, id FROM @.messages WHERE status = 'idle' ORDER BY channel, id LIMIT 1) UNION ALL "
-		"SELECT n.channel, n.id FROM w, LATERAL (SELECT m.channel, m.id FROM @.messages m "
-		"WHERE m.status = 'idle' AND m.channel > w.channel ORDER BY m.channel, m.id LIMIT 1) n) "
-		"SELECT channel, id FROM w"
-	},
-	[SWEEP_DUE] = {
-		"WITH RECURSIVE w AS ("
-		"(SELECT channel, due_at FROM @.messages WHERE status IN ('scheduled', 'retry') ORDER BY channel, due_at LIMIT 1) UNION ALL "
-		"SELECT n.channel, n.due_at FROM w, LATERAL (SELECT m.channel, m.due_at FROM @.messages m "
-		"WHERE m.status IN ('scheduled', 'retry') AND m.channel > w.channel ORDER BY m.channel, m.due_at LIMIT 1) n) "
-		"SELECT channel, due_at FROM w"
-	},
+	[SWEEP_IDLE] = {FIRST_OF_CHANNELS("id", "status = 'idle'")},
+	[SWEEP_RECEIVED] = {FIRST_OF_CHANNELS("id", "status = 'received' AND finished_at IS NULL")},
+	[SWEEP_DUE] = {FIRST_OF_CHANNELS("due_at", "status IN ('scheduled', 'retry')")},
 
 	/*
 	 * The row comparison keeps the planner off the primary key, whose order by
@@ -402,28 +399,26 @@ store_lock_messages(void)
 		ConditionalLockRelationOid(relation, RowExclusiveLock);
 }
 
-/* Look from the beginning: which channels have rows waiting, and from where on. */
+/* Look from the beginning: tell of each channel's first row of a kind that waits. */
 void
-store_sweep(void)
+store_sweep(WaitingKind kind, WaitingCallback found)
 {
-	uint64		n = run(SWEEP_IDLE, NULL, NULL);
-	bool		isnull;
+	uint64		n = run(kind == WAITING_IDLE ? SWEEP_IDLE : SWEEP_RECEIVED, NULL, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+		found(result_text(i, 1), kind, result_int64(i, 2, 0));
+}
+
+/* Find when the first row of each channel comes due. */
+void
+store_sweep_due(void)
+{
+	uint64		n = run(SWEEP_DUE, NULL, NULL);
 
 	for (uint64 i = 0; i < n; i++)
 	{
 		Channel    *channel = channel_find(result_text(i, 1));
-		int64		id = DatumGetInt64(result_column(i, 2, &isnull));
-
-		if (channel)
-		{
-			channel->low = id - 1;
-			channel->dirty = true;
-		}
-	}
-	n = run(SWEEP_DUE, NULL, NULL);
-	for (uint64 i = 0; i < n; i++)
-	{
-		Channel    *channel = channel_find(result_text(i, 1));
+		bool		isnull;
 
 		if (channel)
 			channel->next_due = DatumGetTimestampTz(result_column(i, 2, &isnull));
@@ -545,6 +540,7 @@ typedef struct ClaimLows
 	int			nshares;
 	MemoryContext memory;		/* of the claim */
 	bool		awaited;		/* not yet made */
+	WaitingKind kind;			/* of the rows */
 } ClaimLows;
 
 /* The second parameter of a claim: marks, none above the floor; or of a resend, its ages. */
@@ -573,7 +569,7 @@ fetch_claim_param(ParamListInfo params, int number, bool speculative, ParamExter
 	{
 		MemoryContext old = MemoryContextSwitchTo(lows->memory);
 
-		params->params[1].value = lows_array(lows, false, notes_floor());
+		params->params[1].value = lows_array(lows, false, notes_floor(lows->kind));
 		MemoryContextSwitchTo(old);
 		lows->awaited = false;
 	}
@@ -618,7 +614,8 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 		.shares = shares,
 		.nshares = nshares,
 		.memory = CurrentMemoryContext,
-		.awaited = kind == CLAIM_IDLE || kind == CLAIM_WEBHOOK_IDLE || kind == CLAIM_WEBHOOK_RECEIVED
+		.awaited = kind == CLAIM_IDLE || kind == CLAIM_WEBHOOK_IDLE || kind == CLAIM_WEBHOOK_RECEIVED,
+		.kind = kind == CLAIM_WEBHOOK_RECEIVED ? WAITING_RECEIVED : WAITING_IDLE
 	};
 	Datum		values[6];
 

@@ -15,6 +15,7 @@
 #include "utils/jsonb.h"
 
 #include "channel.h"
+#include "commits.h"
 #include "worker.h"
 
 typedef enum ClaimKind
@@ -116,7 +117,12 @@ extern void store_load_installation(Installation *into);
 extern void store_load_channels(void);
 extern void store_set_restored(void);
 extern bool store_lock_messages(void);
-extern void store_sweep(void);
+
+/* Told of a channel's first row of a kind that waits. */
+typedef void (*WaitingCallback) (const char *channel, WaitingKind kind, int64 id);
+
+extern void store_sweep(WaitingKind kind, WaitingCallback found);
+extern void store_sweep_due(void);
 extern int	store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 						int nworkers, ClaimCallback callback, void *arg);
 extern void store_mark_sent(const SentMark *marks, int n);

@@ -20,8 +20,6 @@ typedef enum WebhookStatement
 {
 	LOAD_WEBHOOKS,
 	LOAD_SECRETS,
-	SWEEP_IDLE,
-	SWEEP_RECEIVED,
 	MARK,
 	ADD_ATTEMPTS,
 	DISABLE,
@@ -56,22 +54,6 @@ static Statement statements[STATEMENTS] =
 	[LOAD_SECRETS] = {
 		"SELECT channel, kind, name, value, coalesce(expires_at, 'infinity') FROM @.msg_webhook_secrets "
 		"WHERE expires_at IS NULL OR expires_at > clock_timestamp() ORDER BY id DESC"
-	},
-
-	/* These hop from channel to channel on their indexes, as in store.c. */
-	[SWEEP_IDLE] = {
-		"WITH RECURSIVE w AS ("
-		"(SELECT channel, id FROM @.messages WHERE status = 'idle' ORDER BY channel, id LIMIT 1) UNION ALL "
-		"SELECT n.channel, n.id FROM w, LATERAL (SELECT m.channel, m.id FROM @.messages m "
-		"WHERE m.status = 'idle' AND m.channel > w.channel ORDER BY m.channel, m.id LIMIT 1) n) "
-		"SELECT channel, id FROM w"
-	},
-	[SWEEP_RECEIVED] = {
-		"WITH RECURSIVE w AS ("
-		"(SELECT channel, id FROM @.messages WHERE status = 'received' AND finished_at IS NULL ORDER BY channel, id LIMIT 1) UNION ALL "
-		"SELECT n.channel, n.id FROM w, LATERAL (SELECT m.channel, m.id FROM @.messages m "
-		"WHERE m.status = 'received' AND m.finished_at IS NULL AND m.channel > w.channel ORDER BY m.channel, m.id LIMIT 1) n) "
-		"SELECT channel, id FROM w"
 	},
 
 	/* What happened, happened: an answer that says so may leave cancelled and expired. */
@@ -329,19 +311,6 @@ store_webhooks(MemoryContext context)
 }
 
 /* ---------------------------------------------------------------- messages */
-
-/* Tell of each channel's first message that is idle, and that waits as received. */
-void
-store_webhook_sweep(WaitingCallback idle, WaitingCallback received)
-{
-	uint64		n = statement_run(&statements[SWEEP_IDLE], NULL, NULL);
-
-	for (uint64 i = 0; i < n; i++)
-		idle(result_text(i, 1), result_int64(i, 2, 0));
-	n = statement_run(&statements[SWEEP_RECEIVED], NULL, NULL);
-	for (uint64 i = 0; i < n; i++)
-		received(result_text(i, 1), result_int64(i, 2, 0));
-}
 
 /* Rows of msg_attempts for those marks that ask for one. */
 static void

@@ -96,10 +96,8 @@ typedef struct HeldKey
 	int64		id;
 } HeldKey;
 
-typedef void (*WaitingCallback) (const char *channel, int64 id);
 
 extern List *store_webhooks(MemoryContext context);
-extern void store_webhook_sweep(WaitingCallback idle, WaitingCallback received);
 extern void store_webhook_marks(const WebhookMark *marks, int n);
 extern void store_webhook_disable(const char *channel, const char *reason);
 extern void store_breaker(const char *channel, int worker, const Breaker *breaker);

@@ -207,6 +207,15 @@ job_expired(Job *job)
 	job_ended(job);
 }
 
+/* How far this worker is in the rows of a claim; NULL where they come by their due time. */
+static Cursor *
+cursor_of(Endpoint *endpoint, ClaimKind kind)
+{
+	if (kind == CLAIM_WEBHOOK_DUE)
+		return NULL;
+	return &endpoint->cursors[kind == CLAIM_WEBHOOK_IDLE ? WAITING_IDLE : WAITING_RECEIVED];
+}
+
 /* Take a row into memory as a job. */
 static bool
 take_row(const ClaimedRow *row, void *arg)
@@ -214,8 +223,7 @@ take_row(const ClaimedRow *row, void *arg)
 	Claim	   *claim = arg;
 	int			s = row->share;
 	Endpoint   *endpoint = claim->endpoints[s];
-	Cursor	   *cursor = claim->kind == CLAIM_WEBHOOK_IDLE ? &endpoint->idle :
-		claim->kind == CLAIM_WEBHOOK_RECEIVED ? &endpoint->received : NULL;
+	Cursor	   *cursor = cursor_of(endpoint, claim->kind);
 	Job		   *job;
 	MemoryContext old;
 
@@ -274,17 +282,14 @@ wanted_of(Endpoint *endpoint, TimestampTz now)
 
 /* Whether an endpoint has rows of a kind to be claimed. */
 static bool
-has_rows(const Endpoint *endpoint, ClaimKind kind, TimestampTz now)
+has_rows(Endpoint *endpoint, ClaimKind kind, TimestampTz now)
 {
-	switch (kind)
-	{
-		case CLAIM_WEBHOOK_RECEIVED:
-			return endpoint->received.dirty;
-		case CLAIM_WEBHOOK_IDLE:
-			return endpoint->idle.dirty && endpoint->channel->topic == NULL;
-		default:
-			return endpoint->next_due <= now && endpoint->channel->topic == NULL;
-	}
+	Cursor	   *cursor = cursor_of(endpoint, kind);
+
+	/* what is to be sent to the topic is the relay's affair */
+	if (kind != CLAIM_WEBHOOK_RECEIVED && endpoint->channel->topic)
+		return false;
+	return cursor ? cursor->dirty : endpoint->next_due <= now;
 }
 
 /* After a claim: who has more rows, and when. */
@@ -296,12 +301,10 @@ look_ahead(Claim *claim, int nshares)
 	for (int s = 0; s < nshares; s++)
 	{
 		Endpoint   *endpoint = claim->endpoints[s];
-		bool		more = claim->left[s] || claim->claimed[s] >= claim->shares[s].limit;
+		Cursor	   *cursor = cursor_of(endpoint, claim->kind);
 
-		if (claim->kind == CLAIM_WEBHOOK_RECEIVED)
-			endpoint->received.dirty = more;
-		else if (claim->kind == CLAIM_WEBHOOK_IDLE)
-			endpoint->idle.dirty = more;
+		if (cursor)
+			cursor->dirty = claim->left[s] || claim->claimed[s] >= claim->shares[s].limit;
 		else
 		{
 			endpoint->next_due = claim->shares[s].channel->next_due;
@@ -322,7 +325,7 @@ claim_kind(ClaimKind kind, TimestampTz now)
 	int			made = 0;
 	ListCell   *lc;
 
-	claim.shares = palloc(Max(room, 1) * sizeof(ClaimShare));
+	claim.shares = palloc0(Max(room, 1) * sizeof(ClaimShare));
 	claim.endpoints = palloc(Max(room, 1) * sizeof(Endpoint *));
 	claim.wanted = palloc(Max(room, 1) * sizeof(int));
 	claim.claimed = palloc0(Max(room, 1) * sizeof(int));
@@ -338,7 +341,8 @@ claim_kind(ClaimKind kind, TimestampTz now)
 		claim.endpoints[nshares] = endpoint;
 		claim.wanted[nshares] = wanted;
 		claim.shares[nshares].channel = endpoint->channel;
-		claim.shares[nshares].low = kind == CLAIM_WEBHOOK_RECEIVED ? endpoint->received.low : endpoint->idle.low;
+		if (cursor_of(endpoint, kind))
+			claim.shares[nshares].low = cursor_of(endpoint, kind)->low;
 		/* rows in memory may be claimed with them */
 		claim.shares[nshares].limit = wanted + endpoint->njobs;
 		nshares++;
@@ -710,16 +714,9 @@ take_notes(void)
 			sweep_wanted = true;	/* made by the same commit, perhaps */
 			continue;
 		}
-		if (notes[i].low != PG_INT64_MAX)
-		{
-			endpoint->idle.low = Min(endpoint->idle.low, notes[i].low);
-			endpoint->idle.dirty = true;
-		}
-		if (notes[i].received != PG_INT64_MAX)
-		{
-			endpoint->received.low = Min(endpoint->received.low, notes[i].received);
-			endpoint->received.dirty = true;
-		}
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+			if (notes[i].low[kind] != PG_INT64_MAX)
+				endpoint_waiting(endpoint, kind, notes[i].low[kind]);
 		if (notes[i].due != DT_NOEND)
 		{
 			endpoint->next_due = Min(endpoint->next_due, notes[i].due);
@@ -730,28 +727,14 @@ take_notes(void)
 	}
 }
 
+/* A sweep found the first row of a kind that waits. */
 static void
-found_idle(const char *channel, int64 id)
+found_waiting(const char *channel, WaitingKind kind, int64 id)
 {
 	Endpoint   *endpoint = endpoint_find(channel);
 
 	if (endpoint)
-	{
-		endpoint->idle.low = id - 1;
-		endpoint->idle.dirty = true;
-	}
-}
-
-static void
-found_received(const char *channel, int64 id)
-{
-	Endpoint   *endpoint = endpoint_find(channel);
-
-	if (endpoint)
-	{
-		endpoint->received.low = id - 1;
-		endpoint->received.dirty = true;
-	}
+		endpoint_waiting(endpoint, kind, id - 1);
 }
 
 /* Look from the beginning, for what no note told of. */
@@ -764,7 +747,8 @@ sweep(TimestampTz now)
 	sweep_wanted = false;
 	if (!worker_begin())
 		return;
-	store_webhook_sweep(found_idle, found_received);
+	for (int kind = 0; kind < WAITING_KINDS; kind++)
+		store_sweep(kind, found_waiting);
 	worker_commit();
 	foreach(lc, endpoints)
 	{

@@ -3,7 +3,7 @@
 EXTENSION = msgsys
 EXTENSION_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" msgsys.control)
 MODULE_big = msgsys
-OBJS = $(patsubst %,src/%.o,ack backoff breaker cache channel commits create delivered endpoint explain functions hooks http_client json_fields kafka kafka_limits kafka_options launcher msgsys notes outcome reactor reading receiver \
+OBJS = $(patsubst %,src/%.o,ack backoff breaker cache channel commits create delivered endpoint explain functions headers hooks http_client json_fields kafka kafka_limits kafka_options launcher msgsys notes outcome reactor reading receiver \
 	record relay request shmem signature ssrf statement store store_webhook topic trigger webhook webhook_functions webhook_test worker)
 DATA_built = sql/msgsys--$(EXTENSION_VERSION).sql
 DATA = $(wildcard sql/msgsys--*--*.sql)
@@ -20,7 +20,7 @@ SHLIB_LINK = -lrdkafka -lcurl -lhiredis -lcrypto
 # TLS to Redis, where hiredis has it
 ifeq ($(shell pkg-config --exists hiredis_ssl 2>/dev/null && echo yes),yes)
 PG_CPPFLAGS += -DMSGSYS_HIREDIS_SSL
-SHLIB_LINK += -lhiredis_ssl
+SHLIB_LINK += -lhiredis_ssl -lssl
 endif
 
 PG_CONFIG ?= pg_config

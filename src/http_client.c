@@ -29,14 +29,14 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include <curl/curl.h>
 
 #include "explain.h"
+#include "monotonic.h"
 #include "ssrf.h"
+#include "trust.h"
 
-#define SYSTEM_CA_FILE		"/etc/ssl/certs/ca-certificates.crt"
 #define IDLE_TRANSFERS_MAX	1024	/* handles that are kept for later requests */
 #define IDLE_ANSWER_MAX		4096	/* bytes of room that they keep for an answer */
 #define CONNECTION_LIFETIME	300L	/* s, so that a moved name is noticed */
@@ -78,15 +78,6 @@ struct HttpClient
 	int			nidle;
 	Transfer   *reported;		/* whose results the caller has */
 };
-
-static int64_t
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 /* ---------- addresses ---------- */
 

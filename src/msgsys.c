@@ -44,6 +44,7 @@ char	   *setting_webhook_url = NULL;
 char	   *setting_webhook_allow = NULL;
 int			setting_webhook_connections = 256;
 char	   *setting_redis_url = NULL;
+char	   *setting_redis_ca_file = NULL;
 char	   *setting_redis_prefix = NULL;
 int			setting_redis_ttl = 86400;
 int			setting_redis_timeout = 100;
@@ -182,7 +183,10 @@ define_settings(void)
 				  "Most requests of a webhook worker at once.", NULL);
 	define_text("msgsys.redis_url", &setting_redis_url, "", GUC_SUPERUSER_ONLY,
 				"Redis that caches what was delivered.",
-				"redis://[user:password@]host[:port][/db] or unix:///path; empty means that nothing is cached.");
+				"redis://[user:password@]host[:port][/db], rediss:// for TLS, or unix:///path; empty means that nothing is cached.");
+	define_text("msgsys.redis_ca_file", &setting_redis_ca_file, "", 0,
+				"Certificates that Redis' own must be signed by one of.",
+				"Empty means those that the system trusts.");
 	define_text("msgsys.redis_prefix", &setting_redis_prefix, "msgsys:", 0,
 				"What the keys in Redis begin with, before the message's id.", NULL);
 	define_number("msgsys.redis_ttl", &setting_redis_ttl, 86400, 1, 365 * 86400,

@@ -64,6 +64,7 @@ extern char *setting_webhook_url;
 extern char *setting_webhook_allow;
 extern int	setting_webhook_connections;
 extern char *setting_redis_url;
+extern char *setting_redis_ca_file;
 extern char *setting_redis_prefix;
 extern int	setting_redis_ttl;
 extern int	setting_redis_timeout;

@@ -20,7 +20,7 @@
 #define LONGEST_ID		200
 
 static bool
-listed(const int *codes, int n, int status)
+listed(const int64 *codes, int n, int status)
 {
 	for (int i = 0; i < n; i++)
 		if (codes[i] == status)

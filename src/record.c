@@ -9,6 +9,7 @@
  */
 #include "msgsys.h"
 
+#include "headers.h"
 #include "record.h"
 #include "worker.h"
 
@@ -81,19 +82,16 @@ set_text_header(BrokerHeader *header, const char *name, text *value, const char 
 static int
 own_headers(BrokerHeader *headers, Jsonb *own)
 {
-	JsonbIterator *it = JsonbIteratorInit(&own->root);
-	JsonbIteratorToken token;
+	HeaderWalk	walk;
+	JsonbValue	name;
 	JsonbValue	value;
-	char	   *name = NULL;
 	int			n = 0;
 
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			name = pnstrdup(value.val.string.val, value.val.string.len);
-		else if (token == WJB_VALUE && value.type == jbvString)
-			set_header(&headers[n++], name, value.val.string.val, value.val.string.len);
-	}
+	headers_begin(&walk, own);
+	while (headers_next(&walk, &name, &value))
+		if (value.type == jbvString)
+			set_header(&headers[n++], pnstrdup(name.val.string.val, name.val.string.len),
+					   value.val.string.val, value.val.string.len);
 	return n;
 }
 

@@ -19,7 +19,6 @@
 
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -78,9 +77,6 @@ static MemoryContext batch_context = NULL;
 static int	batch_limit = FIRST_BATCH;
 static int	backoff = 0;		/* ms; 0: the broker answers */
 static TimestampTz ask_again_at = 0;
-static TimestampTz last_sweep = 0;
-static long sweep_cost = 0;		/* ms that the last one took */
-static bool sweep_wanted = true;
 static int	first_share = 0;	/* which channel begins the next claim */
 
 /* ---------------------------------------------------------------- broker */
@@ -591,7 +587,8 @@ take_notes(void)
 	bool		sweep;
 	int			n = notes_take(&notes, &sweep);
 
-	sweep_wanted |= sweep;
+	if (sweep)
+		worker_want_sweep();
 	for (int i = 0; i < n; i++)
 	{
 		Channel    *channel = channel_find(notes[i].channel);
@@ -599,7 +596,7 @@ take_notes(void)
 		if (channel == NULL)
 		{
 			/* made by the same commit, or of another stage: see it in a sweep */
-			sweep_wanted = true;
+			worker_want_sweep();
 			continue;
 		}
 		if (notes[i].low[WAITING_IDLE] != PG_INT64_MAX)
@@ -623,15 +620,6 @@ want_notes(void)
 		notes_want(((Channel *) lfirst(lc))->name, ((Channel *) lfirst(lc))->topic != NULL);
 }
 
-/* When the next sweep is due: the cheaper they are, the more often. */
-static TimestampTz
-next_sweep(void)
-{
-	long		pause = Max(setting_poll_interval, sweep_cost * 100);
-
-	return TimestampTzPlusMilliseconds(last_sweep, Min(pause, setting_sweep_interval));
-}
-
 /* A sweep found a channel's first idle row. */
 static void
 found_idle(const char *name, WaitingKind kind, int64 id)
@@ -645,27 +633,16 @@ found_idle(const char *name, WaitingKind kind, int64 id)
 	}
 }
 
+/* Look from the beginning, for what no note told of. */
 static void
-sweep(void)
+look(void)
 {
-	instr_time	begin;
-	instr_time	end;
 	ListCell   *lc;
 
-	if (!worker_begin())
-		return;
-	INSTR_TIME_SET_CURRENT(begin);
 	store_sweep(WAITING_IDLE, found_idle);
 	store_sweep_due();
 	foreach(lc, channels)
 		((Channel *) lfirst(lc))->dead_letters = true;
-	INSTR_TIME_SET_CURRENT(end);
-	worker_commit();
-	INSTR_TIME_SUBTRACT(end, begin);
-	sweep_cost = (long) INSTR_TIME_GET_MILLISEC(end);
-	last_sweep = clock_now();
-	sweep_wanted = false;
-	slot_count_up(COUNT_SWEEPS, 1);
 }
 
 /*
@@ -729,7 +706,7 @@ relay_all(TimestampTz now)
 static long
 idle_time(TimestampTz now)
 {
-	TimestampTz until = next_sweep();
+	TimestampTz until = DT_NOEND;
 	ListCell   *lc;
 
 	if (backoff > 0)
@@ -745,7 +722,7 @@ idle_time(TimestampTz now)
 			until = Min(until, channel->next_resend);
 	}
 	/* round up, lest a due time is missed by less than a millisecond */
-	return Min(setting_poll_interval, TimestampDifferenceMilliseconds(now, until) + 1);
+	return Min(Min(setting_poll_interval, worker_sweep_in()), TimestampDifferenceMilliseconds(now, until) + 1);
 }
 
 /* Main loop of a relay worker. */
@@ -774,9 +751,11 @@ relay_main(void)
 			extension = installation.extension;
 		}
 		if (reloaded)
+		{
 			want_notes();
-		if (sweep_wanted || reloaded || clock_now() >= next_sweep())
-			sweep();
+			worker_want_sweep();
+		}
+		worker_sweep(look);
 		if (relay_all(clock_now()))
 			continue;
 		if (broker_answers())

@@ -853,23 +853,34 @@ store_acknowledge(const char *schema, const Ack *acks, int n)
 
 /*
  * Lock those of these messages that nobody else holds, until the end of the
- * transaction.  Returns the number of the others, their ids in held, in the
- * order of ids.
+ * transaction; ids are in their order.  Says of each whether somebody holds it, and
+ * returns how many those are.
  */
 int
-store_lock_free(const int64 *ids, int n, int64 *held)
+store_lock_free(const int64 *ids, int n, bool *held)
 {
 	Datum	   *datums = palloc(Max(n, 1) * sizeof(Datum));
 	Datum		values[1];
 	uint64		nheld;
-	bool		isnull;
+	int			at = 0;
 
 	for (int i = 0; i < n; i++)
+	{
 		datums[i] = Int64GetDatum(ids[i]);
+		held[i] = false;
+	}
 	values[0] = array_of(datums, n, INT8OID);
 	nheld = run(LOCK_FREE, values, NULL);
 	for (uint64 i = 0; i < nheld; i++)
-		held[i] = DatumGetInt64(result_column(i, 1, &isnull));
+	{
+		int64		id = result_int64(i, 1, 0);
+
+		while (at < n && ids[at] < id)
+			at++;
+		/* an id may be there more than once */
+		for (; at < n && ids[at] == id; at++)
+			held[at] = true;
+	}
 	return (int) nheld;
 }
 

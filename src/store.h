@@ -133,7 +133,7 @@ extern void store_next_due(ClaimShare *shares, int nshares);
 extern int	store_mark_readback(const Readback *records, int n, List *only_channels,
 								List *webhook_channels);
 extern int	store_acknowledge(const char *schema, const Ack *acks, int n);
-extern int	store_lock_free(const int64 *ids, int n, int64 *held);
+extern int	store_lock_free(const int64 *ids, int n, bool *held);
 extern void store_prune_topics(void);
 extern StoredPosition *store_positions(int *n);
 extern bool store_has_positions(const char *topic);

@@ -4,6 +4,7 @@
  */
 #include "msgsys.h"
 
+#include "headers.h"
 #include "notes.h"
 #include "statement.h"
 #include "store_webhook.h"
@@ -45,7 +46,7 @@ static Statement statements[STATEMENTS] =
 {
 	[LOAD_WEBHOOKS] = {
 		"SELECT w.channel, w.url, w.method, w.headers, w.body_template, w.cloudevents, " MILLISECONDS("w.timeout") ", " MILLISECONDS("w.connect_timeout") ", "
-		"w.success_codes, w.retry_codes, (SELECT array_agg(" MICROSECONDS("i.i") " ORDER BY i.n) FROM unnest(w.retry_schedule) WITH ORDINALITY i(i, n)), "
+		"w.success_codes::bigint[], w.retry_codes::bigint[], (SELECT array_agg(" MICROSECONDS("i.i") " ORDER BY i.n) FROM unnest(w.retry_schedule) WITH ORDINALITY i(i, n)), "
 		MICROSECONDS("w.retry_after_max") ", w.concurrency::bigint, coalesce(w.rate, 0), w.ordered, w.http2, w.redirects::bigint, w.ca_file, w.proxy, "
 		"w.keep_attempts, w.breaker_share, w.breaker_calls::bigint, " MILLISECONDS("w.breaker_window") ", " MILLISECONDS("w.breaker_pause") ", "
 		MILLISECONDS("w.breaker_pause_max") ", w.disabled_at IS NOT NULL, " MICROSECONDS("c.retry_base") ", " MICROSECONDS("c.retry_max") ", c.max_attempts::bigint "
@@ -125,45 +126,25 @@ double_at(uint64 row, int number)
 	return isnull ? 0 : DatumGetFloat8(value);
 }
 
-/* The numbers of an array of int4, or NULL. */
-static int *
-codes_at(uint64 row, int number, int *n)
-{
-	bool		isnull;
-	Datum		value = result_column(row, number, &isnull);
-	Datum	   *values;
-	bool	   *nulls;
-	int		   *codes;
-
-	*n = 0;
-	if (isnull)
-		return NULL;
-	deconstruct_array(DatumGetArrayTypeP(value), INT4OID, 4, true, TYPALIGN_INT, &values, &nulls, n);
-	codes = palloc(Max(*n, 1) * sizeof(int));
-	for (int i = 0; i < *n; i++)
-		codes[i] = nulls[i] ? 0 : DatumGetInt32(values[i]);
-	return codes;
-}
-
 /* The numbers of an array of int8, or NULL. */
 static int64 *
-times_at(uint64 row, int number, int *n)
+numbers_at(uint64 row, int number, int *n)
 {
 	bool		isnull;
 	Datum		value = result_column(row, number, &isnull);
 	Datum	   *values;
 	bool	   *nulls;
-	int64	   *times;
+	int64	   *numbers;
 
 	*n = 0;
 	if (isnull)
 		return NULL;
 	deconstruct_array(DatumGetArrayTypeP(value), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
 					  &values, &nulls, n);
-	times = palloc(Max(*n, 1) * sizeof(int64));
+	numbers = palloc(Max(*n, 1) * sizeof(int64));
 	for (int i = 0; i < *n; i++)
-		times[i] = nulls[i] ? 0 : DatumGetInt64(values[i]);
-	return times;
+		numbers[i] = nulls[i] ? 0 : DatumGetInt64(values[i]);
+	return numbers;
 }
 
 /* One header more; secret: nobody may see its value. */
@@ -187,18 +168,15 @@ add_header(Webhook *webhook, const char *name, const char *value, bool secret)
 static void
 add_headers(Webhook *webhook, Jsonb *headers)
 {
-	JsonbIterator *it = JsonbIteratorInit(&headers->root);
-	JsonbIteratorToken token;
+	HeaderWalk	walk;
+	JsonbValue	name;
 	JsonbValue	value;
-	char	   *name = NULL;
 
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			name = pnstrdup(value.val.string.val, value.val.string.len);
-		else if (token == WJB_VALUE && value.type == jbvString)
-			add_header(webhook, name, pnstrdup(value.val.string.val, value.val.string.len), false);
-	}
+	headers_begin(&walk, headers);
+	while (headers_next(&walk, &name, &value))
+		if (value.type == jbvString)
+			add_header(webhook, pnstrdup(name.val.string.val, name.val.string.len),
+					   pnstrdup(value.val.string.val, value.val.string.len), false);
 }
 
 static Webhook *
@@ -219,9 +197,9 @@ webhook_at(uint64 row)
 	webhook->cloudevents = bool_at(row, W_CLOUDEVENTS);
 	webhook->timeout_ms = (int) result_int64(row, W_TIMEOUT, 15000);
 	webhook->connect_timeout_ms = (int) result_int64(row, W_CONNECT_TIMEOUT, 5000);
-	webhook->success_codes = codes_at(row, W_SUCCESS, &webhook->nsuccess_codes);
-	webhook->retry_codes = codes_at(row, W_RETRY, &webhook->nretry_codes);
-	webhook->schedule = times_at(row, W_SCHEDULE, &webhook->nschedule);
+	webhook->success_codes = numbers_at(row, W_SUCCESS, &webhook->nsuccess_codes);
+	webhook->retry_codes = numbers_at(row, W_RETRY, &webhook->nretry_codes);
+	webhook->schedule = numbers_at(row, W_SCHEDULE, &webhook->nschedule);
 	webhook->retry_after_max = result_int64(row, W_RETRY_AFTER_MAX, 0);
 	webhook->concurrency = (int) result_int64(row, W_CONCURRENCY, 1);
 	webhook->rate = double_at(row, W_RATE);

@@ -35,9 +35,9 @@ typedef struct Webhook
 	bool		cloudevents;
 	int			timeout_ms;
 	int			connect_timeout_ms;
-	int		   *success_codes;	/* none: 2xx */
+	int64	   *success_codes;	/* none: 2xx */
 	int			nsuccess_codes;
-	int		   *retry_codes;	/* none: 408, 425, 429, 5xx */
+	int64	   *retry_codes;	/* none: 408, 425, 429, 5xx */
 	int			nretry_codes;
 	int64	   *schedule;		/* microseconds; none: exponential */
 	int			nschedule;

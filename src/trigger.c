@@ -4,6 +4,7 @@
  */
 #include "msgsys.h"
 
+#include "headers.h"
 #include "notes.h"
 #include "record.h"
 #include "shmem.h"
@@ -18,7 +19,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -193,57 +193,19 @@ check_channel(Relation messages, const char *name)
 
 /* ---------------------------------------------------------------- checks */
 
-static bool
-has_control_character(const char *text, int length)
-{
-	for (int i = 0; i < length; i++)
-		if ((unsigned char) text[i] < 0x20 || text[i] == 0x7f)
-			return true;
-	return false;
-}
-
-/* Headers are an object of strings that can stand in any protocol. */
+/* A header's name can stand in any protocol, and says nothing that we say. */
 static void
-check_headers(Jsonb *headers)
+check_header_name(const char *name, int length)
 {
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	value;
-
-	if (!JB_ROOT_IS_OBJECT(headers))
+	if (length == 0 || has_control_character(name, length))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("headers must be an object of strings")));
-	it = JsonbIteratorInit(&headers->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-		{
-			const char *name = value.val.string.val;
-			int			length = value.val.string.len;
-
-			if (length == 0 || has_control_character(name, length))
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("a header's name is empty or has a control character")));
-			if (record_header_reserved(name, length))
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("header \"%.*s\" is one that msgsys sets itself", length, name),
-						 errhint("Use content_type and event_type for what the headers content-type and ce_type say.")));
-		}
-		else if (token == WJB_VALUE)
-		{
-			if (value.type != jbvString)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("headers must be an object of strings")));
-			if (has_control_character(value.val.string.val, value.val.string.len))
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("a header's value has a control character")));
-		}
-	}
+				 errmsg("a header's name is empty or has a control character")));
+	if (record_header_reserved(name, length))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("header \"%.*s\" is one that msgsys sets itself", length, name),
+				 errhint("Use content_type and event_type for what the headers content-type and ce_type say.")));
 }
 
 static void
@@ -354,7 +316,7 @@ before_insert(TriggerData *data)
 					(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
 					 errmsg("message key is longer than %d bytes", LONGEST_KEY)));
 		if (!nulls[COL_HEADERS])
-			check_headers(DatumGetJsonbP(values[COL_HEADERS]));
+			headers_check(DatumGetJsonbP(values[COL_HEADERS]), check_header_name);
 		if (!nulls[COL_EVENT_TYPE])
 			check_one_line(values[COL_EVENT_TYPE], "event_type");
 		if (!nulls[COL_CONTENT_TYPE])

@@ -29,7 +29,6 @@
 
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/postmaster.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
@@ -68,8 +67,6 @@ static int	nended = 0;
 static TimestampTz last_flush = 0;
 static TimestampTz locked_until = 0;	/* rows are held: no flush before that */
 static int	first_turn = 0;		/* which endpoint is asked first */
-static TimestampTz last_sweep = 0;
-static bool sweep_wanted = true;
 static bool any_breaker_changed = false;
 
 /* ---------------------------------------------------------------- settings */
@@ -86,14 +83,7 @@ static bool
 client_ready(void)
 {
 	char		err[256];
-	int			ports[] = {PostPortNumber};
-	HttpClientConfig config = {
-		.reactor = worker_reactor(),
-		.max_connections = setting_webhook_connections,
-		.allow = setting_webhook_allow,
-		.forbidden_ports = ports,
-		.nforbidden_ports = lengthof(ports),
-	};
+	HttpClientConfig config;
 
 	if (allowed && strcmp(allowed, setting_webhook_allow) == 0)
 		return client != NULL;
@@ -102,6 +92,7 @@ client_ready(void)
 	allowed = MemoryContextStrdup(TopMemoryContext, setting_webhook_allow);
 	if (client == NULL)
 	{
+		request_client_config(&config, worker_reactor(), setting_webhook_connections);
 		client = http_open(&config, err, sizeof(err));
 		if (client)
 			on_proc_exit(close_at_exit, (Datum) 0);
@@ -369,7 +360,19 @@ claim_kind(ClaimKind kind, TimestampTz now)
 	return made;
 }
 
-/* Read again which keys of ordered channels wait. */
+/* Whether it has to be read again which keys of an ordered channel wait. */
+static bool
+any_keys_wanted(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, endpoints)
+		if (((Endpoint *) lfirst(lc))->keys_wanted)
+			return true;
+	return false;
+}
+
+/* Read it. */
 static void
 load_keys(void)
 {
@@ -381,10 +384,9 @@ load_keys(void)
 		HeldKey    *held;
 		int			n;
 
-		if (!endpoint->keys_wanted || !worker_begin())
+		if (!endpoint->keys_wanted)
 			continue;
 		held = store_held_keys(endpoint->name, &n);
-		worker_commit();
 		endpoint_forget_holds(endpoint);
 		for (int i = 0; i < n; i++)
 			endpoint_hold_key(endpoint, held[i].key, strlen(held[i].key), held[i].id);
@@ -397,7 +399,13 @@ claim_all(TimestampTz now)
 {
 	int			made = 0;
 
-	load_keys();
+	if (any_keys_wanted())
+	{
+		if (!worker_begin())
+			return false;
+		load_keys();
+		worker_commit();
+	}
 	/* what is tried again is older */
 	for (int kind = CLAIM_WEBHOOK_DUE; kind >= CLAIM_WEBHOOK_IDLE; kind--)
 		made += claim_kind(kind, now);
@@ -557,29 +565,20 @@ mark_free(void *arg)
 {
 	Flush	   *flush = arg;
 	int64	   *ids = palloc(flush->n * sizeof(int64));
-	int64	   *held = palloc(flush->n * sizeof(int64));
 	WebhookMark *unheld = palloc(flush->n * sizeof(WebhookMark));
 	int			n = 0;
-	int			nheld;
-	int			h = 0;
 
 	flush->blocked = !store_lock_messages();
 	if (flush->blocked)
 		return;
 	for (int i = 0; i < flush->n; i++)
 		ids[i] = flush->marks[i].id;
-	nheld = store_lock_free(ids, flush->n, held);
+	slot_count_up(COUNT_POSTPONED, store_lock_free(ids, flush->n, flush->held));
 	for (int i = 0; i < flush->n; i++)
-	{
-		while (h < nheld && held[h] < ids[i])
-			h++;
-		flush->held[i] = h < nheld && held[h] == ids[i];
 		if (!flush->held[i])
 			unheld[n++] = flush->marks[i];
-	}
 	store_webhook_marks(unheld, n);
 	write_endpoints(flush);
-	slot_count_up(COUNT_POSTPONED, nheld);
 }
 
 /* Count what was written. */
@@ -704,14 +703,15 @@ take_notes(void)
 	bool		sweep;
 	int			n = notes_take(&notes, &sweep);
 
-	sweep_wanted |= sweep;
+	if (sweep)
+		worker_want_sweep();
 	for (int i = 0; i < n; i++)
 	{
 		Endpoint   *endpoint = endpoint_find(notes[i].channel);
 
 		if (endpoint == NULL || endpoint->channel == NULL)
 		{
-			sweep_wanted = true;	/* made by the same commit, perhaps */
+			worker_want_sweep();	/* made by the same commit, perhaps */
 			continue;
 		}
 		for (int kind = 0; kind < WAITING_KINDS; kind++)
@@ -739,32 +739,30 @@ found_waiting(const char *channel, WaitingKind kind, int64 id)
 
 /* Look from the beginning, for what no note told of. */
 static void
-sweep(TimestampTz now)
+look(void)
 {
 	ListCell   *lc;
 
-	last_sweep = now;
-	sweep_wanted = false;
-	if (!worker_begin())
-		return;
-	for (int kind = 0; kind < WAITING_KINDS; kind++)
-		store_sweep(kind, found_waiting);
-	worker_commit();
+	foreach(lc, channels)
+		((Channel *) lfirst(lc))->next_due = DT_NOEND;
+	store_sweep_due();
 	foreach(lc, endpoints)
 	{
 		Endpoint   *endpoint = lfirst(lc);
 
-		endpoint->next_due = DT_NOBEGIN;
+		endpoint->next_due = endpoint->channel ? endpoint->channel->next_due : DT_NOEND;
 		endpoint->keys_wanted = endpoint->webhook && endpoint->webhook->ordered;
 	}
-	slot_count_up(COUNT_SWEEPS, 1);
+	for (int kind = 0; kind < WAITING_KINDS; kind++)
+		store_sweep(kind, found_waiting);
+	load_keys();
 }
 
 /* Milliseconds until there is something to do that nothing wakes us for. */
 static long
 idle_time(TimestampTz now, TimestampTz again_at)
 {
-	TimestampTz until = Min(again_at, TimestampTzPlusMilliseconds(last_sweep, setting_sweep_interval));
+	TimestampTz until = again_at;
 	long		timeout = http_timeout(client);
 	ListCell   *lc;
 
@@ -783,7 +781,8 @@ idle_time(TimestampTz now, TimestampTz again_at)
 	if (timeout >= 0)
 		until = Min(until, TimestampTzPlusMilliseconds(now, timeout));
 	/* round up, lest a due time is missed by less than a millisecond */
-	return Min(setting_poll_interval, TimestampDifferenceMilliseconds(now, until) + (until > now ? 1 : 0));
+	return Min(Min(setting_poll_interval, worker_sweep_in()),
+			   TimestampDifferenceMilliseconds(now, until) + (until > now ? 1 : 0));
 }
 
 /* Main loop of a webhook worker. */
@@ -821,9 +820,9 @@ webhook_main(void)
 			breakers_forgotten = true;
 		}
 		now = clock_now();
-		if (sweep_wanted || reloaded ||
-			now >= TimestampTzPlusMilliseconds(last_sweep, setting_sweep_interval))
-			sweep(now);
+		if (reloaded)
+			worker_want_sweep();
+		worker_sweep(look);
 
 		http_tick(client);
 		take_results();

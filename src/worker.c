@@ -392,6 +392,41 @@ worker_wait(long timeout_ms)
 	}
 }
 
+/* When to sweep next: DT_NOBEGIN is at once. */
+static TimestampTz next_sweep = DT_NOBEGIN;
+
+/* There may be something that no note told of. */
+void
+worker_want_sweep(void)
+{
+	next_sweep = DT_NOBEGIN;
+}
+
+/* Milliseconds until the next sweep. */
+long
+worker_sweep_in(void)
+{
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_sweep);
+}
+
+/* If it is time, look in a transaction at all that waits; the cheaper that is, the sooner it is done again. */
+void
+worker_sweep(void (*look) (void))
+{
+	TimestampTz began = GetCurrentTimestamp();
+	TimestampTz now;
+	long		pause;
+
+	if (began < next_sweep || !worker_begin())
+		return;
+	look();
+	worker_commit();
+	now = GetCurrentTimestamp();
+	pause = Max(setting_poll_interval, TimestampDifferenceMilliseconds(began, now) * 100);
+	next_sweep = TimestampTzPlusMilliseconds(now, Min(pause, setting_sweep_interval));
+	slot_count_up(COUNT_SWEEPS, 1);
+}
+
 /* What all descriptors are watched with. */
 Reactor *
 worker_reactor(void)

@@ -107,6 +107,7 @@ extern void publish_claimable(Oid dboid, const char *channel, int64 id);
 extern void publish_received(Oid dboid, const char *channel, int64 id);
 extern void publish_due(Oid dboid, const char *channel, TimestampTz due);
 extern void publish_sweep(Oid dboid);
+extern void publish_schedule(Oid dboid);
 extern void publish_config(Oid dboid);
 extern uint64 config_generation(void);
 

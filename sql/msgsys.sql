@@ -343,6 +343,10 @@ CREATE FUNCTION @extschema@.msg_config_trigger() RETURNS trigger
 AS 'MODULE_PATHNAME', 'msg_config_trigger' LANGUAGE C;
 COMMENT ON FUNCTION @extschema@.msg_config_trigger() IS 'makes the workers read the configuration again when the change commits';
 
+CREATE FUNCTION @extschema@.msg_schedule_trigger() RETURNS trigger
+AS 'MODULE_PATHNAME', 'msg_schedule_trigger' LANGUAGE C;
+COMMENT ON FUNCTION @extschema@.msg_schedule_trigger() IS 'makes the scheduler look at its jobs again when the change commits';
+
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_channels
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_webhooks

@@ -61,6 +61,7 @@ static const char *const stage_names[STAGE_COUNT] = {
 	[STAGE_RELAY] = "relay",
 	[STAGE_RECEIVER] = "receiver",
 	[STAGE_WEBHOOK] = "webhook",
+	[STAGE_SCHEDULER] = "scheduler",
 };
 
 const char *
@@ -80,6 +81,8 @@ stage_workers(Stage stage)
 			return setting_receiver_workers;
 		case STAGE_WEBHOOK:
 			return setting_webhook_workers;
+		case STAGE_SCHEDULER:
+			return 1;
 		case STAGE_COUNT:
 			break;
 	}

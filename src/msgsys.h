@@ -25,6 +25,7 @@ typedef enum Stage
 	STAGE_RELAY,
 	STAGE_RECEIVER,
 	STAGE_WEBHOOK,
+	STAGE_SCHEDULER,
 	STAGE_COUNT
 } Stage;
 
@@ -88,5 +89,6 @@ extern PGDLLEXPORT void msgsys_worker_main(Datum arg);
 extern void relay_main(void);
 extern void receiver_main(void);
 extern void webhook_main(void);
+extern void scheduler_main(void);
 
 #endif							/* MSGSYS_H */

@@ -27,6 +27,7 @@ typedef struct PendingNote
 static HTAB *pending = NULL;
 static PendingNote *latest = NULL;	/* most transactions name one channel */
 static bool config_changed = false;
+static bool schedule_changed = false;
 static uint64 changed_buckets = 0;
 static bool registered = false;
 
@@ -38,6 +39,7 @@ forget(void)
 	pending = NULL;
 	latest = NULL;
 	config_changed = false;
+	schedule_changed = false;
 	changed_buckets = 0;
 }
 
@@ -47,6 +49,8 @@ publish_all(void)
 {
 	if (config_changed)
 		publish_config(MyDatabaseId);
+	if (schedule_changed)
+		publish_schedule(MyDatabaseId);
 	if (pending)
 	{
 		HASH_SEQ_STATUS seq;
@@ -194,6 +198,14 @@ note_config(void)
 {
 	register_callback();
 	config_changed = true;
+}
+
+/* This transaction changes what the scheduler has to do, or when. */
+void
+note_schedule(void)
+{
+	register_callback();
+	schedule_changed = true;
 }
 
 /* A prepared transaction is about to commit: its notes are forgotten, so any message may be its. */

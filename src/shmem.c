@@ -617,6 +617,7 @@ typedef enum NoteKind
 	NOTE_RECEIVED = WAITING_RECEIVED,
 	NOTE_DUE,
 	NOTE_SWEEP,
+	NOTE_SCHEDULE,
 	NOTE_WAKE
 } NoteKind;
 
@@ -625,10 +626,11 @@ static void
 publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 {
 	int			index = NO_CHANNEL;
+	bool		of_rows = kind <= NOTE_DUE;
 
 	if (shared == NULL)
 		return;
-	if (kind <= NOTE_DUE)
+	if (of_rows)
 	{
 		index = channel_index(dboid, channel);
 		if (index == NO_CHANNEL)
@@ -645,6 +647,8 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 			continue;
 		if (kind == NOTE_RECEIVED && slot->stage != STAGE_WEBHOOK)
 			continue;
+		if (slot->stage == STAGE_SCHEDULER ? of_rows : kind == NOTE_SCHEDULE)
+			continue;
 		if ((kind == NOTE_IDLE || kind == NOTE_DUE) &&
 			pg_atomic_read_u32(&cell(i, index)->unwanted))
 			continue;
@@ -652,7 +656,7 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 			atomic_minimum(&cell(i, index)->low[kind], value);
 		else if (kind == NOTE_DUE)
 			atomic_minimum(&cell(i, index)->due, value);
-		else if (kind == NOTE_SWEEP)
+		else if (kind == NOTE_SWEEP || kind == NOTE_SCHEDULE)
 			pg_atomic_write_u32(&slot->sweep, 1);
 		/* one wake-up for all the notes that it takes at once */
 		if (pg_atomic_exchange_u32(&slot->noted, 1) == 0)
@@ -680,6 +684,13 @@ void
 publish_sweep(Oid dboid)
 {
 	publish(dboid, NOTE_SWEEP, NULL, 0);
+}
+
+/* What the scheduler has to do, or when, may have changed. */
+void
+publish_schedule(Oid dboid)
+{
+	publish(dboid, NOTE_SCHEDULE, NULL, 0);
 }
 
 /* Channels, pauses or the extension itself have changed. */

@@ -107,6 +107,7 @@ extern bool database_blocked(Oid dboid);
 extern void publish_waiting(Oid dboid, const char *channel, WaitingKind kind, int64 id);
 extern void publish_due(Oid dboid, const char *channel, TimestampTz due);
 extern void publish_sweep(Oid dboid);
+extern void publish_schedule(Oid dboid);
 extern void publish_config(Oid dboid);
 extern uint64 config_generation(void);
 

@@ -29,6 +29,7 @@
 
 PG_FUNCTION_INFO_V1(msg_message_trigger);
 PG_FUNCTION_INFO_V1(msg_config_trigger);
+PG_FUNCTION_INFO_V1(msg_schedule_trigger);
 
 #define LONGEST_KEY		1024
 
@@ -403,5 +404,17 @@ msg_config_trigger(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("msg_config_trigger must be called as a trigger")));
 	note_config();
+	return PointerGetDatum(NULL);
+}
+
+/* Trigger on the tables of the scheduler's jobs: it looks at them again. */
+Datum
+msg_schedule_trigger(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("msg_schedule_trigger must be called as a trigger")));
+	note_schedule();
 	return PointerGetDatum(NULL);
 }

@@ -173,6 +173,9 @@ msgsys_worker_main(Datum arg)
 		case STAGE_WEBHOOK:
 			webhook_main();
 			break;
+		case STAGE_SCHEDULER:
+			scheduler_main();
+			break;
 		case STAGE_COUNT:
 			break;
 	}

@@ -272,6 +272,69 @@ COMMENT ON COLUMN @extschema@.msg_pauses.reason IS 'why, in the words of who pau
 COMMENT ON COLUMN @extschema@.msg_pauses.paused_at IS 'since when';
 COMMENT ON COLUMN @extschema@.msg_pauses.paused_by IS 'who paused it';
 
+CREATE TABLE @extschema@.msg_pause_log (
+	id				bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	channel			text NOT NULL,
+	action			text NOT NULL,
+	reason			text,
+	at				timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	by				text NOT NULL DEFAULT SESSION_USER,
+	CONSTRAINT msg_pause_log_action CHECK (action IN ('pause', 'resume'))
+);
+COMMENT ON TABLE @extschema@.msg_pause_log IS 'each pause and its end: who, when and why';
+COMMENT ON COLUMN @extschema@.msg_pause_log.id IS 'a number';
+COMMENT ON COLUMN @extschema@.msg_pause_log.channel IS 'the channel, or * for all';
+COMMENT ON COLUMN @extschema@.msg_pause_log.action IS 'pause or resume';
+COMMENT ON COLUMN @extschema@.msg_pause_log.reason IS 'why, in the words of who did it';
+COMMENT ON COLUMN @extschema@.msg_pause_log.at IS 'when';
+COMMENT ON COLUMN @extschema@.msg_pause_log.by IS 'who';
+
+CREATE TABLE @extschema@.msg_paces (
+	channel			text PRIMARY KEY,
+	batch			integer NOT NULL,
+	every			interval NOT NULL,
+	next_at			timestamptz NOT NULL,
+	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_by		text NOT NULL DEFAULT SESSION_USER,
+	CONSTRAINT msg_paces_batch CHECK (batch > 0),
+	CONSTRAINT msg_paces_every CHECK (every BETWEEN '10 ms' AND '1 year')
+);
+COMMENT ON TABLE @extschema@.msg_paces IS 'channels that send so many messages at a time; set them with msg_pace_set()';
+COMMENT ON COLUMN @extschema@.msg_paces.channel IS 'the channel';
+COMMENT ON COLUMN @extschema@.msg_paces.batch IS 'most messages of a run';
+COMMENT ON COLUMN @extschema@.msg_paces.every IS 'time from run to run';
+COMMENT ON COLUMN @extschema@.msg_paces.next_at IS 'when the next run is due; kept over restarts';
+COMMENT ON COLUMN @extschema@.msg_paces.updated_at IS 'when it was last set';
+COMMENT ON COLUMN @extschema@.msg_paces.updated_by IS 'who set it';
+
+CREATE TABLE @extschema@.msg_runs (
+	id				bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	channel			text NOT NULL,
+	due_at			timestamptz NOT NULL,
+	started_at		timestamptz NOT NULL,
+	finished_at		timestamptz,
+	claimed			integer NOT NULL DEFAULT 0,
+	succeeded		integer NOT NULL DEFAULT 0,
+	failed			integer NOT NULL DEFAULT 0,
+	first_id		bigint,
+	last_id			bigint,
+	error			text
+) WITH (fillfactor = 70);
+-- one run of a channel at a time
+CREATE UNIQUE INDEX msg_runs_open ON @extschema@.msg_runs (channel) WHERE finished_at IS NULL;
+COMMENT ON TABLE @extschema@.msg_runs IS 'the runs of channels with a pace, also those that found nothing to send';
+COMMENT ON COLUMN @extschema@.msg_runs.id IS 'in the order of their starts';
+COMMENT ON COLUMN @extschema@.msg_runs.channel IS 'the channel';
+COMMENT ON COLUMN @extschema@.msg_runs.due_at IS 'when it was to start';
+COMMENT ON COLUMN @extschema@.msg_runs.started_at IS 'when it did';
+COMMENT ON COLUMN @extschema@.msg_runs.finished_at IS 'when all that it took had ended; null while it is under way, also after a restart, for it is gone on with';
+COMMENT ON COLUMN @extschema@.msg_runs.claimed IS 'messages that it took';
+COMMENT ON COLUMN @extschema@.msg_runs.succeeded IS 'those that Kafka or the webhook took';
+COMMENT ON COLUMN @extschema@.msg_runs.failed IS 'those whose attempt failed';
+COMMENT ON COLUMN @extschema@.msg_runs.first_id IS 'lowest id of its messages';
+COMMENT ON COLUMN @extschema@.msg_runs.last_id IS 'highest id of its messages';
+COMMENT ON COLUMN @extschema@.msg_runs.error IS 'why the latest of those that failed did';
+
 CREATE TABLE @extschema@.msg_offsets (
 	topic			text NOT NULL,
 	"partition"		integer NOT NULL,
@@ -317,6 +380,11 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_webhook_secrets_id_s
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_attempts', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_attempts_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_pauses', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_pause_log', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_pause_log_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_paces', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_runs', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_runs_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_offsets', '');
 
 INSERT INTO @extschema@.msg_installation (system_identifier, database_oid, identity)
@@ -354,6 +422,8 @@ CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON 
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_webhook_secrets
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_pauses
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
+CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_paces
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_installation
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
@@ -478,6 +548,7 @@ BEGIN
 		END IF;
 	END IF;
 	DELETE FROM @extschema@.msg_pauses p WHERE p.channel = msg_channel_drop.channel;
+	PERFORM @extschema@.msg_pace_drop(msg_channel_drop.channel);
 	DELETE FROM @extschema@.msg_webhook_secrets p WHERE p.channel = msg_channel_drop.channel;
 	DELETE FROM @extschema@.msg_webhooks p WHERE p.channel = msg_channel_drop.channel;
 	DELETE FROM @extschema@.msg_channels c WHERE c.channel = msg_channel_drop.channel;
@@ -892,6 +963,28 @@ END $$;
 COMMENT ON FUNCTION @extschema@.msg_cancel IS 'cancels a message that is not yet sent; false where it is too late';
 
 /*
+ * msg_reschedule(id, deliver_at): send a message that waits at another time; NULL or a past time: now. One that is to be tried
+ * again keeps its attempts.
+ * Returns whether it was waiting: false where it is sent, finished or not there. Errors: 22023 it would expire before that.
+ */
+CREATE FUNCTION @extschema@.msg_reschedule(id bigint, deliver_at timestamptz) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	at timestamptz := greatest(msg_reschedule.deliver_at, @extschema@.msg_now());
+	expires timestamptz;
+BEGIN
+	UPDATE @extschema@.messages m SET due_at = at,
+		status = CASE WHEN m.status = 'retry' THEN 'retry' ELSE 'scheduled' END::@extschema@.msg_status
+	WHERE m.id = msg_reschedule.id AND m.status IN ('scheduled', 'idle', 'retry') RETURNING m.expires_at INTO expires;
+	IF FOUND AND expires <= at THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'message expires before it can be sent', DETAIL = format('expires_at is %s.', expires);
+	END IF;
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_reschedule IS 'has a message that waits be sent at another time (null: now); false where it is too late';
+
+/*
  * msg_retry(id): send a dead message again, with all its attempts before it.
  * Returns whether there was such a dead message.
  */
@@ -959,20 +1052,28 @@ BEGIN
 	END IF;
 	INSERT INTO @extschema@.msg_pauses (channel, reason) VALUES (coalesce(msg_pause.channel, '*'), msg_pause.reason)
 	ON CONFLICT (channel) DO NOTHING;
-	RETURN FOUND;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	INSERT INTO @extschema@.msg_pause_log (channel, action, reason) VALUES (coalesce(msg_pause.channel, '*'), 'pause', msg_pause.reason);
+	RETURN true;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_pause IS 'pauses a channel, or all of them (null), until msg_resume(); false where it was paused already';
 
 /*
- * msg_resume(channel): end a pause: of one channel, or the pause of all (NULL), which leaves those of single channels.
- * Returns false where there was none.
+ * msg_resume(channel, reason): end a pause: of one channel, or the pause of all (NULL), which leaves those of single channels.
+ * Returns false where there was none. Each pause and its end are in msg_pause_log.
  */
-CREATE FUNCTION @extschema@.msg_resume(channel text DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION @extschema@.msg_resume(channel text DEFAULT NULL, reason text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
 	DELETE FROM @extschema@.msg_pauses p WHERE p.channel = coalesce(msg_resume.channel, '*');
-	RETURN FOUND;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	INSERT INTO @extschema@.msg_pause_log (channel, action, reason) VALUES (coalesce(msg_resume.channel, '*'), 'resume', msg_resume.reason);
+	RETURN true;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_resume IS 'ends the pause of a channel, or the pause of all (null)';
 
@@ -982,6 +1083,47 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT NOT EXISTS (SELECT FROM @extschema@.msg_pauses p WHERE p.channel IN ('*', msg_running.channel))
 $$;
 COMMENT ON FUNCTION @extschema@.msg_running IS 'whether a channel (null: everything) is not paused';
+
+/*
+ * msg_pace_set(channel, batch, every, at_once): have a channel send at most batch messages every so often: as runs, each a row of
+ * msg_runs. at_once: whether the first run comes now or after one interval; NULL: now, but a pace that is there keeps its
+ * phase. A run that falls in a time when the server is down or the channel paused is made up for once, then the phase goes on.
+ * Where the channel has a topic the pace is that of sending to it, else that of its webhook; messages that are tried
+ * again count. Returns the row. Errors: 42704 unknown channel, 22023 batch below 1 or interval below 10 ms.
+ */
+CREATE FUNCTION @extschema@.msg_pace_set(channel text, batch integer, every interval, at_once boolean DEFAULT NULL)
+RETURNS @extschema@.msg_paces LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	pace @extschema@.msg_paces;
+BEGIN
+	IF NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_pace_set.channel) THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_pace_set.channel);
+	END IF;
+	IF msg_pace_set.batch IS NULL OR msg_pace_set.batch < 1 OR msg_pace_set.every IS NULL OR msg_pace_set.every NOT BETWEEN '10 ms' AND '1 year' THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'a pace is at least 1 message, every 10 ms to 1 year';
+	END IF;
+	INSERT INTO @extschema@.msg_paces AS p (channel, batch, every, next_at)
+	VALUES (msg_pace_set.channel, msg_pace_set.batch, msg_pace_set.every,
+		@extschema@.msg_now() + CASE WHEN msg_pace_set.at_once IS FALSE THEN msg_pace_set.every ELSE '0' END)
+	ON CONFLICT (channel) DO UPDATE SET batch = excluded.batch, every = excluded.every, updated_at = now(), updated_by = SESSION_USER,
+		next_at = CASE WHEN msg_pace_set.at_once IS NULL THEN least(p.next_at, @extschema@.msg_now() + excluded.every) ELSE excluded.next_at END
+	RETURNING p.* INTO pace;
+	RETURN pace;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_pace_set IS 'has a channel send so many messages every so often';
+
+/* msg_pace_drop(channel): let a channel send at full speed. Returns whether it had a pace. */
+CREATE FUNCTION @extschema@.msg_pace_drop(channel text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	UPDATE @extschema@.msg_runs r SET finished_at = @extschema@.msg_now(), claimed = r.succeeded + r.failed
+	WHERE r.channel = msg_pace_drop.channel AND r.finished_at IS NULL;
+	DELETE FROM @extschema@.msg_paces p WHERE p.channel = msg_pace_drop.channel;
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_pace_drop IS 'takes a channel''s pace away; false where it had none';
 
 /*
  * msg_adopt(): make a copy (a restored dump, a cloned or upgraded server) an installation of its own, with a new uuid,
@@ -1058,21 +1200,23 @@ BEGIN
 	IF kind IN ('reader', 'operator') THEN
 		functions := functions || '{msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
 		rights := rights || ARRAY['SELECT ' || t || 'messages', 'SELECT ' || t || 'msg_channels', 'SELECT ' || t || 'msg_channel_settings',
-			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation',
-			'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
+			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_pause_log', 'SELECT ' || t || 'msg_paces', 'SELECT ' || t || 'msg_runs',
+			'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation', 'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
-		functions := functions || '{msg_cancel,msg_retry,msg_redrive,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test}'::text[];
+		functions := functions || '{msg_cancel,msg_reschedule,msg_retry,msg_redrive,msg_pace_set,msg_pace_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test}'::text[];
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
-			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'UPDATE ' || t || 'msg_installation',
+			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'INSERT ' || t || 'msg_pause_log', 'INSERT, UPDATE, DELETE ' || t || 'msg_paces',
+			'UPDATE ' || t || 'msg_runs', 'UPDATE ' || t || 'msg_installation',
 			'SELECT ' || t || 'msg_attempts', 'INSERT, UPDATE, DELETE ' || t || 'msg_webhooks',
 			'SELECT (channel), DELETE ' || t || 'msg_webhook_secrets', 'DELETE ' || t || 'msg_breakers'];
 	END IF;
 	IF kind = 'worker' THEN
 		functions := functions || '{msg_retry_delay}'::text[];
 		rights := rights || ARRAY['SELECT, UPDATE ' || t || 'messages', 'SELECT, UPDATE ' || t || 'msg_channels',
-			'SELECT ' || t || 'msg_channel_settings', 'SELECT ' || t || 'msg_pauses', 'SELECT, INSERT, UPDATE ' || t || 'msg_offsets',
+			'SELECT ' || t || 'msg_channel_settings', 'SELECT ' || t || 'msg_pauses', 'SELECT, UPDATE ' || t || 'msg_paces',
+			'SELECT, INSERT, UPDATE ' || t || 'msg_runs', 'SELECT, INSERT, UPDATE ' || t || 'msg_offsets',
 			'SELECT, UPDATE ' || t || 'msg_installation', 'SELECT, UPDATE ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_webhook_secrets', 'INSERT ' || t || 'msg_attempts', 'SELECT, INSERT, UPDATE, DELETE ' || t || 'msg_breakers'];
 	END IF;

@@ -81,6 +81,13 @@ endpoint_works(const Endpoint *endpoint)
 	return endpoint->webhook && !endpoint->webhook->disabled && !endpoint->gone && endpoint->channel && !endpoint->channel->paused;
 }
 
+/* Whether its messages are sent by runs; those that come through a topic are so before that. */
+bool
+endpoint_is_paced(const Endpoint *endpoint)
+{
+	return endpoint->channel && endpoint->channel->topic == NULL && endpoint->channel->pace.batch > 0;
+}
+
 /* Whether its rate limit lets a request go now; if not, when. */
 static bool
 has_token(Endpoint *endpoint, TimestampTz now, TimestampTz *again_at)
@@ -293,8 +300,18 @@ job_free(Job *job)
 {
 	hash_search(jobs, &job->id, HASH_REMOVE, NULL);
 	job->endpoint->njobs--;
+	if (job->paced && job->endpoint->channel)
+		job->endpoint->channel->pace.in_memory = Max(job->endpoint->channel->pace.in_memory - 1, 0);
 	all_sizes -= job->size;
 	MemoryContextDelete(job->context);
+}
+
+/* A job is of the run of its channel, until it is freed. */
+void
+job_take_into_run(Job *job)
+{
+	job->paced = true;
+	job->endpoint->channel->pace.in_memory++;
 }
 
 static void

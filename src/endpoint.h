@@ -33,6 +33,7 @@ typedef struct Job
 	Size		size;			/* bytes that it takes, about */
 	int			attempt;		/* number of this one, from 1 */
 	TimestampTz expires_at;		/* DT_NOEND: never */
+	bool		paced;			/* it is of a run of its channel */
 	WebhookMark mark;			/* once it has ended */
 } Job;
 
@@ -78,6 +79,7 @@ extern List *endpoints;			/* of Endpoint */
 
 extern Endpoint *endpoint_find(const char *name);
 extern Endpoint *endpoint_make(const char *name);
+extern bool endpoint_is_paced(const Endpoint *endpoint);
 extern bool endpoint_works(const Endpoint *endpoint);
 extern bool endpoint_permits(Endpoint *endpoint, TimestampTz now, int inflight, TimestampTz *again_at);
 extern void endpoint_called(Endpoint *endpoint, TimestampTz now);
@@ -90,6 +92,7 @@ extern Size jobs_size(void);
 extern Job *job_find(int64 id);
 extern Job *job_make(Endpoint *endpoint, int64 id);
 extern void job_free(Job *job);
+extern void job_take_into_run(Job *job);
 extern bool job_ready(Job *job, const char *key, int key_length);
 extern void job_done(Job *job, bool final);
 extern void endpoint_give_back(Endpoint *endpoint);

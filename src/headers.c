@@ -53,7 +53,7 @@ void
 headers_check(Jsonb *headers, HeaderNameCheck check_name)
 {
 	HeaderWalk	walk;
-	JsonbValue	name;
+	JsonbValue	name = {0};
 	JsonbValue	value;
 	bool		strings = JB_ROOT_IS_OBJECT(headers);
 

@@ -48,6 +48,7 @@ char	   *setting_redis_ca_file = NULL;
 char	   *setting_redis_prefix = NULL;
 int			setting_redis_ttl = 86400;
 int			setting_redis_timeout = 100;
+int			setting_grace_period = 5000;
 int			setting_clock_offset = 0;
 
 static const struct config_enum_entry ack_options[] = {
@@ -198,6 +199,9 @@ define_settings(void)
 				  GUC_UNIT_MS, "Longest wait for Redis.",
 				  "After that it is left alone for a while, which grows to 30 s.");
 
+	define_number("msgsys.grace_period", &setting_grace_period, 5000, 0, 600000,
+				  GUC_UNIT_MS, "How long a worker that is to end may finish what it has under way.",
+				  "Batches of the relay, and requests to webhooks. 0 means not at all; what is not finished is done again.");
 	DefineCustomIntVariable("msgsys.clock_offset", "Seconds that messages' clock is ahead of the system's.",
 							"For tests and rehearsals: what is due tomorrow is sent today.",
 							&setting_clock_offset, 0, -INT_MAX, INT_MAX, PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);

@@ -69,6 +69,7 @@ extern char *setting_redis_ca_file;
 extern char *setting_redis_prefix;
 extern int	setting_redis_ttl;
 extern int	setting_redis_timeout;
+extern int	setting_grace_period;
 extern int	setting_clock_offset;
 
 /* Name of a stage, as in msg_workers and pg_stat_activity. */

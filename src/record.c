@@ -83,7 +83,7 @@ static int
 own_headers(BrokerHeader *headers, Jsonb *own)
 {
 	HeaderWalk	walk;
-	JsonbValue	name;
+	JsonbValue	name = {0};
 	JsonbValue	value;
 	int			n = 0;
 

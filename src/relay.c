@@ -11,6 +11,7 @@
 
 #include "broker.h"
 #include "channel.h"
+#include "pace.h"
 #include "record.h"
 #include "shmem.h"
 #include "store.h"
@@ -266,7 +267,7 @@ await_reports(Batch *batch, int most)
 			return;
 		}
 		worker_wait(Min(left, 1000));
-		CHECK_FOR_INTERRUPTS();
+		(void) worker_stopping();
 	}
 }
 
@@ -464,6 +465,30 @@ log_batch(Batch *batch)
 			 batch->nrefused > 0 ? errdetail("%d were refused.", batch->nrefused) : 0));
 }
 
+/* Whether a batch is of a run of a channel with a pace, which one worker sends. */
+static bool
+is_paced(ClaimKind kind, const ClaimShare *shares)
+{
+	return kind != CLAIM_DEAD_LETTER && shares[0].channel->pace.batch > 0;
+}
+
+/* Write down what the batch has done of its run. */
+static void
+mark_run(Batch *batch)
+{
+	PaceResult	result = {.channel = batch->shares[0].channel};
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		Item	   *item = &batch->items[i];
+
+		if (item->reported && (item->outcome == BROKER_OK || item->outcome == BROKER_REFUSED || item->outcome == BROKER_REFUSED_RETRY))
+			pace_count(&result, item->id, item->outcome == BROKER_OK, item->reason);
+	}
+	pace_write(&result);
+	pace_settle(&result);
+}
+
 /* Tell who waits for these messages. */
 static void
 announce_batch(Batch *batch)
@@ -531,7 +556,7 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 		worker_wait(100);
 		return false;
 	}
-	nclaimed = store_claim(kind, shares, nshares, slot_number(), setting_relay_workers,
+	nclaimed = store_claim(kind, shares, nshares, slot_number(), is_paced(kind, shares) ? 1 : setting_relay_workers,
 						   relay_row, &batch);
 	if (batch.restored)
 	{
@@ -552,6 +577,8 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 			if (batch.claimed[s] < shares[s].limit)
 				shares[s].channel->dirty = false;
 	mark_batch(&batch);
+	if (is_paced(kind, shares))
+		mark_run(&batch);
 	if (kind == CLAIM_DEAD_LETTER && !batch.cut && !batch.gave_up)
 		for (int s = 0; s < nshares; s++)
 			shares[s].channel->dead_letters = batch.claimed[s] >= shares[s].limit;
@@ -645,6 +672,23 @@ look(void)
 		((Channel *) lfirst(lc))->dead_letters = true;
 }
 
+/* Whether a channel may have rows of a kind to be claimed. */
+static bool
+has_rows(const Channel *channel, ClaimKind kind, TimestampTz now)
+{
+	switch (kind)
+	{
+		case CLAIM_IDLE:
+			return channel->dirty;
+		case CLAIM_DUE:
+			return channel->next_due <= now;
+		case CLAIM_DEAD_LETTER:
+			return channel->dead_letters;
+		default:
+			return channel->resend_after != 0 && channel->ack != ACK_NONE && channel->next_resend <= now;
+	}
+}
+
 /*
  * The channels that have something of a kind to claim, each with its share of
  * the batch; they take turns to be the first.
@@ -663,11 +707,7 @@ share_out(ClaimKind kind, TimestampTz now, ClaimShare **shares)
 
 		if (channel->topic == NULL || channel->paused)
 			continue;
-		if ((kind == CLAIM_IDLE && !channel->dirty) ||
-			(kind == CLAIM_DUE && channel->next_due > now) ||
-			(kind == CLAIM_DEAD_LETTER && !channel->dead_letters) ||
-			(kind == CLAIM_RESEND &&
-			 (channel->resend_after == 0 || channel->ack == ACK_NONE || channel->next_resend > now)))
+		if ((channel->pace.batch > 0 && kind != CLAIM_DEAD_LETTER) || !has_rows(channel, kind, now))
 			continue;
 		if (kind == CLAIM_RESEND)
 			channel->next_resend = now + Max(USECS_PER_SEC, channel->resend_after / 4);
@@ -682,11 +722,39 @@ share_out(ClaimKind kind, TimestampTz now, ClaimShare **shares)
 	return n;
 }
 
+/* Relay what is left of the run of a channel with a pace.  Returns whether there was anything. */
+static bool
+relay_run(Channel *channel, TimestampTz now)
+{
+	bool		any = false;
+
+	if (!pace_open(channel, now))
+		return false;
+	for (int kind = CLAIM_IDLE; kind <= CLAIM_RESEND; kind++)
+		while (pace_left(channel) > 0 && has_rows(channel, kind, now))
+		{
+			ClaimShare	share = {.channel = channel,.low = channel->low,.limit = Min(pace_left(channel), batch_limit)};
+
+			if (kind == CLAIM_RESEND)
+				channel->next_resend = now + Max(USECS_PER_SEC, channel->resend_after / 4);
+			if (!broker_answers() || !topics_prepare(kind, &share, 1))
+				return any;
+			if (!relay_batch(kind, &share, 1))
+				break;
+			any = true;
+		}
+	/* unless it was given up */
+	if (backoff == 0)
+		pace_close(channel);
+	return any;
+}
+
 /* Relay one batch of each kind that there is.  Returns whether there was any. */
 static bool
 relay_all(TimestampTz now)
 {
 	bool		any = false;
+	ListCell   *lc;
 
 	for (int kind = CLAIM_IDLE; kind <= CLAIM_DEAD_LETTER; kind++)
 	{
@@ -698,6 +766,13 @@ relay_all(TimestampTz now)
 		if (!broker_answers() || !topics_prepare(kind, shares, nshares))
 			return false;
 		any |= relay_batch(kind, shares, nshares);
+	}
+	foreach(lc, channels)
+	{
+		Channel    *channel = lfirst(lc);
+
+		if (channel->pace.batch > 0 && channel->topic && !channel->paused)
+			any |= relay_run(channel, now);
 	}
 	return any;
 }
@@ -717,6 +792,11 @@ idle_time(TimestampTz now)
 
 		if (channel->topic == NULL || channel->paused)
 			continue;
+		if (channel->pace.batch > 0)
+		{
+			until = Min(until, pace_next(channel));
+			continue;
+		}
 		until = Min(until, channel->next_due);
 		if (channel->resend_after > 0 && channel->ack != ACK_NONE)
 			until = Min(until, channel->next_resend);

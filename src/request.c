@@ -243,7 +243,7 @@ static void
 add_own(Request *request, Jsonb *own)
 {
 	HeaderWalk	walk;
-	JsonbValue	name;
+	JsonbValue	name = {0};
 	JsonbValue	value;
 
 	headers_begin(&walk, own);

@@ -114,6 +114,7 @@ static const char *const counter_names[COUNT_COUNTERS] = {
 	[COUNT_EXPIRED] = "expired",
 	[COUNT_DEAD_LETTERS] = "dead_letters",
 	[COUNT_GAVE_UP] = "gave_up",
+	[COUNT_RUNS] = "runs",
 	[COUNT_SWEEPS] = "sweeps",
 	[COUNT_RECORDS] = "records",
 	[COUNT_RECEIVED] = "received",

@@ -53,6 +53,9 @@ typedef enum StoreStatement
 	MARK_READBACK_WEBHOOK,
 	ACKNOWLEDGE,
 	LOCK_FREE,
+	RUN_BEGIN,
+	RUN_MARK,
+	RUN_END,
 	PRUNE_TOPICS,
 	POSITIONS,
 	HAS_POSITIONS,
@@ -115,7 +118,10 @@ static Statement statements[STATEMENTS] =
 	},
 	[LOAD_CHANNELS] = {
 		"SELECT s.channel, s.topic, s.ack, EXTRACT(epoch FROM s.resend_after)::float8, s.former_topics, "
-		"EXISTS (SELECT FROM @.msg_pauses p WHERE p.channel IN ('*', s.channel)), s.has_webhook FROM @.msg_channel_settings s"
+		"EXISTS (SELECT FROM @.msg_pauses p WHERE p.channel IN ('*', s.channel)), s.has_webhook, "
+		"p.batch::bigint, (EXTRACT(epoch FROM p.every) * 1000000)::bigint, p.next_at, r.id, r.succeeded, r.failed "
+		"FROM @.msg_channel_settings s LEFT JOIN @.msg_paces p ON p.channel = s.channel "
+		"LEFT JOIN @.msg_runs r ON r.channel = p.channel AND r.finished_at IS NULL"
 	},
 	[SET_RESTORED] = {
 		"UPDATE @.msg_installation SET restored_at = clock_timestamp() WHERE restored_at IS NULL"
@@ -269,6 +275,20 @@ static Statement statements[STATEMENTS] =
 		"WHERE m.id IS NULL",
 		1, {INT8ARRAYOID}
 	},
+	[RUN_BEGIN] = {
+		"WITH p AS (UPDATE @.msg_paces SET next_at = $3 WHERE channel = $1 RETURNING channel) "
+		"INSERT INTO @.msg_runs (channel, due_at, started_at) SELECT channel, $2, $4 FROM p RETURNING id",
+		4, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[RUN_MARK] = {
+		"UPDATE @.msg_runs SET claimed = $2, succeeded = succeeded + $3, failed = failed + $4, first_id = least(first_id, $5), "
+		"last_id = greatest(last_id, $6), error = coalesce($7, error) WHERE id = $1",
+		7, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID}
+	},
+	[RUN_END] = {
+		"UPDATE @.msg_runs SET finished_at = $2, claimed = succeeded + failed WHERE id = $1 AND finished_at IS NULL",
+		2, {INT8OID, TIMESTAMPTZOID}
+	},
 	[PRUNE_TOPICS] = {
 		"UPDATE @.msg_channels c SET former_topics = NULL WHERE c.former_topics IS NOT NULL AND NOT EXISTS ("
 		"SELECT FROM @.messages m WHERE m.status = 'sent' AND m.finished_at IS NULL AND m.channel = c.channel)"
@@ -343,6 +363,24 @@ ack_mode(const char *name)
 	return strcmp(name, "topic") == 0 ? ACK_TOPIC : ACK_READBACK;
 }
 
+/* A channel's pace, and the run of it that is under way. */
+static void
+read_pace(Pace *pace, uint64 row)
+{
+	int64		run_id = result_int64(row, 11, 0);
+	bool		isnull;
+
+	pace->batch = (int) result_int64(row, 8, 0);
+	pace->every = Max(result_int64(row, 9, 0), 1);
+	pace->next_at = DatumGetTimestampTz(result_column(row, 10, &isnull));
+	if (run_id == pace->run_id)
+		return;					/* we know more of it */
+	pace->run_id = run_id;
+	pace->succeeded = (int) result_int64(row, 12, 0);
+	pace->failed = (int) result_int64(row, 13, 0);
+	pace->exhausted = false;
+}
+
 /* Read the channels' settings. */
 void
 store_load_channels(void)
@@ -381,6 +419,7 @@ store_load_channels(void)
 		}
 		channel->paused = DatumGetBool(result_column(i, 6, &isnull));
 		channel->has_webhook = DatumGetBool(result_column(i, 7, &isnull));
+		read_pace(&channel->pace, i);
 	}
 	channels_load_end();
 }
@@ -882,6 +921,36 @@ store_lock_free(const int64 *ids, int n, bool *held)
 			held[at] = true;
 	}
 	return (int) nheld;
+}
+
+/* Begin a run of a channel, and say when the next is due.  Returns its id; 0: the channel has no pace. */
+int64
+store_run_begin(const char *channel, TimestampTz due, TimestampTz next, TimestampTz now)
+{
+	Datum		values[4] = {CStringGetTextDatum(channel), TimestampTzGetDatum(due), TimestampTzGetDatum(next), TimestampTzGetDatum(now)};
+
+	return run(RUN_BEGIN, values, NULL) > 0 ? result_int64(0, 1, 0) : 0;
+}
+
+/* Write down what became of messages of a run, of which so many are claimed in all. */
+void
+store_run_mark(int64 id, int claimed, int succeeded, int failed, int64 first_id, int64 last_id, const char *error)
+{
+	Datum		values[7] = {Int64GetDatum(id), Int64GetDatum(claimed), Int64GetDatum(succeeded), Int64GetDatum(failed),
+	Int64GetDatum(first_id), Int64GetDatum(last_id)};
+
+	if (error)
+		values[6] = CStringGetTextDatum(error);
+	run(RUN_MARK, values, error ? NULL : "      n");
+}
+
+/* A run has ended. */
+void
+store_run_end(int64 id)
+{
+	Datum		values[2] = {Int64GetDatum(id), TimestampTzGetDatum(clock_now())};
+
+	run(RUN_END, values, NULL);
 }
 
 /* Forget the former topics of channels that wait for no acknowledgement. */

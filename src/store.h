@@ -134,6 +134,9 @@ extern int	store_mark_readback(const Readback *records, int n, List *only_channe
 								List *webhook_channels);
 extern int	store_acknowledge(const char *schema, const Ack *acks, int n);
 extern int	store_lock_free(const int64 *ids, int n, bool *held);
+extern int64 store_run_begin(const char *channel, TimestampTz due, TimestampTz next, TimestampTz now);
+extern void store_run_mark(int64 id, int claimed, int succeeded, int failed, int64 first_id, int64 last_id, const char *error);
+extern void store_run_end(int64 id);
 extern void store_prune_topics(void);
 extern StoredPosition *store_positions(int *n);
 extern bool store_has_positions(const char *topic);

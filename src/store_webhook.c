@@ -169,7 +169,7 @@ static void
 add_headers(Webhook *webhook, Jsonb *headers)
 {
 	HeaderWalk	walk;
-	JsonbValue	name;
+	JsonbValue	name = {0};
 	JsonbValue	value;
 
 	headers_begin(&walk, headers);

@@ -21,6 +21,7 @@
 #include "endpoint.h"
 #include "http_client.h"
 #include "outcome.h"
+#include "pace.h"
 #include "request.h"
 #include "shmem.h"
 #include "store.h"
@@ -248,6 +249,8 @@ take_row(const ClaimedRow *row, void *arg)
 			job->size = job->request.body_length + 2048;
 			if (!job_ready(job, row->key, row->key_length))
 				job_free(job);
+			else if (endpoint_is_paced(endpoint))
+				job_take_into_run(job);
 		}
 	}
 	if (cursor && row->id > cursor->low)
@@ -259,16 +262,19 @@ take_row(const ClaimedRow *row, void *arg)
 static int
 wanted_of(Endpoint *endpoint, TimestampTz now)
 {
+	int			most;
+
 	if (!endpoint_works(endpoint))
 		return 0;
 	if (!breaker_permits(&endpoint->breaker, now / 1000))
 		return 0;
+	most = endpoint_is_paced(endpoint) ? pace_left(endpoint->channel) : READY_MOST;
 	if (endpoint->breaker.state != BREAKER_CLOSED)
-		return endpoint->njobs == 0 ? 1 : 0;	/* the probe */
+		return endpoint->njobs == 0 ? Min(most, 1) : 0; /* the probe */
 	/* not for each job that has ended: claims are made in batches */
 	if (endpoint->nready > READY_MOST / 2 || endpoint->njobs >= READY_MOST + 2 * endpoint->webhook->concurrency)
 		return 0;
-	return READY_MOST - endpoint->nready;
+	return Min(most, READY_MOST - endpoint->nready);
 }
 
 /* Whether an endpoint has rows of a kind to be claimed. */
@@ -306,9 +312,9 @@ look_ahead(Claim *claim, int nshares)
 	}
 }
 
-/* Claim rows of one kind.  Returns how many jobs that made. */
+/* Claim rows of one kind, of channels with a pace or without.  Returns how many jobs that made. */
 static int
-claim_kind(ClaimKind kind, TimestampTz now)
+claim_kind(ClaimKind kind, bool paced, TimestampTz now)
 {
 	int			room = list_length(endpoints);
 	Claim		claim = {.kind = kind,.now = now};
@@ -327,7 +333,7 @@ claim_kind(ClaimKind kind, TimestampTz now)
 		Endpoint   *endpoint = lfirst(lc);
 		int			wanted = wanted_of(endpoint, now);
 
-		if (wanted <= 0 || !has_rows(endpoint, kind, now) || jobs_count() >= JOBS_MOST)
+		if (wanted <= 0 || endpoint_is_paced(endpoint) != paced || !has_rows(endpoint, kind, now) || jobs_count() >= JOBS_MOST)
 			continue;
 		claim.endpoints[nshares] = endpoint;
 		claim.wanted[nshares] = wanted;
@@ -341,7 +347,7 @@ claim_kind(ClaimKind kind, TimestampTz now)
 	if (nshares == 0 || !worker_begin())
 		return 0;
 	pgstat_report_activity(STATE_RUNNING, "claiming messages");
-	store_claim(kind, claim.shares, nshares, slot_number(), setting_webhook_workers, take_row, &claim);
+	store_claim(kind, claim.shares, nshares, slot_number(), paced ? 1 : setting_webhook_workers, take_row, &claim);
 	if (claim.restored)
 	{
 		store_set_restored();
@@ -394,6 +400,42 @@ load_keys(void)
 	}
 }
 
+/* Begin the runs that are due, where they can be gone on with. */
+static void
+open_runs(TimestampTz now)
+{
+	ListCell   *lc;
+
+	foreach(lc, endpoints)
+	{
+		Endpoint   *endpoint = lfirst(lc);
+
+		if (endpoint_is_paced(endpoint) && endpoint_works(endpoint) && breaker_permits(&endpoint->breaker, now / 1000))
+			pace_open(endpoint->channel, now);
+	}
+}
+
+/* End the runs that have nothing more to take, once all that they took has ended. */
+static void
+close_runs(TimestampTz now)
+{
+	ListCell   *lc;
+
+	foreach(lc, endpoints)
+	{
+		Endpoint   *endpoint = lfirst(lc);
+		bool		more = false;
+
+		if (!endpoint_is_paced(endpoint) || !endpoint_works(endpoint) || endpoint->channel->pace.run_id == 0)
+			continue;
+		if (pace_left(endpoint->channel) > 0)
+			for (int kind = CLAIM_WEBHOOK_IDLE; kind <= CLAIM_WEBHOOK_DUE; kind++)
+				more |= has_rows(endpoint, kind, now);
+		if (!more)
+			pace_close(endpoint->channel);
+	}
+}
+
 static bool
 claim_all(TimestampTz now)
 {
@@ -406,9 +448,11 @@ claim_all(TimestampTz now)
 		load_keys();
 		worker_commit();
 	}
+	open_runs(now);
 	/* what is tried again is older */
 	for (int kind = CLAIM_WEBHOOK_DUE; kind >= CLAIM_WEBHOOK_IDLE; kind--)
-		made += claim_kind(kind, now);
+		made += claim_kind(kind, false, now) + claim_kind(kind, true, now);
+	close_runs(now);
 	return made > 0;
 }
 
@@ -514,6 +558,7 @@ typedef struct Flush
 	WebhookMark *marks;
 	int			n;
 	bool	   *held;			/* somebody has the row */
+	List	   *runs;			/* of PaceResult */
 	bool		blocked;		/* somebody has the table */
 } Flush;
 
@@ -546,6 +591,38 @@ write_endpoints(Flush *flush)
 	}
 }
 
+/* Write what became of messages of runs. */
+static void
+write_runs(Flush *flush)
+{
+	ListCell   *lc;
+	MemoryContext old;
+
+	flush->runs = NIL;
+	foreach(lc, endpoints)
+	{
+		Endpoint   *endpoint = lfirst(lc);
+		PaceResult *result;
+
+		if (!endpoint_is_paced(endpoint) || endpoint->channel->pace.in_memory == 0)
+			continue;
+		/* needed after the transaction */
+		old = MemoryContextSwitchTo(cycle_context);
+		result = palloc0(sizeof(PaceResult));
+		flush->runs = lappend(flush->runs, result);
+		MemoryContextSwitchTo(old);
+		result->channel = endpoint->channel;
+		for (int i = 0; i < flush->n; i++)
+		{
+			const WebhookMark *mark = &flush->marks[i];
+
+			if (flush->jobs[i]->endpoint == endpoint && flush->jobs[i]->paced && !flush->held[i] && mark->verdict != VERDICT_EXPIRED)
+				pace_count(result, mark->id, mark->verdict == VERDICT_DELIVERED, mark->error);
+		}
+		pace_write(result);
+	}
+}
+
 /* The usual case: everything in one transaction. */
 static void
 mark_all(void *arg)
@@ -557,6 +634,7 @@ mark_all(void *arg)
 		return;
 	store_webhook_marks(flush->marks, flush->n);
 	write_endpoints(flush);
+	write_runs(flush);
 }
 
 /* Somebody holds rows: mark those that are free. */
@@ -579,6 +657,7 @@ mark_free(void *arg)
 			unheld[n++] = flush->marks[i];
 	store_webhook_marks(unheld, n);
 	write_endpoints(flush);
+	write_runs(flush);
 }
 
 /* Count what was written. */
@@ -642,6 +721,8 @@ settle(Flush *flush)
 		job_done(job, verdict != VERDICT_RETRY && verdict != VERDICT_HELD);
 	}
 	status_changed(buckets);
+	foreach(lc, flush->runs)
+		pace_settle(lfirst(lc));
 	foreach(lc, endpoints)
 		((Endpoint *) lfirst(lc))->breaker_changed = false;
 	any_breaker_changed = false;
@@ -772,7 +853,10 @@ idle_time(TimestampTz now, TimestampTz again_at)
 	{
 		Endpoint   *endpoint = lfirst(lc);
 
-		if (endpoint_works(endpoint) && endpoint->channel->topic == NULL)
+		if (endpoint_works(endpoint) && endpoint_is_paced(endpoint))
+			until = Min(until, Max(pace_next(endpoint->channel), endpoint->breaker.state == BREAKER_OPEN ?
+								   endpoint->breaker.until * 1000 : 0));
+		else if (endpoint_works(endpoint) && endpoint->channel->topic == NULL)
 			until = Min(until, Max(endpoint->next_due, endpoint->breaker.state == BREAKER_OPEN ?
 								   endpoint->breaker.until * 1000 : 0));
 		else if (endpoint->breaker.state == BREAKER_OPEN && endpoint->webhook)
@@ -797,10 +881,14 @@ webhook_main(void)
 	for (;;)
 	{
 		bool		reloaded = false;
+		bool		stopping;
 		TimestampTz now;
 		TimestampTz again_at = DT_NOEND;
 
 		worker_cycle();
+		stopping = worker_stopping();
+		if (stopping && nended == 0 && (client == NULL || http_pending(client) == 0))
+			worker_stop();
 		take_notes();
 		if (!worker_refresh(&reloaded) || (reloaded && !load_webhooks()))
 		{
@@ -828,8 +916,11 @@ webhook_main(void)
 		take_results();
 		if (flush_is_due(clock_now()))
 			flush_ended(clock_now());
-		claim_all(now);
-		start_all(clock_now(), &again_at);
+		if (!stopping)
+		{
+			claim_all(now);
+			start_all(clock_now(), &again_at);
+		}
 		http_tick(client);
 		/* some may have ended at once, and nothing tells of that later */
 		take_results();
@@ -837,6 +928,6 @@ webhook_main(void)
 				   channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		now = clock_now();
-		worker_wait(flush_is_due(now) ? 0 : idle_time(now, again_at));
+		worker_wait(flush_is_due(now) || (stopping && http_pending(client) == 0) ? 0 : idle_time(now, again_at));
 	}
 }

@@ -129,6 +129,59 @@ create_wait_set(void)
 	wait_event = compat_wait_event("MsgsysWorkerMain");
 }
 
+/* ---------------------------------------------------------------- stopping */
+
+static volatile sig_atomic_t stop_wanted = false;
+static volatile TimestampTz stop_since;
+
+/* The postmaster signals a process and its group, so that one signal may come twice. */
+#define SAME_SIGNAL		(500 * INT64CONST(1000))	/* microseconds */
+
+/* SIGTERM: what is under way is finished, within msgsys.grace_period; another one ends at once. */
+static void
+stop_gracefully(SIGNAL_ARGS)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (setting_grace_period == 0 || (stop_wanted && now > stop_since + SAME_SIGNAL))
+		die(postgres_signal_arg);
+	else if (!stop_wanted)
+	{
+		stop_since = now;
+		stop_wanted = true;
+		SetLatch(MyLatch);
+	}
+}
+
+/* End now: by an error of severity FATAL, as PostgreSQL's own processes do. */
+void
+worker_stop(void)
+{
+	InterruptPending = true;
+	ProcDiePending = true;
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* How many milliseconds what is under way may still take. */
+static long
+grace_left(void)
+{
+	if (database_blocked(slot_dboid()))
+		return 0;				/* somebody waits for us to go */
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+										   TimestampTzPlusMilliseconds(stop_since, setting_grace_period));
+}
+
+/* Whether this worker is to end: it begins nothing more.  Does not return once its time is over. */
+bool
+worker_stopping(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (stop_wanted && grace_left() <= 0)
+		worker_stop();
+	return stop_wanted;
+}
+
 void
 msgsys_worker_main(Datum arg)
 {
@@ -162,6 +215,7 @@ msgsys_worker_main(Datum arg)
 	create_wait_set();
 	cycle_context = AllocSetContextCreate(TopMemoryContext, "msgsys cycle",
 										  ALLOCSET_DEFAULT_SIZES);
+	pqsignal(SIGTERM, stop_gracefully);
 	switch (slot_stage())
 	{
 		case STAGE_RELAY:
@@ -185,7 +239,9 @@ msgsys_worker_main(Datum arg)
 void
 worker_cycle(void)
 {
-	CHECK_FOR_INTERRUPTS();
+	/* only webhooks have something under way between two cycles, and see to it themselves */
+	if (worker_stopping() && slot_stage() != STAGE_WEBHOOK)
+		worker_stop();
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
@@ -385,6 +441,8 @@ worker_wait(long timeout_ms)
 	int			n;
 
 	pgstat_report_stat(false);
+	if (stop_wanted)
+		timeout_ms = Min(timeout_ms, grace_left());
 	n = WaitEventSetWait(wait_set, Max(timeout_ms, 0), events, 3, wait_event);
 	for (int i = 0; i < n; i++)
 	{

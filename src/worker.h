@@ -36,6 +36,8 @@ extern bool worker_try(void (*work) (void *arg), void *arg);
 extern bool worker_refresh(bool *reloaded);
 extern bool worker_config_changed(void);
 extern void worker_wait(long timeout_ms);
+extern bool worker_stopping(void);
+extern void worker_stop(void);
 extern void worker_want_sweep(void);
 extern long worker_sweep_in(void);
 extern void worker_sweep(void (*look) (void));

@@ -11,7 +11,7 @@ SELECT * FROM no_plan();
 SELECT enum_has_labels('msg_status', ARRAY['scheduled', 'idle', 'sent', 'received', 'retry', 'delivered', 'dead', 'cancelled', 'expired']);
 
 SELECT tables_are('public', ARRAY['messages', 'msg_channels', 'msg_pauses', 'msg_offsets', 'msg_installation', 'msg_webhooks', 'msg_webhook_secrets',
-	'msg_attempts', 'msg_breakers']);
+	'msg_attempts', 'msg_breakers', 'msg_pause_log', 'msg_paces', 'msg_runs']);
 SELECT has_view('public', v, v || ' is a view') FROM unnest(ARRAY['msg_workers', 'msg_backlog', 'msg_channel_settings', 'msg_webhook_settings']) v;
 SELECT columns_are('public', 'messages', ARRAY['id', 'created_at', 'due_at', 'expires_at', 'sent_at', 'received_at', 'delivered_at',
 	'finished_at', 'kafka_offset', 'kafka_partition', 'status', 'attempts', 'response_code', 'channel', 'message_key', 'event_type',
@@ -50,7 +50,10 @@ FROM (VALUES
 	('msg_channel_set', 'channel text, topic text, ack text, max_attempts integer, retry_base interval, retry_max interval, resend_after interval'),
 	('msg_channel_drop', 'channel text, discard boolean'),
 	('msg_pause', 'channel text, reason text'),
-	('msg_resume', 'channel text'),
+	('msg_resume', 'channel text, reason text'),
+	('msg_reschedule', 'id bigint, deliver_at timestamp with time zone'),
+	('msg_pace_set', 'channel text, batch integer, every interval, at_once boolean'),
+	('msg_pace_drop', 'channel text'),
 	('msg_running', 'channel text'),
 	('msg_stats', 'OUT stage text, OUT counter text, OUT value bigint'),
 	('msg_adopt', ''),

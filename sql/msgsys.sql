@@ -335,6 +335,39 @@ COMMENT ON COLUMN @extschema@.msg_runs.first_id IS 'lowest id of its messages';
 COMMENT ON COLUMN @extschema@.msg_runs.last_id IS 'highest id of its messages';
 COMMENT ON COLUMN @extschema@.msg_runs.error IS 'why the latest of those that failed did';
 
+CREATE TABLE @extschema@.msg_retention (
+	channel			text NOT NULL,
+	status			@extschema@.msg_status NOT NULL,
+	keep			interval NOT NULL,
+	archive			boolean NOT NULL DEFAULT false,
+	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_by		text NOT NULL DEFAULT SESSION_USER,
+	PRIMARY KEY (channel, status),
+	CONSTRAINT msg_retention_status CHECK (status IN ('sent', 'received', 'delivered', 'dead', 'cancelled', 'expired')),
+	CONSTRAINT msg_retention_keep CHECK (keep >= '0')
+);
+COMMENT ON TABLE @extschema@.msg_retention IS 'how long finished messages are kept; what no row speaks of is kept for ever; set it with msg_retention_set()';
+COMMENT ON COLUMN @extschema@.msg_retention.channel IS 'the channel, or * for all that have no row of their own for this status';
+COMMENT ON COLUMN @extschema@.msg_retention.status IS 'the status in which they ended';
+COMMENT ON COLUMN @extschema@.msg_retention.keep IS 'how long after their end';
+COMMENT ON COLUMN @extschema@.msg_retention.archive IS 'whether they go to msg_archive then; else they are deleted';
+COMMENT ON COLUMN @extschema@.msg_retention.updated_at IS 'when it was last set';
+COMMENT ON COLUMN @extschema@.msg_retention.updated_by IS 'who set it';
+
+-- Its partitions have their keys each: a dump does not restore a key of a partition whose parent is the extension's and has one.
+CREATE TABLE @extschema@.msg_archive (LIKE @extschema@.messages) PARTITION BY RANGE (finished_at);
+COMMENT ON TABLE @extschema@.msg_archive IS 'messages that retention took out of messages, in partitions by the month of their end (UTC); see msg_archive_drop()';
+DO $$
+DECLARE
+	c record;
+BEGIN
+	FOR c IN SELECT attname, pg_catalog.col_description(attrelid, attnum) AS words FROM pg_catalog.pg_attribute
+		WHERE attrelid = '@extschema@.messages'::regclass AND attnum > 0 AND pg_catalog.col_description(attrelid, attnum) IS NOT NULL
+	LOOP
+		EXECUTE pg_catalog.format('COMMENT ON COLUMN @extschema@.msg_archive.%I IS %L', c.attname, c.words);
+	END LOOP;
+END $$;
+
 CREATE TABLE @extschema@.msg_offsets (
 	topic			text NOT NULL,
 	"partition"		integer NOT NULL,
@@ -385,6 +418,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_pause_log_id_seq', '
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_paces', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_runs_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_retention', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_offsets', '');
 
 INSERT INTO @extschema@.msg_installation (system_identifier, database_oid, identity)
@@ -414,6 +448,8 @@ COMMENT ON FUNCTION @extschema@.msg_config_trigger() IS 'makes the workers read 
 CREATE FUNCTION @extschema@.msg_schedule_trigger() RETURNS trigger
 AS 'MODULE_PATHNAME', 'msg_schedule_trigger' LANGUAGE C;
 COMMENT ON FUNCTION @extschema@.msg_schedule_trigger() IS 'makes the scheduler look at its jobs again when the change commits';
+CREATE TRIGGER zz_msgsys_schedule AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_retention
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_schedule_trigger();
 
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_channels
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
@@ -1036,6 +1072,158 @@ SELECT random() * least(max, base * power(2::float8, greatest(0, least(attempts 
 $$;
 COMMENT ON FUNCTION @extschema@.msg_retry_delay IS 'wait before the next attempt: exponential backoff with full jitter';
 
+-- ---------------------------------------------------------------- retention
+
+/*
+ * msg_retention_set(channel, status, keep, archive): keep messages of a channel (NULL: of all that have no rule of their own for the
+ * status) that ended in a status for so long after their end; then they are deleted, or, with archive, moved to msg_archive. The
+ * scheduler sees to it. Returns the row. Errors: 42704 unknown channel, 22023 a status that is no end, or a negative time.
+ */
+CREATE FUNCTION @extschema@.msg_retention_set(channel text, status @extschema@.msg_status, keep interval, archive boolean DEFAULT false)
+RETURNS @extschema@.msg_retention LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	rule @extschema@.msg_retention;
+BEGIN
+	IF msg_retention_set.channel IS NOT NULL AND
+		NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_retention_set.channel) THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_retention_set.channel);
+	END IF;
+	IF msg_retention_set.status IN ('scheduled', 'idle', 'retry') OR msg_retention_set.status IS NULL THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('messages that are %s are not finished', msg_retention_set.status);
+	END IF;
+	IF msg_retention_set.keep IS NULL OR msg_retention_set.keep < '0' THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'messages are kept for a time that is not negative';
+	END IF;
+	INSERT INTO @extschema@.msg_retention (channel, status, keep, archive)
+	VALUES (coalesce(msg_retention_set.channel, '*'), msg_retention_set.status, msg_retention_set.keep, coalesce(msg_retention_set.archive, false))
+	ON CONFLICT (channel, status) DO UPDATE SET keep = excluded.keep, archive = excluded.archive, updated_at = now(), updated_by = SESSION_USER
+	RETURNING * INTO rule;
+	RETURN rule;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_retention_set IS 'says how long messages are kept that ended in a status, and whether they are archived then';
+
+/* msg_retention_drop(channel, status): keep them for ever (NULL: the rule for all channels). Returns whether there was a rule. */
+CREATE FUNCTION @extschema@.msg_retention_drop(channel text, status @extschema@.msg_status) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	DELETE FROM @extschema@.msg_retention r
+	WHERE r.channel = coalesce(msg_retention_drop.channel, '*') AND r.status = msg_retention_drop.status;
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_retention_drop IS 'takes a rule of retention away; false where there was none';
+
+/* msg_archive_partition(at): make the partition of msg_archive for the month of a time, if it is not there. With its owner's rights. */
+CREATE FUNCTION @extschema@.msg_archive_partition(at timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	month constant timestamp := date_trunc('month', at AT TIME ZONE 'UTC');
+	name constant text := 'msg_archive_' || to_char(month, 'YYYY_MM');
+BEGIN
+	IF to_regclass(format('@extschema@.%I', name)) IS NULL THEN
+		EXECUTE format('CREATE TABLE @extschema@.%I PARTITION OF @extschema@.msg_archive (PRIMARY KEY (id)) FOR VALUES FROM (%L) TO (%L)',
+			name, month AT TIME ZONE 'UTC', (month + interval '1 month') AT TIME ZONE 'UTC');
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_archive_partition IS 'makes a month''s partition of msg_archive; called by msg_purge_step()';
+
+/*
+ * msg_archive_drop(before): drop the partitions of msg_archive for months that were over at a time, whole, with the owner's rights.
+ * Returns how many. Errors: 22023 a time that is not past.
+ */
+CREATE FUNCTION @extschema@.msg_archive_drop(before timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	partition record;
+	dropped integer := 0;
+BEGIN
+	IF before IS NULL OR before > @extschema@.msg_now() THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'only months that are over can be dropped';
+	END IF;
+	FOR partition IN SELECT c.oid::regclass AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = '@extschema@.msg_archive'::regclass
+			AND (to_timestamp(right(c.relname, 7), 'YYYY_MM')::timestamp + interval '1 month') AT TIME ZONE 'UTC' <= before
+	LOOP
+		EXECUTE format('DROP TABLE %s', partition.name);
+		dropped := dropped + 1;
+	END LOOP;
+	RETURN dropped;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_archive_drop IS 'drops the partitions of msg_archive for months that are over';
+
+/*
+ * msg_purge_step(above, rows): look at so many messages, those with the next ids above one, and delete or archive what the rules of
+ * retention do not keep any more, with its attempts. Rows that somebody holds are left for the next time.
+ * last is the highest id looked at (NULL: there are none), purged how many went, more whether those with higher ids may be old
+ * enough, shortest the shortest time of all rules (NULL: there are no rules).
+ */
+CREATE FUNCTION @extschema@.msg_purge_step(above bigint, rows integer, OUT last bigint, OUT purged integer, OUT more boolean, OUT shortest interval)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	now_is constant timestamptz := @extschema@.msg_now();
+	old bigint[];
+	archived bigint[];
+	month timestamptz;
+BEGIN
+	purged := 0;
+	more := false;
+	SELECT min(r.keep) INTO shortest FROM @extschema@.msg_retention r;
+	IF shortest IS NULL THEN
+		RETURN;
+	END IF;
+	-- a look of bounded cost, whatever it finds
+	SELECT max(c.id), count(*) = msg_purge_step.rows AND NOT bool_and(c.created_at > now_is - shortest),
+		array_agg(c.id ORDER BY c.id) FILTER (WHERE c.over), array_agg(c.id) FILTER (WHERE c.over AND c.archive)
+	INTO last, more, old, archived
+	FROM (SELECT m.id, m.created_at, r.archive, m.finished_at < now_is - r.keep AND m.dlq_pending IS NULL AS over
+		FROM (SELECT n.id, n.created_at, n.channel, n.status, n.finished_at, n.dlq_pending FROM @extschema@.messages n
+			WHERE n.id > msg_purge_step.above ORDER BY n.id LIMIT msg_purge_step.rows) m
+		LEFT JOIN LATERAL (SELECT s.keep, s.archive FROM @extschema@.msg_retention s
+			WHERE s.status = m.status AND s.channel IN (m.channel, '*') ORDER BY s.channel = '*' LIMIT 1) r ON true) c;
+	more := coalesce(more, false);
+	IF old IS NULL THEN
+		RETURN;
+	END IF;
+	FOR month IN SELECT DISTINCT date_trunc('month', m.finished_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+		FROM @extschema@.messages m WHERE m.id = ANY (archived) AND m.finished_at IS NOT NULL
+	LOOP
+		PERFORM @extschema@.msg_archive_partition(month);
+	END LOOP;
+	WITH free AS (
+		SELECT m.id FROM @extschema@.messages m WHERE m.id = ANY (old) ORDER BY m.id FOR UPDATE SKIP LOCKED),
+	gone AS (
+		DELETE FROM @extschema@.messages m USING free WHERE m.id = free.id AND m.finished_at IS NOT NULL RETURNING m.*),
+	kept AS (
+		INSERT INTO @extschema@.msg_archive SELECT g.* FROM gone g WHERE g.id = ANY (archived)),
+	attempts AS (
+		DELETE FROM @extschema@.msg_attempts a USING gone g WHERE a.message_id = g.id AND g.id <> ALL (coalesce(archived, '{}')))
+	SELECT count(*) INTO purged FROM gone;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_purge_step IS 'applies the rules of retention to the next messages above an id';
+
+/*
+ * msg_purge("limit"): apply the rules of retention now, from the oldest message on, in this transaction, until about so many are gone.
+ * Returns how many. The scheduler does this by itself, in small transactions.
+ */
+CREATE FUNCTION @extschema@.msg_purge("limit" bigint DEFAULT 100000) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	step record;
+	above bigint := 0;
+	gone bigint := 0;
+BEGIN
+	LOOP
+		SELECT * INTO step FROM @extschema@.msg_purge_step(above, 10000);
+		gone := gone + step.purged;
+		EXIT WHEN NOT step.more OR gone >= "limit";
+		above := step.last;
+	END LOOP;
+	RETURN gone;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_purge IS 'deletes or archives now what the rules of retention do not keep any more, and returns how many';
+
 -- ---------------------------------------------------------------- pausing
 
 /*
@@ -1200,21 +1388,23 @@ BEGIN
 	IF kind IN ('reader', 'operator') THEN
 		functions := functions || '{msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
 		rights := rights || ARRAY['SELECT ' || t || 'messages', 'SELECT ' || t || 'msg_channels', 'SELECT ' || t || 'msg_channel_settings',
-			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_pause_log', 'SELECT ' || t || 'msg_paces', 'SELECT ' || t || 'msg_runs',
+			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_pause_log', 'SELECT ' || t || 'msg_paces', 'SELECT ' || t || 'msg_runs', 'SELECT ' || t || 'msg_retention', 'SELECT ' || t || 'msg_archive',
 			'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation', 'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
-		functions := functions || '{msg_cancel,msg_reschedule,msg_retry,msg_redrive,msg_pace_set,msg_pace_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test}'::text[];
+		functions := functions || '{msg_cancel,msg_reschedule,msg_retry,msg_redrive,msg_pace_set,msg_pace_drop,msg_retention_set,msg_retention_drop,msg_purge,msg_purge_step,msg_archive_partition,msg_archive_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test}'::text[];
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
 			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'INSERT ' || t || 'msg_pause_log', 'INSERT, UPDATE, DELETE ' || t || 'msg_paces',
+			'INSERT, UPDATE, DELETE ' || t || 'msg_retention', 'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_attempts',
 			'UPDATE ' || t || 'msg_runs', 'UPDATE ' || t || 'msg_installation',
 			'SELECT ' || t || 'msg_attempts', 'INSERT, UPDATE, DELETE ' || t || 'msg_webhooks',
 			'SELECT (channel), DELETE ' || t || 'msg_webhook_secrets', 'DELETE ' || t || 'msg_breakers'];
 	END IF;
 	IF kind = 'worker' THEN
-		functions := functions || '{msg_retry_delay}'::text[];
-		rights := rights || ARRAY['SELECT, UPDATE ' || t || 'messages', 'SELECT, UPDATE ' || t || 'msg_channels',
+		functions := functions || '{msg_retry_delay,msg_purge_step,msg_archive_partition}'::text[];
+		rights := rights || ARRAY['SELECT, UPDATE, DELETE ' || t || 'messages', 'SELECT, UPDATE ' || t || 'msg_channels', 'SELECT ' || t || 'msg_retention',
+			'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_runs', 'SELECT, DELETE ' || t || 'msg_attempts',
 			'SELECT ' || t || 'msg_channel_settings', 'SELECT ' || t || 'msg_pauses', 'SELECT, UPDATE ' || t || 'msg_paces',
 			'SELECT, INSERT, UPDATE ' || t || 'msg_runs', 'SELECT, INSERT, UPDATE ' || t || 'msg_offsets',
 			'SELECT, UPDATE ' || t || 'msg_installation', 'SELECT, UPDATE ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',

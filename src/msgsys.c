@@ -49,6 +49,7 @@ char	   *setting_redis_prefix = NULL;
 int			setting_redis_ttl = 86400;
 int			setting_redis_timeout = 100;
 int			setting_grace_period = 5000;
+int			setting_keep_runs = 30 * 86400;
 int			setting_clock_offset = 0;
 
 static const struct config_enum_entry ack_options[] = {
@@ -202,6 +203,8 @@ define_settings(void)
 	define_number("msgsys.grace_period", &setting_grace_period, 5000, 0, 600000,
 				  GUC_UNIT_MS, "How long a worker that is to end may finish what it has under way.",
 				  "Batches of the relay, and requests to webhooks. 0 means not at all; what is not finished is done again.");
+	define_number("msgsys.keep_runs", &setting_keep_runs, 30 * 86400, 0, INT_MAX, GUC_UNIT_S,
+				  "How long the runs of channels with a pace are kept.", "0 means for ever.");
 	DefineCustomIntVariable("msgsys.clock_offset", "Seconds that messages' clock is ahead of the system's.",
 							"For tests and rehearsals: what is due tomorrow is sent today.",
 							&setting_clock_offset, 0, -INT_MAX, INT_MAX, PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);

@@ -70,6 +70,7 @@ extern char *setting_redis_prefix;
 extern int	setting_redis_ttl;
 extern int	setting_redis_timeout;
 extern int	setting_grace_period;
+extern int	setting_keep_runs;
 extern int	setting_clock_offset;
 
 /* Name of a stage, as in msg_workers and pg_stat_activity. */

@@ -115,6 +115,7 @@ static const char *const counter_names[COUNT_COUNTERS] = {
 	[COUNT_DEAD_LETTERS] = "dead_letters",
 	[COUNT_GAVE_UP] = "gave_up",
 	[COUNT_RUNS] = "runs",
+	[COUNT_PURGED] = "purged",
 	[COUNT_SWEEPS] = "sweeps",
 	[COUNT_RECORDS] = "records",
 	[COUNT_RECEIVED] = "received",

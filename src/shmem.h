@@ -40,6 +40,7 @@ typedef enum Counter
 	COUNT_DEAD_LETTERS,			/* dead letters that the broker confirmed */
 	COUNT_GAVE_UP,				/* batches given up for want of an answer */
 	COUNT_RUNS,					/* runs of channels with a pace */
+	COUNT_PURGED,				/* messages that retention took out */
 	COUNT_SWEEPS,				/* looks from the beginning, not from the mark */
 	COUNT_RECORDS,				/* records read */
 	COUNT_RECEIVED,				/* messages marked by a record */

@@ -56,6 +56,8 @@ typedef enum StoreStatement
 	RUN_BEGIN,
 	RUN_MARK,
 	RUN_END,
+	PURGE_STEP,
+	PURGE_RUNS,
 	PRUNE_TOPICS,
 	POSITIONS,
 	HAS_POSITIONS,
@@ -288,6 +290,14 @@ static Statement statements[STATEMENTS] =
 	[RUN_END] = {
 		"UPDATE @.msg_runs SET finished_at = $2, claimed = succeeded + failed WHERE id = $1 AND finished_at IS NULL",
 		2, {INT8OID, TIMESTAMPTZOID}
+	},
+	[PURGE_STEP] = {
+		"SELECT last, purged::bigint, more, (EXTRACT(epoch FROM shortest) * 1000)::bigint FROM @.msg_purge_step($1, $2)",
+		2, {INT8OID, INT4OID}
+	},
+	[PURGE_RUNS] = {
+		"DELETE FROM @.msg_runs WHERE finished_at < $1 AND id IN (SELECT id FROM @.msg_runs ORDER BY id LIMIT 10000)",
+		1, {TIMESTAMPTZOID}
 	},
 	[PRUNE_TOPICS] = {
 		"UPDATE @.msg_channels c SET former_topics = NULL WHERE c.former_topics IS NOT NULL AND NOT EXISTS ("
@@ -951,6 +961,29 @@ store_run_end(int64 id)
 	Datum		values[2] = {Int64GetDatum(id), TimestampTzGetDatum(clock_now())};
 
 	run(RUN_END, values, NULL);
+}
+
+/* Apply the rules of retention to the next rows above an id. */
+void
+store_purge_step(int64 above, int rows, PurgeStep *step)
+{
+	Datum		values[2] = {Int64GetDatum(above), Int32GetDatum(rows)};
+	bool		isnull;
+
+	run(PURGE_STEP, values, NULL);
+	step->last = result_int64(0, 1, 0);
+	step->purged = (int) result_int64(0, 2, 0);
+	step->more = DatumGetBool(result_column(0, 3, &isnull));
+	step->shortest_ms = result_int64(0, 4, PG_INT32_MAX);
+}
+
+/* Forget runs that ended before a time, 10,000 at most. */
+void
+store_purge_runs(TimestampTz before)
+{
+	Datum		values[1] = {TimestampTzGetDatum(before)};
+
+	run(PURGE_RUNS, values, NULL);
 }
 
 /* Forget the former topics of channels that wait for no acknowledgement. */

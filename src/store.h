@@ -137,6 +137,17 @@ extern int	store_lock_free(const int64 *ids, int n, bool *held);
 extern int64 store_run_begin(const char *channel, TimestampTz due, TimestampTz next, TimestampTz now);
 extern void store_run_mark(int64 id, int claimed, int succeeded, int failed, int64 first_id, int64 last_id, const char *error);
 extern void store_run_end(int64 id);
+/* What a step of retention found. */
+typedef struct PurgeStep
+{
+	int64		last;			/* highest id looked at */
+	int			purged;
+	bool		more;			/* there may be more above it */
+	int64		shortest_ms;	/* of all rules */
+} PurgeStep;
+
+extern void store_purge_step(int64 above, int rows, PurgeStep *step);
+extern void store_purge_runs(TimestampTz before);
 extern void store_prune_topics(void);
 extern StoredPosition *store_positions(int *n);
 extern bool store_has_positions(const char *topic);

@@ -11,7 +11,7 @@ SELECT * FROM no_plan();
 SELECT enum_has_labels('msg_status', ARRAY['scheduled', 'idle', 'sent', 'received', 'retry', 'delivered', 'dead', 'cancelled', 'expired']);
 
 SELECT tables_are('public', ARRAY['messages', 'msg_channels', 'msg_pauses', 'msg_offsets', 'msg_installation', 'msg_webhooks', 'msg_webhook_secrets',
-	'msg_attempts', 'msg_breakers', 'msg_pause_log', 'msg_paces', 'msg_runs']);
+	'msg_attempts', 'msg_breakers', 'msg_pause_log', 'msg_paces', 'msg_runs', 'msg_retention', 'msg_archive']);
 SELECT has_view('public', v, v || ' is a view') FROM unnest(ARRAY['msg_workers', 'msg_backlog', 'msg_channel_settings', 'msg_webhook_settings']) v;
 SELECT columns_are('public', 'messages', ARRAY['id', 'created_at', 'due_at', 'expires_at', 'sent_at', 'received_at', 'delivered_at',
 	'finished_at', 'kafka_offset', 'kafka_partition', 'status', 'attempts', 'response_code', 'channel', 'message_key', 'event_type',
@@ -54,6 +54,10 @@ FROM (VALUES
 	('msg_reschedule', 'id bigint, deliver_at timestamp with time zone'),
 	('msg_pace_set', 'channel text, batch integer, every interval, at_once boolean'),
 	('msg_pace_drop', 'channel text'),
+	('msg_retention_set', 'channel text, status msg_status, keep interval, archive boolean'),
+	('msg_retention_drop', 'channel text, status msg_status'),
+	('msg_purge', '"limit" bigint'),
+	('msg_archive_drop', 'before timestamp with time zone'),
 	('msg_running', 'channel text'),
 	('msg_stats', 'OUT stage text, OUT counter text, OUT value bigint'),
 	('msg_adopt', ''),
@@ -62,8 +66,8 @@ LEFT JOIN pg_proc p ON p.proname = v.name;
 SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live', 'msg_cache_entry') THEN 's' WHEN proname = 'msg_webhook_secret_valid' THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
 FROM pg_proc WHERE proname LIKE 'msg\_%' ORDER BY proname;
 SELECT is(count(*), 1::bigint, 'one function is called ' || proname) FROM pg_proc WHERE proname LIKE 'msg\_%' GROUP BY proname ORDER BY proname;
-SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_channel_rotate_secret', 'msg_test');
-SELECT ok(NOT prosecdef, proname || ' runs as its caller') FROM pg_proc WHERE proname LIKE 'msg\_%' AND proname NOT IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_channel_rotate_secret', 'msg_test');
+SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_channel_rotate_secret', 'msg_test', 'msg_archive_partition', 'msg_archive_drop');
+SELECT ok(NOT prosecdef, proname || ' runs as its caller') FROM pg_proc WHERE proname LIKE 'msg\_%' AND proname NOT IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_channel_rotate_secret', 'msg_test', 'msg_archive_partition', 'msg_archive_drop');
 SELECT ok('search_path=pg_catalog, pg_temp' = ANY (proconfig), proname || ' has a search_path of its own')
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE proname LIKE 'msg\_%' AND l.lanname IN ('sql', 'plpgsql');
 

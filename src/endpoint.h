@@ -33,6 +33,7 @@ typedef struct Job
 	Size		size;			/* bytes that it takes, about */
 	int			attempt;		/* number of this one, from 1 */
 	TimestampTz expires_at;		/* DT_NOEND: never */
+	bool		was_idle;		/* it is of the channel's backlog */
 	bool		paced;			/* it is of a run of its channel */
 	WebhookMark mark;			/* once it has ended */
 } Job;

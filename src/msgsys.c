@@ -50,12 +50,20 @@ int			setting_redis_ttl = 86400;
 int			setting_redis_timeout = 100;
 int			setting_grace_period = 5000;
 int			setting_keep_runs = 30 * 86400;
+int			setting_max_backlog = 0;
+int			setting_backlog_action = BACKLOG_ERROR;
 int			setting_clock_offset = 0;
 
 static const struct config_enum_entry ack_options[] = {
 	{"none", ACK_NONE, false},
 	{"readback", ACK_READBACK, false},
 	{"topic", ACK_TOPIC, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry backlog_options[] = {
+	{"error", BACKLOG_ERROR, false},
+	{"warning", BACKLOG_WARNING, false},
 	{NULL, 0, false}
 };
 
@@ -203,6 +211,13 @@ define_settings(void)
 	define_number("msgsys.grace_period", &setting_grace_period, 5000, 0, 600000,
 				  GUC_UNIT_MS, "How long a worker that is to end may finish what it has under way.",
 				  "Batches of the relay, and requests to webhooks. 0 means not at all; what is not finished is done again.");
+	define_number("msgsys.max_backlog", &setting_max_backlog, 0, 0, INT_MAX, 0,
+				  "Most messages of a channel that may wait to be sent.",
+				  "Beyond it msgsys.backlog_action says what happens. 0 means that there is no limit.");
+	DefineCustomEnumVariable("msgsys.backlog_action",
+							 "What becomes of a message for a channel that has msgsys.max_backlog waiting.",
+							 "An error refuses it; a warning is given once a transaction.",
+							 &setting_backlog_action, BACKLOG_ERROR, backlog_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	define_number("msgsys.keep_runs", &setting_keep_runs, 30 * 86400, 0, INT_MAX, GUC_UNIT_S,
 				  "How long the runs of channels with a pace are kept.", "0 means for ever.");
 	DefineCustomIntVariable("msgsys.clock_offset", "Seconds that messages' clock is ahead of the system's.",

@@ -37,6 +37,13 @@ typedef enum AckMode
 	ACK_TOPIC					/* a consumer wrote to the acknowledgement topic */
 } AckMode;
 
+/* What becomes of a message for a channel that is full; the order of setting_backlog_action's values. */
+typedef enum BacklogAction
+{
+	BACKLOG_ERROR,
+	BACKLOG_WARNING
+} BacklogAction;
+
 /* Settings, defined in msgsys.c; the description of each is there. */
 extern char *setting_databases;
 extern char *setting_role;
@@ -70,6 +77,8 @@ extern char *setting_redis_prefix;
 extern int	setting_redis_ttl;
 extern int	setting_redis_timeout;
 extern int	setting_grace_period;
+extern int	setting_max_backlog;
+extern int	setting_backlog_action;
 extern int	setting_keep_runs;
 extern int	setting_clock_offset;
 

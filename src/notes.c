@@ -8,6 +8,7 @@
  */
 #include "msgsys.h"
 
+#include "backlog.h"
 #include "commits.h"
 #include "notes.h"
 #include "shmem.h"
@@ -22,6 +23,7 @@ typedef struct PendingNote
 	char		channel[CHANNEL_NAME_MAX];	/* hash key, must be first */
 	int64		lowest[WAITING_KINDS];	/* ids; PG_INT64_MAX: none */
 	TimestampTz due;			/* DT_NOEND: none */
+	int64		backlog;		/* messages that wait now and did not before */
 } PendingNote;
 
 static HTAB *pending = NULL;
@@ -62,6 +64,7 @@ publish_all(void)
 			for (int kind = 0; kind < WAITING_KINDS; kind++)
 				if (note->lowest[kind] != PG_INT64_MAX)
 					publish_waiting(MyDatabaseId, note->channel, kind, note->lowest[kind]);
+			backlog_add(MyDatabaseId, note->channel, note->backlog);
 			if (note->due != DT_NOEND)
 				publish_due(MyDatabaseId, note->channel, note->due);
 		}
@@ -155,6 +158,7 @@ pending_note(const char *channel)
 		for (int kind = 0; kind < WAITING_KINDS; kind++)
 			latest->lowest[kind] = PG_INT64_MAX;
 		latest->due = DT_NOEND;
+		latest->backlog = 0;
 	}
 	return latest;
 }
@@ -180,6 +184,20 @@ void
 note_received(const char *channel, int64 id)
 {
 	note_waiting(channel, WAITING_RECEIVED, id);
+}
+
+/* This transaction makes so many messages wait to be sent, or so many fewer. */
+void
+note_backlog(const char *channel, int n)
+{
+	pending_note(channel)->backlog += n;
+}
+
+/* How many it has made wait. */
+int64
+noted_backlog(const char *channel)
+{
+	return pending ? pending_note(channel)->backlog : 0;
 }
 
 /* This transaction makes a row that comes due. */

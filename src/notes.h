@@ -11,6 +11,8 @@
 
 extern void note_claimable(const char *channel, int64 id);
 extern void note_received(const char *channel, int64 id);
+extern void note_backlog(const char *channel, int n);
+extern int64 noted_backlog(const char *channel);
 extern void note_due(const char *channel, TimestampTz due);
 extern void note_config(void);
 extern void note_schedule(void);

@@ -9,6 +9,7 @@
  */
 #include "msgsys.h"
 
+#include "backlog.h"
 #include "broker.h"
 #include "channel.h"
 #include "pace.h"
@@ -489,15 +490,34 @@ mark_run(Batch *batch)
 	pace_settle(&result);
 }
 
-/* Tell who waits for these messages. */
+/* Tell who waits for these messages, and that they do not wait any more. */
 static void
 announce_batch(Batch *batch)
 {
 	uint64		buckets = 0;
+	Channel    *channel = NULL;
+	int			done = 0;
 
 	for (int i = 0; i < batch->n; i++)
-		if (batch->items[i].reported)
-			buckets |= status_bucket(batch->items[i].id);
+	{
+		Item	   *item = &batch->items[i];
+
+		if (!item->reported || item->outcome == BROKER_REFUSED_BATCH)
+			continue;
+		buckets |= status_bucket(item->id);
+		if (batch->kind != CLAIM_IDLE)
+			continue;
+		/* a channel's messages come one after the other */
+		if (channel && channel != item->channel)
+		{
+			backlog_add(MyDatabaseId, channel->name, -done);
+			done = 0;
+		}
+		channel = item->channel;
+		done++;
+	}
+	if (channel)
+		backlog_add(MyDatabaseId, channel->name, -done);
 	status_changed(buckets);
 }
 

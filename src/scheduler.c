@@ -8,6 +8,7 @@
  */
 #include "msgsys.h"
 
+#include "backlog.h"
 #include "retention.h"
 #include "shmem.h"
 #include "worker.h"
@@ -27,6 +28,7 @@ typedef struct ScheduledJob
 
 static ScheduledJob jobs[] = {
 	{"retention", retention_run, 0},
+	{"backlog", backlog_run, 0},
 	{NULL, NULL, 0}
 };
 

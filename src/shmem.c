@@ -16,6 +16,7 @@
  */
 #include "msgsys.h"
 
+#include "backlog.h"
 #include "commits.h"
 #include "compat.h"
 #include "shmem.h"
@@ -197,7 +198,7 @@ shmem_request(void)
 #endif
 	RequestAddinShmemSpace(shared_size());
 	RequestAddinShmemSpace(cells_size());
-	RequestAddinShmemSpace(commits_size());
+	RequestAddinShmemSpace(add_size(commits_size(), backlog_size()));
 	RequestAddinShmemSpace(mul_size(setting_max_channels, CHANNEL_NAME_MAX));
 	RequestAddinShmemSpace(hash_estimate_size(setting_max_channels,
 											  sizeof(ChannelEntry)));
@@ -238,6 +239,7 @@ shmem_startup(void)
 		}
 	}
 	commits_init();
+	backlog_init();
 	cells = ShmemInitStruct("msgsys notes", cells_size(), &found);
 	if (!found)
 		for (int i = 0; i < slot_count() * setting_max_channels; i++)
@@ -560,7 +562,7 @@ database_blocked(Oid dboid)
  * The index of a channel's cells, given out at its first use; NO_CHANNEL when
  * there is no room, whereupon the caller asks for a sweep.
  */
-static int
+int
 channel_index(Oid dboid, const char *channel)
 {
 	static ChannelEntry last = {.index = NO_CHANNEL};

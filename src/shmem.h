@@ -124,6 +124,9 @@ extern void notes_want(const char *channel, bool wanted);
 extern int64 notes_floor(WaitingKind kind);
 extern int	notes_take(Note **notes, bool *sweep);
 
+/* The place of a channel among those that are known; negative: there is none left. */
+extern int	channel_index(Oid dboid, const char *channel);
+
 /* Waiting for a status (msg_wait), woken by whoever changed one. */
 extern void status_wait_prepare(int64 id);
 extern bool status_wait(long timeout_ms, uint32 wait_event);

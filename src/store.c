@@ -58,6 +58,7 @@ typedef enum StoreStatement
 	RUN_END,
 	PURGE_STEP,
 	PURGE_RUNS,
+	COUNT_IDLE,
 	PRUNE_TOPICS,
 	POSITIONS,
 	HAS_POSITIONS,
@@ -298,6 +299,10 @@ static Statement statements[STATEMENTS] =
 	[PURGE_RUNS] = {
 		"DELETE FROM @.msg_runs WHERE finished_at < $1 AND id IN (SELECT id FROM @.msg_runs ORDER BY id LIMIT 10000)",
 		1, {TIMESTAMPTZOID}
+	},
+	[COUNT_IDLE] = {
+		"SELECT count(*) FROM (SELECT FROM @.messages WHERE status = 'idle' AND channel = $1 LIMIT $2) m",
+		2, {TEXTOID, INT8OID}
 	},
 	[PRUNE_TOPICS] = {
 		"UPDATE @.msg_channels c SET former_topics = NULL WHERE c.former_topics IS NOT NULL AND NOT EXISTS ("
@@ -984,6 +989,16 @@ store_purge_runs(TimestampTz before)
 	Datum		values[1] = {TimestampTzGetDatum(before)};
 
 	run(PURGE_RUNS, values, NULL);
+}
+
+/* How many messages of a channel are idle, at most so many. */
+int64
+store_count_idle(const char *channel, int64 most)
+{
+	Datum		values[2] = {CStringGetTextDatum(channel), Int64GetDatum(most)};
+
+	run(COUNT_IDLE, values, NULL);
+	return result_int64(0, 1, 0);
 }
 
 /* Forget the former topics of channels that wait for no acknowledgement. */

@@ -148,6 +148,7 @@ typedef struct PurgeStep
 
 extern void store_purge_step(int64 above, int rows, PurgeStep *step);
 extern void store_purge_runs(TimestampTz before);
+extern int64 store_count_idle(const char *channel, int64 most);
 extern void store_prune_topics(void);
 extern StoredPosition *store_positions(int *n);
 extern bool store_has_positions(const char *topic);

@@ -4,6 +4,7 @@
  */
 #include "msgsys.h"
 
+#include "backlog.h"
 #include "headers.h"
 #include "notes.h"
 #include "record.h"
@@ -344,7 +345,11 @@ before_insert(TriggerData *data)
 			status = SCHEDULED;
 			tuple = heap_modify_tuple_by_cols(tuple, desc, 1, &column, &value, &isnull);
 		}
+		if (status == IDLE)
+			backlog_check(channel, noted_backlog(channel));
 	}
+	if (status == IDLE)
+		note_backlog(channel, 1);
 	note_row(status, channel, DatumGetInt64(values[COL_ID]), values[COL_DUE_AT], nulls[COL_DUE_AT]);
 	return tuple;
 }
@@ -372,6 +377,10 @@ after_update(TriggerData *data)
 				 errmsg("message " INT64_FORMAT " cannot go from %s to %s", id,
 						status_names[from], status_names[to])));
 	check_channel(data->tg_relation, channel);
+	if (from == IDLE)
+		note_backlog(TextDatumGetCString(heap_getattr(data->tg_trigtuple, COL_CHANNEL, desc, &isnull)), -1);
+	if (to == IDLE)
+		note_backlog(channel, 1);
 	note_row(to, channel, id, due, no_due);
 	note_status(id);
 }

@@ -15,6 +15,7 @@
  */
 #include "msgsys.h"
 
+#include "backlog.h"
 #include "backoff.h"
 #include "channel.h"
 #include "delivered.h"
@@ -238,6 +239,7 @@ take_row(const ClaimedRow *row, void *arg)
 		job = job_make(endpoint, row->id);
 		/* the relay has counted this attempt where there is one */
 		job->attempt = endpoint->channel->topic ? Max(row->attempts, 1) : row->attempts + 1;
+		job->was_idle = claim->kind == CLAIM_WEBHOOK_IDLE;
 		job->expires_at = row->expires_at;
 		if (row->expires_at <= claim->now)
 			job_expired(job);
@@ -714,6 +716,8 @@ settle(Flush *flush)
 			continue;
 		}
 		buckets |= status_bucket(job->id);
+		if (job->was_idle && verdict != VERDICT_HELD)
+			backlog_add(MyDatabaseId, job->endpoint->name, -1);
 		if (verdict == VERDICT_DELIVERED)
 			delivered_add(job, &flush->marks[i]);
 		if (verdict == VERDICT_HELD)

@@ -368,6 +368,21 @@ BEGIN
 	END LOOP;
 END $$;
 
+CREATE TABLE @extschema@.msg_statistics (
+	at				timestamptz NOT NULL,
+	channel			text NOT NULL,
+	status			@extschema@.msg_status NOT NULL,
+	count			bigint NOT NULL,
+	oldest_age		interval
+);
+CREATE INDEX msg_statistics_at ON @extschema@.msg_statistics (at);
+COMMENT ON TABLE @extschema@.msg_statistics IS 'the backlog at past times, as msg_statistics_take() found it; kept for 30 days';
+COMMENT ON COLUMN @extschema@.msg_statistics.at IS 'when';
+COMMENT ON COLUMN @extschema@.msg_statistics.channel IS 'the channel';
+COMMENT ON COLUMN @extschema@.msg_statistics.status IS 'the status in which they waited';
+COMMENT ON COLUMN @extschema@.msg_statistics.count IS 'how many';
+COMMENT ON COLUMN @extschema@.msg_statistics.oldest_age IS 'for how long the oldest one';
+
 CREATE TABLE @extschema@.msg_offsets (
 	topic			text NOT NULL,
 	"partition"		integer NOT NULL,
@@ -419,6 +434,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_paces', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_runs', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_runs_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_retention', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_statistics', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_offsets', '');
 
 INSERT INTO @extschema@.msg_installation (system_identifier, database_oid, identity)
@@ -862,6 +878,53 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_create_many IS 'creates a message for each object of a JSON array (its names are msg_create''s parameters) and returns the ids in order';
 
+/*
+ * msg_create_from_query(query, channel, message_key, event_type, search_path): create a message for each row of a SELECT, in one statement. A row with a
+ * column payload is read by the names of msg_create's parameters (its channel, message_key and event_type win over those given here), any other row
+ * is the payload itself, as an object. Rows whose dedup_key the channel has already make nothing.
+ * The query runs with the caller's rights and search_path. Returns how many messages were made. Errors: 22023 a column that msg_create
+ * does not have, 42601 or 42P11 not one SELECT (42601 for one that changes data too), and msg_create's.
+ */
+CREATE FUNCTION @extschema@.msg_create_from_query(query text, channel text DEFAULT 'default', message_key text DEFAULT NULL,
+	event_type text DEFAULT NULL, search_path text DEFAULT pg_catalog.current_setting('search_path'))
+RETURNS bigint LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	one refcursor;
+	made bigint;
+BEGIN
+	PERFORM set_config('search_path', msg_create_from_query.search_path, true);
+	-- a cursor takes one statement, and parentheses take only what reads: together, one SELECT
+	OPEN one NO SCROLL FOR EXECUTE msg_create_from_query.query;
+	CLOSE one;
+	EXECUTE pg_catalog.format(
+		'WITH rows AS MATERIALIZED (SELECT pg_catalog.to_jsonb(q) AS r FROM (%s
+		) q),
+		checked AS (SELECT r, CASE WHEN r ? ''payload'' THEN (SELECT pg_catalog.min(k) FROM pg_catalog.jsonb_object_keys(r) k
+			WHERE k NOT IN (''payload'', ''channel'', ''message_key'', ''event_type'', ''headers'', ''dedup_key'', ''deliver_at'', ''expires_at'', ''content_type'')) END AS wrong FROM rows),
+		made AS (INSERT INTO @extschema@.messages (channel, message_key, event_type, headers, payload, content_type, due_at, expires_at, dedup_key)
+			SELECT COALESCE(v.channel, $1), COALESCE(v.message_key, $2), COALESCE(v.event_type, $3), v.headers,
+				CASE WHEN c.r ? ''payload'' THEN c.r -> ''payload'' ELSE c.r END, v.content_type, v.deliver_at, v.expires_at, v.dedup_key
+			FROM checked c LEFT JOIN LATERAL pg_catalog.jsonb_to_record(CASE WHEN c.r ? ''payload'' THEN @extschema@.msg_known_names(c.r, c.wrong) END)
+				v(channel text, message_key text, event_type text, headers jsonb, content_type text, deliver_at timestamptz, expires_at timestamptz, dedup_key text) ON true
+			ON CONFLICT (channel, dedup_key) WHERE dedup_key IS NOT NULL DO NOTHING RETURNING 1)
+		SELECT pg_catalog.count(*) FROM made', msg_create_from_query.query)
+	INTO made USING msg_create_from_query.channel, msg_create_from_query.message_key, msg_create_from_query.event_type;
+	RETURN made;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_create_from_query IS 'creates a message for each row of a SELECT and returns how many';
+
+/* msg_known_names(row, wrong): the row, where it has no wrong name. Errors: 22023. */
+CREATE FUNCTION @extschema@.msg_known_names("row" jsonb, wrong text) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF wrong IS NOT NULL THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('unknown column "%s" beside payload', wrong),
+			HINT = 'The names are those of msg_create''s parameters; without a column payload, the whole row is the payload.';
+	END IF;
+	RETURN "row";
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_known_names IS 'refuses names that msg_create does not have; called by msg_create_from_query()';
+
 -- ---------------------------------------------------------------- reading
 
 /* msg_get(id): the message, or NULL. */
@@ -1224,6 +1287,94 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_purge IS 'deletes or archives now what the rules of retention do not keep any more, and returns how many';
 
+-- ---------------------------------------------------------------- jobs by pg_cron
+
+/* msg_statistics_take(): write the backlog into msg_statistics, and forget there what is older than 30 days. Returns the number of rows. */
+CREATE FUNCTION @extschema@.msg_statistics_take() RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DELETE FROM @extschema@.msg_statistics WHERE at < @extschema@.msg_now() - interval '30 days';
+WITH taken AS (INSERT INTO @extschema@.msg_statistics (at, channel, status, count, oldest_age)
+	SELECT @extschema@.msg_now(), b.channel, b.status, b.count, b.oldest_age FROM @extschema@.msg_backlog b RETURNING 1)
+SELECT count(*) FROM taken
+$$;
+COMMENT ON FUNCTION @extschema@.msg_statistics_take IS 'writes the backlog into msg_statistics';
+
+/* msg_cron_schema(): the quoted schema of pg_cron. Errors: 0A000 it is not in this database. */
+CREATE FUNCTION @extschema@.msg_cron_schema() RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_cron') THEN
+		RAISE feature_not_supported USING MESSAGE = 'pg_cron is not installed in this database',
+			HINT = 'Add pg_cron to shared_preload_libraries, set cron.database_name to this database, and CREATE EXTENSION pg_cron. Retention needs no pg_cron: its rules are applied by the scheduler.';
+	END IF;
+	RETURN 'cron';
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_cron_schema IS 'the schema of pg_cron, or an error that says how to install it';
+
+/*
+ * msg_cron(name, schedule, payload, query, job, channel, message_key, event_type): have pg_cron do something by a schedule in its syntax ('0 9 * * 1'): create a
+ * message with a payload, or one for each row of a query (see msg_create_from_query()), or do a job that is ready: 'retention' (msg_purge()) or
+ * 'statistics' (msg_statistics_take()). Exactly one of payload, query and job. It runs as the caller; a job of this name is replaced.
+ * Returns pg_cron's number of it. Errors: 0A000 without pg_cron, 22023.
+ */
+CREATE FUNCTION @extschema@.msg_cron(name text, schedule text, payload jsonb DEFAULT NULL, query text DEFAULT NULL, job text DEFAULT NULL,
+	channel text DEFAULT 'default', message_key text DEFAULT NULL, event_type text DEFAULT NULL, search_path text DEFAULT pg_catalog.current_setting('search_path'))
+RETURNS bigint LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	command text;
+	id bigint;
+BEGIN
+	IF name IS NULL OR name = '' OR schedule IS NULL OR num_nonnulls(payload, query, job) <> 1 THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'a cron job needs a name, a schedule, and one of payload, query and job';
+	END IF;
+	IF NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_cron.channel) THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_cron.channel);
+	END IF;
+	command := CASE
+		WHEN payload IS NOT NULL THEN format('SELECT @extschema@.msg_create(%L::jsonb, channel => %L, message_key => %L, event_type => %L)',
+			payload, channel, message_key, event_type)
+		WHEN query IS NOT NULL THEN format('SELECT @extschema@.msg_create_from_query(%L, channel => %L, message_key => %L, event_type => %L, search_path => %L)',
+			query, channel, message_key, event_type, search_path)
+		WHEN job = 'retention' THEN 'SELECT @extschema@.msg_purge()'
+		WHEN job = 'statistics' THEN 'SELECT @extschema@.msg_statistics_take()'
+	END;
+	IF command IS NULL THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('there is no job "%s"', job), HINT = 'One of retention and statistics.';
+	END IF;
+	EXECUTE format('SELECT %s.schedule($1, $2, $3)', @extschema@.msg_cron_schema()) INTO id USING 'msgsys:' || name, schedule, command;
+	RETURN id;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_cron IS 'has pg_cron create messages, or do a job of msgsys, by a schedule';
+
+/* msg_cron_drop(name): end a job that msg_cron() made. Returns whether there was one of the caller's. Errors: 0A000 without pg_cron. */
+CREATE FUNCTION @extschema@.msg_cron_drop(name text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	there boolean;
+	gone boolean;
+BEGIN
+	EXECUTE format('SELECT EXISTS (SELECT FROM %s.job WHERE jobname = $1 AND username = CURRENT_USER)', @extschema@.msg_cron_schema())
+	INTO there USING 'msgsys:' || name;
+	IF NOT there THEN
+		RETURN false;
+	END IF;
+	EXECUTE format('SELECT %s.unschedule($1)', @extschema@.msg_cron_schema()) INTO gone USING 'msgsys:' || name;
+	RETURN gone;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_cron_drop IS 'ends a job that msg_cron() made; false where there is none';
+
+/* msg_crons(): the jobs that msg_cron() made and the caller may see, with the time and outcome of the latest run. Errors: 0A000 without pg_cron. */
+CREATE FUNCTION @extschema@.msg_crons(OUT name text, OUT schedule text, OUT command text, OUT active boolean, OUT last_run timestamptz, OUT last_status text,
+	OUT last_message text)
+RETURNS SETOF record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY EXECUTE format('SELECT substr(j.jobname, 8)::text, j.schedule, j.command, j.active, d.start_time, d.status, d.return_message
+		FROM %1$s.job j LEFT JOIN LATERAL (SELECT r.start_time, r.status, r.return_message FROM %1$s.job_run_details r
+			WHERE r.jobid = j.jobid ORDER BY r.runid DESC LIMIT 1) d ON true
+		WHERE starts_with(j.jobname::text, ''msgsys:'') ORDER BY 1', @extschema@.msg_cron_schema());
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_crons IS 'the jobs that msg_cron() made, with their latest runs';
+
 -- ---------------------------------------------------------------- pausing
 
 /*
@@ -1376,7 +1527,7 @@ BEGIN
 			HINT = 'One of producer, consumer, reader, operator and worker.';
 	END IF;
 	IF kind IN ('producer', 'operator') THEN
-		functions := functions || '{msg_create,msg_create_raw,msg_create_many}'::text[];
+		functions := functions || '{msg_create,msg_create_raw,msg_create_many,msg_create_from_query,msg_known_names}'::text[];
 		rights := rights || ARRAY[
 			'INSERT (channel, message_key, event_type, content_type, headers, payload, body, dedup_key, due_at, expires_at) ' || t || 'messages',
 			'SELECT (id, channel, dedup_key, status) ' || t || 'messages'];
@@ -1388,15 +1539,15 @@ BEGIN
 	IF kind IN ('reader', 'operator') THEN
 		functions := functions || '{msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
 		rights := rights || ARRAY['SELECT ' || t || 'messages', 'SELECT ' || t || 'msg_channels', 'SELECT ' || t || 'msg_channel_settings',
-			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_pause_log', 'SELECT ' || t || 'msg_paces', 'SELECT ' || t || 'msg_runs', 'SELECT ' || t || 'msg_retention', 'SELECT ' || t || 'msg_archive',
+			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_pause_log', 'SELECT ' || t || 'msg_paces', 'SELECT ' || t || 'msg_runs', 'SELECT ' || t || 'msg_statistics', 'SELECT ' || t || 'msg_retention', 'SELECT ' || t || 'msg_archive',
 			'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation', 'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
-		functions := functions || '{msg_cancel,msg_reschedule,msg_retry,msg_redrive,msg_pace_set,msg_pace_drop,msg_retention_set,msg_retention_drop,msg_purge,msg_purge_step,msg_archive_partition,msg_archive_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test}'::text[];
+		functions := functions || '{msg_cancel,msg_reschedule,msg_retry,msg_redrive,msg_pace_set,msg_pace_drop,msg_cron,msg_cron_drop,msg_crons,msg_cron_schema,msg_statistics_take,msg_retention_set,msg_retention_drop,msg_purge,msg_purge_step,msg_archive_partition,msg_archive_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test}'::text[];
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
 			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'INSERT ' || t || 'msg_pause_log', 'INSERT, UPDATE, DELETE ' || t || 'msg_paces',
-			'INSERT, UPDATE, DELETE ' || t || 'msg_retention', 'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_attempts',
+			'INSERT, DELETE ' || t || 'msg_statistics', 'INSERT, UPDATE, DELETE ' || t || 'msg_retention', 'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_attempts',
 			'UPDATE ' || t || 'msg_runs', 'UPDATE ' || t || 'msg_installation',
 			'SELECT ' || t || 'msg_attempts', 'INSERT, UPDATE, DELETE ' || t || 'msg_webhooks',
 			'SELECT (channel), DELETE ' || t || 'msg_webhook_secrets', 'DELETE ' || t || 'msg_breakers'];

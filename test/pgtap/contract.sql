@@ -11,7 +11,7 @@ SELECT * FROM no_plan();
 SELECT enum_has_labels('msg_status', ARRAY['scheduled', 'idle', 'sent', 'received', 'retry', 'delivered', 'dead', 'cancelled', 'expired']);
 
 SELECT tables_are('public', ARRAY['messages', 'msg_channels', 'msg_pauses', 'msg_offsets', 'msg_installation', 'msg_webhooks', 'msg_webhook_secrets',
-	'msg_attempts', 'msg_breakers', 'msg_pause_log', 'msg_paces', 'msg_runs', 'msg_retention', 'msg_archive']);
+	'msg_attempts', 'msg_breakers', 'msg_pause_log', 'msg_paces', 'msg_runs', 'msg_retention', 'msg_archive', 'msg_statistics']);
 SELECT has_view('public', v, v || ' is a view') FROM unnest(ARRAY['msg_workers', 'msg_backlog', 'msg_channel_settings', 'msg_webhook_settings']) v;
 SELECT columns_are('public', 'messages', ARRAY['id', 'created_at', 'due_at', 'expires_at', 'sent_at', 'received_at', 'delivered_at',
 	'finished_at', 'kafka_offset', 'kafka_partition', 'status', 'attempts', 'response_code', 'channel', 'message_key', 'event_type',
@@ -57,13 +57,17 @@ FROM (VALUES
 	('msg_retention_set', 'channel text, status msg_status, keep interval, archive boolean'),
 	('msg_retention_drop', 'channel text, status msg_status'),
 	('msg_purge', '"limit" bigint'),
+	('msg_create_from_query', 'query text, channel text, message_key text, event_type text, search_path text'),
+	('msg_cron', 'name text, schedule text, payload jsonb, query text, job text, channel text, message_key text, event_type text, search_path text'),
+	('msg_cron_drop', 'name text'),
+	('msg_statistics_take', ''),
 	('msg_archive_drop', 'before timestamp with time zone'),
 	('msg_running', 'channel text'),
 	('msg_stats', 'OUT stage text, OUT counter text, OUT value bigint'),
 	('msg_adopt', ''),
 	('msg_grant', 'role name, kind text')) v(name, arguments)
 LEFT JOIN pg_proc p ON p.proname = v.name;
-SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live', 'msg_cache_entry') THEN 's' WHEN proname = 'msg_webhook_secret_valid' THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
+SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live', 'msg_cache_entry', 'msg_cron_schema') THEN 's' WHEN proname IN ('msg_webhook_secret_valid', 'msg_known_names') THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
 FROM pg_proc WHERE proname LIKE 'msg\_%' ORDER BY proname;
 SELECT is(count(*), 1::bigint, 'one function is called ' || proname) FROM pg_proc WHERE proname LIKE 'msg\_%' GROUP BY proname ORDER BY proname;
 SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_channel_rotate_secret', 'msg_test', 'msg_archive_partition', 'msg_archive_drop');

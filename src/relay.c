@@ -443,7 +443,7 @@ mark_batch(Batch *batch)
 	if (batch->nexpired > 0)
 		store_mark_expired(batch->expired, batch->nexpired);
 	if (nrefused > 0)
-		store_next_due(batch->shares, batch->nshares);
+		store_next_due(batch->shares, batch->nshares, DT_NOBEGIN);
 }
 
 /* One line, for batches that are worth one. */
@@ -603,7 +603,7 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 		for (int s = 0; s < nshares; s++)
 			shares[s].channel->dead_letters = batch.claimed[s] >= shares[s].limit;
 	else if (kind != CLAIM_IDLE)
-		store_next_due(shares, nshares);
+		store_next_due(shares, nshares, DT_NOBEGIN);
 	worker_commit();
 
 	announce_batch(&batch);

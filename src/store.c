@@ -228,8 +228,8 @@ static Statement statements[STATEMENTS] =
 	},
 	[NEXT_DUE] = {
 		"SELECT c.n, (SELECT i.due_at FROM @.messages i WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel "
-		"ORDER BY i.due_at LIMIT 1) FROM unnest($1) WITH ORDINALITY c(channel, n)",
-		1, {TEXTARRAYOID}
+		"AND i.due_at > $2 ORDER BY i.due_at LIMIT 1) FROM unnest($1) WITH ORDINALITY c(channel, n)",
+		2, {TEXTARRAYOID, TIMESTAMPTZOID}
 	},
 
 	/* May find the relay's lock on the row, and then waits and looks again; the time is that before. */
@@ -780,11 +780,11 @@ store_mark_expired(const ItemPointerData *tids, int n)
 	run(MARK_EXPIRED, values, NULL);
 }
 
-/* Find when the next row of each of these channels comes due. */
+/* Find when the next row of each of these channels comes due, after a time. */
 void
-store_next_due(ClaimShare *shares, int nshares)
+store_next_due(ClaimShare *shares, int nshares, TimestampTz after)
 {
-	Datum		values[1] = {share_names(shares, nshares)};
+	Datum		values[2] = {share_names(shares, nshares), TimestampTzGetDatum(after)};
 	uint64		n = run(NEXT_DUE, values, NULL);
 
 	for (uint64 i = 0; i < n; i++)

@@ -129,7 +129,7 @@ extern void store_mark_sent(const SentMark *marks, int n);
 extern void store_mark_refused(const RefusedMark *marks, int n);
 extern void store_mark_dead_letters(const RefusedMark *marks, int n);
 extern void store_mark_expired(const ItemPointerData *tids, int n);
-extern void store_next_due(ClaimShare *shares, int nshares);
+extern void store_next_due(ClaimShare *shares, int nshares, TimestampTz after);
 extern int	store_mark_readback(const Readback *records, int n, List *only_channels,
 								List *webhook_channels);
 extern int	store_acknowledge(const char *schema, const Ack *acks, int n);

@@ -45,7 +45,6 @@
 #define FLUSH_COUNT		256		/* outcomes that are written at once, at least */
 #define FLUSH_EVERY		2		/* ms between two times, however few there are */
 #define LOCKED_AGAIN	300		/* ms between two tries at rows that users hold */
-#define DUE_AGAIN		1000	/* ms between two looks at due rows that are in memory */
 
 /* What a claim works on. */
 typedef struct Claim
@@ -295,22 +294,19 @@ has_rows(Endpoint *endpoint, ClaimKind kind, TimestampTz now)
 static void
 look_ahead(Claim *claim, int nshares)
 {
+	/* those that are due by now are in memory, or their keys wait, but for what is left */
 	if (claim->kind == CLAIM_WEBHOOK_DUE)
-		store_next_due(claim->shares, nshares);
+		store_next_due(claim->shares, nshares, claim->now);
 	for (int s = 0; s < nshares; s++)
 	{
 		Endpoint   *endpoint = claim->endpoints[s];
 		Cursor	   *cursor = cursor_of(endpoint, claim->kind);
+		bool		more = claim->left[s] || claim->claimed[s] >= claim->shares[s].limit;
 
 		if (cursor)
-			cursor->dirty = claim->left[s] || claim->claimed[s] >= claim->shares[s].limit;
+			cursor->dirty = more;
 		else
-		{
-			endpoint->next_due = claim->shares[s].channel->next_due;
-			/* they are in memory already, or their keys wait */
-			if (endpoint->next_due <= claim->now && claim->taken[s] == 0)
-				endpoint->next_due = TimestampTzPlusMilliseconds(claim->now, DUE_AGAIN);
-		}
+			endpoint->next_due = more ? claim->now : claim->shares[s].channel->next_due;
 	}
 }
 

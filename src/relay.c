@@ -580,12 +580,7 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 						   relay_row, &batch);
 	if (batch.restored)
 	{
-		store_set_restored();
-		worker_commit();
-		publish_config(MyDatabaseId);
-		ereport(LOG,
-				(errmsg("msgsys found messages that were restored from another database and sends nothing"),
-				 errhint("Call msg_adopt() if they are to be sent from here.")));
+		worker_met_restored();
 		return false;
 	}
 	batch.claimed_at = clock_now();

@@ -83,6 +83,13 @@ typedef enum StoreStatement
 	"WHERE " condition " AND m.channel > w.channel ORDER BY m.channel, m." column " LIMIT 1) n) " \
 	"SELECT channel, " column " FROM w"
 
+/* What all claims begin with: a share of each channel, from a mark or (a resend) an age on. */
+#define CLAIM		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL (SELECT i."
+
+/* The row comparison keeps the planner off the primary key, whose order by id it would take for as good as that of the partial index. */
+#define ABOVE_MARK	"(i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
+#define BY_ID		" ORDER BY i.channel, i.id LIMIT c.share"
+
 #define CLAIMED_COLUMNS \
 	"ctid, i.xmin, i.id, i.attempts, i.created_at, i.expires_at, i.message_key, i.payload, i.body, i.headers, i.content_type, i.event_type"
 
@@ -134,63 +141,52 @@ static Statement statements[STATEMENTS] =
 	[SWEEP_RECEIVED] = {FIRST_OF_CHANNELS("id", "status = 'received' AND finished_at IS NULL")},
 	[SWEEP_DUE] = {FIRST_OF_CHANNELS("due_at", "status IN ('scheduled', 'retry')")},
 
-	/*
-	 * The row comparison keeps the planner off the primary key, whose order by
-	 * id it would take for as good as that of the partial index.
-	 */
 	[CLAIM_IDLE_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
-		"WHERE i.status = 'idle' AND (i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
+		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
+		"WHERE i.status = 'idle' AND " ABOVE_MARK
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.channel, i.id LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
+		BY_ID " FOR NO KEY UPDATE SKIP LOCKED) m",
 		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
 	},
 	[CLAIM_DUE_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS DUE_ROW " FROM @.messages i "
+		CLAIM CLAIMED_COLUMNS DUE_ROW " FROM @.messages i "
 		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
 		OWN_ROWS("$4", "$5")
 		" ORDER BY i.due_at LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
 		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 	},
 	[CLAIM_RESEND_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, microseconds, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS SENT_ROW " FROM @.messages i "
+		CLAIM CLAIMED_COLUMNS SENT_ROW " FROM @.messages i "
 		"WHERE i.status = 'sent' AND i.finished_at IS NULL AND i.channel = c.channel "
-		"AND i.sent_at <= $6 - c.microseconds * '1 microsecond'::interval"
+		"AND i.sent_at <= $6 - c.low * '1 microsecond'::interval"
 		OWN_ROWS("$4", "$5")
 		" ORDER BY i.sent_at LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
 		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 	},
 
 	[CLAIM_DEAD_LETTERS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS DEAD_ROW " FROM @.messages i "
+		CLAIM CLAIMED_COLUMNS DEAD_ROW " FROM @.messages i "
 		"WHERE i.dlq_pending AND (i.channel, i.id) > (c.channel, 0) AND i.channel <= c.channel"
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.channel, i.id LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
+		BY_ID " FOR NO KEY UPDATE SKIP LOCKED) m",
 		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
 	},
 	[CLAIM_WEBHOOK_IDLE_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
-		"WHERE i.status = 'idle' AND (i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
+		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
+		"WHERE i.status = 'idle' AND " ABOVE_MARK
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.channel, i.id LIMIT c.share) m",
+		BY_ID ") m",
 		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
 	},
 	[CLAIM_WEBHOOK_RECEIVED_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
-		"WHERE i.status = 'received' AND i.finished_at IS NULL AND (i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
+		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
+		"WHERE i.status = 'received' AND i.finished_at IS NULL AND " ABOVE_MARK
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.channel, i.id LIMIT c.share) m",
+		BY_ID ") m",
 		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
 	},
 	[CLAIM_WEBHOOK_DUE_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
+		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
 		OWN_ROWS("$4", "$5")
 		" ORDER BY i.due_at LIMIT c.share) m",

@@ -331,12 +331,7 @@ claim_kind(ClaimKind kind, bool paced, TimestampTz now)
 	store_claim(kind, claim.shares, nshares, slot_number(), paced ? 1 : setting_webhook_workers, take_row, &claim);
 	if (claim.restored)
 	{
-		store_set_restored();
-		worker_commit();
-		publish_config(MyDatabaseId);
-		ereport(LOG,
-				(errmsg("msgsys found messages that were restored from another database and sends nothing"),
-				 errhint("Call msg_adopt() if they are to be sent from here.")));
+		worker_met_restored();
 		return 0;
 	}
 	look_ahead(&claim, nshares);

@@ -33,6 +33,7 @@ extern void worker_cycle(void);
 extern bool worker_begin(void);
 extern void worker_commit(void);
 extern bool worker_try(void (*work) (void *arg), void *arg);
+extern void worker_met_restored(void);
 extern bool worker_refresh(bool *reloaded);
 extern bool worker_config_changed(void);
 extern void worker_wait(long timeout_ms);

@@ -30,14 +30,16 @@ $node->safe_psql('postgres', "SELECT msg_webhook_set('hooks', '" . $sink->url('/
 # A client: transactions of some messages of some keys, some of which roll back. It writes an id to its file once the commit is
 # known. It goes on when its connection breaks, so what was in doubt is not in the file.
 my $stop = "$ENV{MSGSYS_RUN}/soak-stop-$$";
-my (@ids, @hook_ids);
+my (@ids, @hook_ids, @clients);
 for my $client (1 .. 3)
 {
 	my $file = "$ENV{MSGSYS_RUN}/soak-ids-$$-$client";
 	push @ids, $file;
 	push @hook_ids, "$file-hooks";
 	my $connection = $node->connstr('postgres');
-	next if fork;
+	my $pid = fork;
+	push @clients, $pid;
+	next if $pid;
 	open(my $out, '>>', $file) or die;
 	open(my $hooks, '>>', "$file-hooks") or die;
 	$_->autoflush for $out, $hooks;
@@ -93,7 +95,7 @@ while (time < $end)
 note("$count{$_} times $_") for sort keys %count;
 open(my $file, '>', $stop) or die;
 close $file;
-1 while wait > 0;
+waitpid $_, 0 for @clients;
 $node->safe_psql('postgres', q{SELECT msg_resume('soak')});
 ok(poll_sql($node, 120, q{SELECT count(*) FROM messages WHERE channel = 'soak' AND status <> 'received'}, 0), 'in the end, all are received');
 ok(poll_sql($node, 120, q{SELECT count(*) FROM messages WHERE channel = 'hooks' AND status <> 'delivered'}, 0), 'or delivered');

@@ -3,8 +3,8 @@
 EXTENSION = msgsys
 EXTENSION_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" msgsys.control)
 MODULE_big = msgsys
-OBJS = $(patsubst %,src/%.o,ack backoff breaker cache channel commits create delivered endpoint event explain functions hooks http_client json_fields kafka kafka_limits kafka_options launcher msgsys notes outcome reactor reading receiver \
-	record relay request scheduler shmem signature ssrf statement store store_webhook topic trigger webhook webhook_functions webhook_test worker)
+OBJS = $(patsubst %,src/%.o,ack backoff breaker cache channel commits create delivered endpoint event explain functions hooks http_client json_fields kafka kafka_limits kafka_options launcher local_time mailing mailing_functions msgsys notes outcome reactor reading receiver \
+	record relay request scheduler shmem signature ssrf statement store store_mailing store_webhook topic trigger webhook webhook_functions webhook_test worker)
 DATA_built = sql/msgsys--$(EXTENSION_VERSION).sql
 DATA = $(wildcard sql/msgsys--*--*.sql)
 EXTRA_CLEAN = $(DATA_built) results

@@ -8,6 +8,7 @@
  */
 #include "msgsys.h"
 
+#include "mailing.h"
 #include "shmem.h"
 #include "worker.h"
 
@@ -24,7 +25,10 @@ typedef struct ScheduledJob
 	TimestampTz next; /* zero: ask at once */
 } ScheduledJob;
 
-static ScheduledJob jobs[] = {{NULL, NULL, 0}};
+static ScheduledJob jobs[] = {
+	{"mailings", mailings_run, 0},
+	{NULL, NULL, 0}
+};
 
 /* Call those jobs whose time has come.  Returns when the next one's comes. */
 static TimestampTz

@@ -12,10 +12,10 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "common/hashfn.h"
-#include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/numeric.h"
 #include "utils/rangetypes.h"
 #include "utils/rel.h"
@@ -125,15 +125,25 @@ typedef struct WindowMemory
 	KnownWindow windows[WINDOWS];
 } WindowMemory;
 
+/* A bound of a range whose lower bound is in it and whose upper bound is not. */
+static void
+set_bound(RangeBound *bound, bool lower, Datum value, bool infinite)
+{
+	bound->lower = lower;
+	bound->inclusive = lower && !infinite;
+	bound->infinite = infinite;
+	bound->val = value;
+}
+
 /* Find a window that is not known yet, and keep it. */
 static void
 learn_window(WindowMemory *memory, KnownWindow *window, MemoryContext context)
 {
-	RangeBound	lower = {.inclusive = true,.lower = true};
-	RangeBound	upper = {.inclusive = false,.lower = false};
 	RangeType  *old_span = window->span;
 	TimestampTz opens;
 	TimestampTz closes;
+	RangeBound	lower;
+	RangeBound	upper;
 	MemoryContext old;
 	Zone		zone;
 
@@ -145,8 +155,8 @@ learn_window(WindowMemory *memory, KnownWindow *window, MemoryContext context)
 				 errmsg("a window needs two different times of the day, and a finite time to look from")));
 	read_zone(window->zone, &zone);
 	zone_window(&zone, window->from, window->to, window->at, &opens, &closes);
-	lower.val = TimestampTzGetDatum(opens);
-	upper.val = TimestampTzGetDatum(closes);
+	set_bound(&lower, true, TimestampTzGetDatum(opens), false);
+	set_bound(&upper, false, TimestampTzGetDatum(closes), false);
 	old = MemoryContextSwitchTo(context);
 	window->span = compat_make_range(memory->type, &lower, &upper);
 	MemoryContextSwitchTo(old);
@@ -176,9 +186,11 @@ msg_window(PG_FUNCTION_ARGS)
 	}
 	if (PG_ARGISNULL(1) || PG_ARGISNULL(2))
 	{
-		RangeBound	lower = {.infinite = true,.lower = true};
-		RangeBound	upper = {.infinite = true,.lower = false};
+		RangeBound	lower;
+		RangeBound	upper;
 
+		set_bound(&lower, true, (Datum) 0, true);
+		set_bound(&upper, false, (Datum) 0, true);
 		PG_RETURN_RANGE_P(compat_make_range(memory->type, &lower, &upper));
 	}
 	name = PG_GETARG_TEXT_PP(0);
@@ -233,9 +245,9 @@ msg_client_trigger(PG_FUNCTION_ARGS)
 				 errmsg("msg_client_trigger must be called as a row trigger")));
 	desc = RelationGetDescr(data->tg_relation);
 	tuple = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
-	columns[0] = SPI_fnumber(desc, "phone");
-	columns[1] = SPI_fnumber(desc, "operator_code");
-	columns[2] = SPI_fnumber(desc, "time_zone");
+	columns[0] = get_attnum(RelationGetRelid(data->tg_relation), "phone");
+	columns[1] = get_attnum(RelationGetRelid(data->tg_relation), "operator_code");
+	columns[2] = get_attnum(RelationGetRelid(data->tg_relation), "time_zone");
 	phone = column_text(tuple, desc, columns[0]);
 	code = column_text(tuple, desc, columns[1]);
 	zone_name = column_text(tuple, desc, columns[2]);

@@ -13,7 +13,7 @@ SELECT enum_has_labels('msg_status', ARRAY['scheduled', 'idle', 'sent', 'receive
 SELECT tables_are('public', ARRAY['messages', 'msg_channels', 'msg_pauses', 'msg_offsets', 'msg_installation', 'msg_webhooks', 'msg_webhook_secrets',
 	'msg_attempts', 'msg_breakers', 'msg_subscriptions', 'msg_clients', 'msg_mailings',
 	'msg_mailing_links']);
-SELECT has_view('public', v, v || ' is a view') FROM unnest(ARRAY['msg_workers', 'msg_backlog', 'msg_channel_settings', 'msg_webhook_settings', 'msg_mailing_log']) v;
+SELECT has_view('public', v, v || ' is a view') FROM unnest(ARRAY['msg_workers', 'msg_backlog', 'msg_channel_settings', 'msg_webhook_settings', 'msg_mailing_log', 'msg_outbox']) v;
 SELECT columns_are('public', 'messages', ARRAY['id', 'created_at', 'due_at', 'expires_at', 'sent_at', 'received_at', 'delivered_at',
 	'finished_at', 'kafka_offset', 'kafka_partition', 'status', 'attempts', 'response_code', 'channel', 'message_key', 'event_type',
 	'content_type', 'headers', 'payload', 'body', 'dedup_key', 'response_id', 'last_error', 'dlq_pending']);
@@ -48,6 +48,7 @@ FROM (VALUES
 	('msg_retry', 'id bigint'),
 	('msg_subscribe', 'event_type text, channel text, filter jsonpath'),
 	('msg_unsubscribe', 'id bigint'),
+	('msg_sample', 'n integer, seed bigint, channel text'),
 	('msg_client_set', 'phone text, operator_code text, tag text, time_zone text, attributes jsonb, id bigint'),
 	('msg_client_drop', 'id bigint'),
 	('msg_mailing_create', 'text text, ends_at timestamp with time zone, starts_at timestamp with time zone, channel text, operator_codes text[], tags text[], window_from time without time zone, window_to time without time zone'),

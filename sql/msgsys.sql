@@ -1197,7 +1197,8 @@ CREATE TABLE @extschema@.msg_mailing_links (
 	message_id		bigint NOT NULL,
 	PRIMARY KEY (mailing_id, client_id)
 );
-CREATE INDEX msg_mailing_links_message ON @extschema@.msg_mailing_links (message_id);
+-- Rows come in the order of messages, so that this costs next to nothing; workers come from the message, which names mailing and client itself.
+CREATE INDEX msg_mailing_links_message ON @extschema@.msg_mailing_links USING brin (message_id) WITH (pages_per_range = 16, autosummarize = on);
 COMMENT ON TABLE @extschema@.msg_mailing_links IS 'which message a client got of which mailing; kept until the mailing is deleted, even where the message is gone';
 COMMENT ON COLUMN @extschema@.msg_mailing_links.mailing_id IS 'the mailing';
 COMMENT ON COLUMN @extschema@.msg_mailing_links.client_id IS 'the client, who may be gone';
@@ -1268,7 +1269,7 @@ BEGIN
 			g.ends_at, @extschema@.msg_window(c.time_zone, g.window_from, g.window_to, greatest(g.starts_at, at)) AS span, greatest(g.starts_at, at) AS base
 		FROM waiting w JOIN @extschema@.msg_mailings g ON g.id = mailing LEFT JOIN @extschema@.msg_clients c ON c.id = w.client_id),
 	planned AS MATERIALIZED (
-		SELECT w.id, w.payload, nullif(greatest(lower(w.span), w.base), at) AS opens, least(upper(w.span), w.ends_at) AS expires,
+		SELECT w.id, w.client_id, w.payload, nullif(greatest(lower(w.span), w.base), at) AS opens, least(upper(w.span), w.ends_at) AS expires,
 			matches AND payload IS NOT NULL AND greatest(lower(w.span), w.base) < w.ends_at AS wanted, w.matches
 		FROM wanted w),
 	moved AS (
@@ -1283,11 +1284,11 @@ BEGIN
 				WHEN p.opens IS NOT NULL THEN p.opens
 				ELSE least(m.due_at, at) END
 		FROM planned p WHERE m.id = p.id
-		RETURNING m.id, m.status, m.due_at, p.matches),
+		RETURNING m.id, m.status, m.due_at, p.client_id, p.matches),
 	unlinked AS (
 		-- who is not meant any more is no client of the mailing; who has no time left, or whose mailing ends, stays one
 		DELETE FROM @extschema@.msg_mailing_links l USING moved
-		WHERE l.message_id = moved.id AND NOT moved.matches
+		WHERE l.mailing_id = mailing AND l.client_id = moved.client_id AND NOT moved.matches
 			AND EXISTS (SELECT FROM @extschema@.msg_mailings g WHERE g.id = mailing AND g.status IN ('running', 'expanded')))
 	SELECT count(*) FILTER (WHERE status <> 'cancelled'), count(*) FILTER (WHERE status = 'cancelled'),
 		min(id) FILTER (WHERE status = 'idle'), min(due_at) FILTER (WHERE status IN ('scheduled', 'retry'))
@@ -1304,32 +1305,41 @@ CREATE FUNCTION @extschema@.msg_mailing_expand(
 	OUT created bigint, OUT left_out bigint, OUT first_id bigint, OUT last_id bigint, OUT lowest_id bigint, OUT earliest_due timestamptz)
 RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	g @extschema@.msg_mailings;
+	-- scalars, for a field of a record costs ten times as much to read, and these are read for each client
+	to_channel text;
+	template text;
+	codes text[];
+	some_tags text[];
+	from_time time;
+	to_time time;
+	ends timestamptz;
 	base timestamptz;
+	once_more boolean;
 BEGIN
-	SELECT * INTO STRICT g FROM @extschema@.msg_mailings o WHERE o.id = mailing;
-	base := greatest(g.starts_at, at);
+	SELECT o.channel, o.text, o.operator_codes, o.tags, o.window_from, o.window_to, o.ends_at, greatest(o.starts_at, at), o.again
+	INTO STRICT to_channel, template, codes, some_tags, from_time, to_time, ends, base, once_more
+	FROM @extschema@.msg_mailings o WHERE o.id = mailing;
 	WITH made AS (
 		INSERT INTO @extschema@.messages AS m (channel, message_key, event_type, payload, status, due_at, expires_at)
-		SELECT g.channel, c.id, 'mailing', c.payload, CASE WHEN c.opens > at THEN 'scheduled'::@extschema@.msg_status ELSE 'idle' END,
+		SELECT to_channel, c.id, 'mailing', c.payload, CASE WHEN c.opens > at THEN 'scheduled'::@extschema@.msg_status ELSE 'idle' END,
 			CASE WHEN c.opens > at THEN c.opens END, c.expires
 		FROM (
-			SELECT c.id, greatest(lower(w.span), base) AS opens, least(upper(w.span), g.ends_at) AS expires,
-				@extschema@.msg_mailing_payload(g.text, g.id, c.id, c.phone, c.operator_code, c.tag, c.time_zone, c.attributes) AS payload
-			FROM @extschema@.msg_clients c, LATERAL (SELECT @extschema@.msg_window(c.time_zone, g.window_from, g.window_to, base) AS span OFFSET 0) w
-			WHERE c.id > after AND c.id <= up_to AND (g.operator_codes IS NULL OR c.operator_code = ANY (g.operator_codes))
-				AND (g.tags IS NULL OR c.tag = ANY (g.tags))
-				AND (NOT g.again OR NOT EXISTS (SELECT FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = mailing AND l.client_id = c.id))
+			SELECT c.id, greatest(lower(w.span), base) AS opens, least(upper(w.span), ends) AS expires,
+				@extschema@.msg_mailing_payload(template, mailing, c.id, c.phone, c.operator_code, c.tag, c.time_zone, c.attributes) AS payload
+			FROM @extschema@.msg_clients c, LATERAL (SELECT @extschema@.msg_window(c.time_zone, from_time, to_time, base) AS span OFFSET 0) w
+			WHERE c.id > after AND c.id <= up_to AND (codes IS NULL OR c.operator_code = ANY (codes))
+				AND (some_tags IS NULL OR c.tag = ANY (some_tags))
+				AND (NOT once_more OR NOT EXISTS (SELECT FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = mailing AND l.client_id = c.id))
 			ORDER BY c.id OFFSET 0) c
-		WHERE c.payload IS NOT NULL AND c.opens < g.ends_at
+		WHERE c.payload IS NOT NULL AND c.opens < ends
 		RETURNING m.id, m.message_key::bigint AS client_id, m.status, m.due_at),
 	linked AS (
 		INSERT INTO @extschema@.msg_mailing_links (mailing_id, client_id, message_id) SELECT mailing, client_id, id FROM made)
 	SELECT count(*), (
 			SELECT count(*) FROM @extschema@.msg_clients c
-			WHERE c.id > after AND c.id <= up_to AND (g.operator_codes IS NULL OR c.operator_code = ANY (g.operator_codes))
-				AND (g.tags IS NULL OR c.tag = ANY (g.tags))
-				AND (NOT g.again OR NOT EXISTS (SELECT FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = mailing AND l.client_id = c.id))) - count(*),
+			WHERE c.id > after AND c.id <= up_to AND (codes IS NULL OR c.operator_code = ANY (codes))
+				AND (some_tags IS NULL OR c.tag = ANY (some_tags))
+				AND (NOT once_more OR NOT EXISTS (SELECT FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = mailing AND l.client_id = c.id))) - count(*),
 		min(id), max(id), min(id) FILTER (WHERE status = 'idle'), min(due_at)
 	INTO created, left_out, first_id, last_id, lowest_id, earliest_due FROM made;
 END $$;

@@ -23,17 +23,23 @@ typedef enum MailingStatement
 	STATEMENTS
 } MailingStatement;
 
+/* A number that a message names, if it is one. */
+#define NUMBER(text)	"CASE WHEN " text " ~ '^[0-9]{1,18}$' THEN (" text ")::bigint END"
+
 /*
  * What is left of a mailing when a window closes waits for the next one, where that opens
- * before the mailing's end.
+ * before the mailing's end.  A message names mailing and client, in what anyone may have
+ * written: it is that mailing's if the link says so too.
  */
 #define POSTPONE_FROM(source) \
 	"WITH late AS (" \
 	"SELECT m.id, greatest(lower(w.span), $2) AS opens, least(upper(w.span), g.ends_at) AS expires " \
 	"FROM " source \
-	" JOIN @.msg_mailing_links l ON l.message_id = m.id JOIN @.msg_mailings g ON g.id = l.mailing_id JOIN @.msg_clients c ON c.id = l.client_id, " \
+	" CROSS JOIN LATERAL (SELECT " NUMBER("m.payload ->> 'mailing_id'") " AS mailing_id, " NUMBER("m.message_key") " AS client_id OFFSET 0) named " \
+	"JOIN @.msg_mailing_links l ON l.mailing_id = named.mailing_id AND l.client_id = named.client_id AND l.message_id = m.id " \
+	"JOIN @.msg_mailings g ON g.id = l.mailing_id JOIN @.msg_clients c ON c.id = l.client_id, " \
 	"LATERAL (SELECT @.msg_window(c.time_zone, g.window_from, g.window_to, $2) AS span OFFSET 0) w " \
-	"WHERE m.expires_at <= $2 AND m.status IN ('idle', 'scheduled', 'retry', 'sent', 'received') AND m.finished_at IS NULL " \
+	"WHERE m.event_type = 'mailing' AND m.expires_at <= $2 AND m.status IN ('idle', 'scheduled', 'retry', 'sent', 'received') AND m.finished_at IS NULL " \
 	"AND g.status IN ('running', 'expanded') AND greatest(lower(w.span), $2) < g.ends_at AND NOT lower_inf(w.span)) " \
 	"UPDATE @.messages m SET status = CASE WHEN m.status IN ('idle', 'scheduled') THEN 'scheduled'::@.msg_status ELSE 'retry' END, " \
 	"due_at = late.opens, expires_at = late.expires FROM late WHERE m.id = late.id RETURNING m.channel, m.due_at"

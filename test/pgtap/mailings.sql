@@ -221,7 +221,7 @@ SELECT throws_ok(format($$SELECT msg_mailing_update(%s, text => 'x')$$, :first),
 DELETE FROM messages;
 
 -- started in the middle of a window: at once; a window that does not open before the end: nobody
-CALL pg_temp.set_clock('2026-06-11 06:30Z');
+CALL pg_temp.set_clock('2026-06-11 07:00Z');
 SELECT msg_mailing_create('x', '2026-06-11 12:00Z', channel => 'm', window_from => '09:00', window_to => '12:00') AS second \gset
 CALL pg_temp.work();
 SELECT set_eq($$SELECT c.time_zone, m.status, m.due_at, m.expires_at FROM messages m JOIN msg_clients c ON c.id = m.message_key::bigint$$,

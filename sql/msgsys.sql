@@ -1610,10 +1610,12 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_mailing_delete IS 'cancels a mailing and forgets it; false where there is none';
 
+-- By way of the mailings, so that a client alone is found too, by a look at the primary key for each of them.
 CREATE VIEW @extschema@.msg_mailing_log AS
-SELECT l.mailing_id, l.client_id, l.message_id, c.phone, m.channel, m.status, m.due_at, m.expires_at, m.attempts, m.sent_at, m.delivered_at, m.finished_at,
+SELECT g.id AS mailing_id, l.client_id, l.message_id, c.phone, m.channel, m.status, m.due_at, m.expires_at, m.attempts, m.sent_at, m.delivered_at, m.finished_at,
 	m.response_code, m.response_id, m.last_error, m.payload ->> 'text' AS text
-FROM @extschema@.msg_mailing_links l
+FROM @extschema@.msg_mailings g
+JOIN @extschema@.msg_mailing_links l ON l.mailing_id = g.id
 LEFT JOIN @extschema@.messages m ON m.id = l.message_id
 LEFT JOIN @extschema@.msg_clients c ON c.id = l.client_id;
 COMMENT ON VIEW @extschema@.msg_mailing_log IS 'what became of each client of each mailing, to be found by mailing, message or client; what is of a message that was purged is null';

@@ -32,15 +32,16 @@ typedef enum MailingStatement
  * written: it is that mailing's if the link says so too.
  */
 #define POSTPONE_FROM(source) \
-	"WITH late AS (" \
-	"SELECT m.id, greatest(lower(w.span), $2) AS opens, least(upper(w.span), g.ends_at) AS expires " \
+	"WITH late AS MATERIALIZED (" \
+	"SELECT m.id, greatest(lower(w.span), $2) AS opens, least(upper(w.span), whose.ends_at) AS expires " \
 	"FROM " source \
 	" CROSS JOIN LATERAL (SELECT " NUMBER("m.payload ->> 'mailing_id'") " AS mailing_id, " NUMBER("m.message_key") " AS client_id OFFSET 0) named " \
-	"JOIN @.msg_mailing_links l ON l.mailing_id = named.mailing_id AND l.client_id = named.client_id AND l.message_id = m.id " \
-	"JOIN @.msg_mailings g ON g.id = l.mailing_id JOIN @.msg_clients c ON c.id = l.client_id, " \
-	"LATERAL (SELECT @.msg_window(c.time_zone, g.window_from, g.window_to, $2) AS span OFFSET 0) w " \
+	"CROSS JOIN LATERAL (SELECT g.window_from, g.window_to, g.ends_at, c.time_zone FROM @.msg_mailing_links l " \
+	"JOIN @.msg_mailings g ON g.id = l.mailing_id JOIN @.msg_clients c ON c.id = l.client_id " \
+	"WHERE l.mailing_id = named.mailing_id AND l.client_id = named.client_id AND l.message_id = m.id AND g.status IN ('running', 'expanded') LIMIT 1) whose " \
+	"CROSS JOIN LATERAL (SELECT @.msg_window(whose.time_zone, whose.window_from, whose.window_to, $2) AS span OFFSET 0) w " \
 	"WHERE m.event_type = 'mailing' AND m.expires_at <= $2 AND m.status IN ('idle', 'scheduled', 'retry', 'sent', 'received') AND m.finished_at IS NULL " \
-	"AND g.status IN ('running', 'expanded') AND greatest(lower(w.span), $2) < g.ends_at AND NOT lower_inf(w.span)) " \
+	"AND greatest(lower(w.span), $2) < whose.ends_at AND NOT lower_inf(w.span)) " \
 	"UPDATE @.messages m SET status = CASE WHEN m.status IN ('idle', 'scheduled') THEN 'scheduled'::@.msg_status ELSE 'retry' END, " \
 	"due_at = late.opens, expires_at = late.expires FROM late WHERE m.id = late.id RETURNING m.channel, m.due_at"
 

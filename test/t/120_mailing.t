@@ -13,7 +13,7 @@ my $clients = $ENV{SOAK} ? 100_000 : 24_000;
 my $kafka = kafka_start_later("$ENV{MSGSYS_RUN}/kafka-$$");
 my $sink = Sink->new;
 # no look at the clock but those that are called for
-my $node = new_node('mailing', 'msgsys.webhook_allow' => '127.0.0.1', 'msgsys.poll_interval' => '1h', 'msgsys.sweep_interval' => '1h', 'restart_after_crash' => 'on');
+my $node = new_node('mailing', 'msgsys.webhook_allow' => '127.0.0.1', 'msgsys.poll_interval' => '1h', 'msgsys.sweep_interval' => '1h', 'restart_after_crash' => 'on', 'msgsys.log_batch' => 100);
 my $session = session($node);
 my $work = q{SELECT count(*) FROM msg_workers WHERE state = 'idle' AND stage IN ('scheduler', 'webhook')};
 ok(poll_sql($node, 20, $work, 2), 'workers run');
@@ -177,6 +177,19 @@ ok(poll_sql($node, 20, "SELECT state = 'cancelled' AND delivered < 1500 AND deli
   || diag($session->query("SELECT s FROM msg_mailing_stats($fifth) s"));
 is($session->query("SELECT msg_mailing_delete($fifth)"), 't', 'deleted');
 ok(poll_sql($node, 20, "SELECT count(*) FROM msg_mailing_links WHERE mailing_id = $fifth", 0), 'with its links');
+
+# ---- many that wait are changed, cancelled and forgotten, piece by piece
+my $far = $session->query("SELECT msg_mailing_create('x', msg_now() + interval '3 days', channel => 'm', window_from => (msg_now() + interval '1 h 7 min')::time(0), window_to => (msg_now() + interval '1 h 8 min')::time(0))");
+ok(poll_sql($node, 60, "SELECT state = 'expanded' AND clients = scheduled AND clients = $clients FROM msg_mailing_stats($far)"), "$clients wait for a window far away");
+$session->query("SELECT msg_mailing_update($far, text => 'y {name}', tags => '{yes,slow}') IS NULL");
+ok(poll_sql($node, 120, "SELECT state = 'expanded' AND clients = scheduled AND clients < $clients FROM msg_mailing_stats($far)"), 'all are changed');
+is($session->query("SELECT count(*) FROM msg_mailing_log g WHERE mailing_id = $far AND text NOT LIKE 'y %'"), 0, 'each one');
+$session->query("SELECT msg_mailing_delete($far)");
+ok(poll_sql($node, 120, "SELECT count(*) FROM msg_mailings WHERE id = $far", 0), 'all are forgotten');
+is($session->query("SELECT count(*) FROM messages WHERE payload ->> 'mailing_id' = '$far' AND status <> 'cancelled'"), 0, 'and cancelled');
+open(my $server_log, '<', $node->logfile) or die "no log: $!";
+my ($longest) = sort { $b <=> $a } map { /msgsys mailing \d+: .* in (\d+) ms$/ } <$server_log>;
+cmp_ok($longest, '<', 2000, "the longest transaction took $longest ms");
 
 # ---- through Kafka: what the relay finds too late waits for the next window too
 my $bootstrap = $kafka->();

@@ -1676,7 +1676,7 @@ COMMENT ON FUNCTION @extschema@.msg_mailing_messages IS 'the messages of a maili
  * outcome, and how many of its messages have not ended until now. Messages that were purged are not counted.
  */
 CREATE FUNCTION @extschema@.msg_daily_report(
-	day date DEFAULT pg_catalog.now()::date - 1,
+	day date DEFAULT @extschema@.msg_now()::date - 1,
 	OUT mailing_id bigint, OUT state text, OUT delivered bigint, OUT sent bigint, OUT dead bigint, OUT expired bigint, OUT cancelled bigint, OUT waiting bigint)
 RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT g.id, g.status, s.delivered, s.sent, s.dead, s.expired, s.cancelled, s.waiting

@@ -97,6 +97,12 @@ compat_owns_database(Oid database, Oid role)
 #endif
 }
 
+#if PG_VERSION_NUM >= 160000
+#define compat_make_range(type, lower, upper) make_range(type, lower, upper, false, NULL)
+#else
+#define compat_make_range(type, lower, upper) make_range(type, lower, upper, false)
+#endif
+
 static inline JsonLexContext *
 compat_json_lexer(char *json, int length)
 {

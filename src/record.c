@@ -242,3 +242,20 @@ record_header_reserved(const char *name, size_t length)
 		(length >= 7 && pg_strncasecmp(name, "msgsys-", 7) == 0) ||
 		(length == 12 && pg_strncasecmp(name, "content-type", 12) == 0);
 }
+
+/* A value of JSON within a text: a string as it is, null as nothing. */
+void
+record_append_json(StringInfo out, const JsonbValue *value)
+{
+	Jsonb	   *jsonb;
+
+	if (value->type == jbvNull)
+		return;
+	if (value->type == jbvString)
+	{
+		appendBinaryStringInfo(out, value->val.string.val, value->val.string.len);
+		return;
+	}
+	jsonb = JsonbValueToJsonb(unconstify(JsonbValue *, value));
+	JsonbToCString(out, &jsonb->root, VARSIZE(jsonb));
+}

@@ -115,23 +115,6 @@ is_payload(const char *name, size_t length)
 	return length >= 7 && strncmp(name, "payload", 7) == 0 && (length == 7 || name[7] == '.');
 }
 
-/* A value of JSON within a text: a string as it is. */
-static void
-append_json(StringInfo out, const JsonbValue *value)
-{
-	Jsonb	   *jsonb;
-
-	if (value->type == jbvNull)
-		return;
-	if (value->type == jbvString)
-	{
-		appendBinaryStringInfo(out, value->val.string.val, value->val.string.len);
-		return;
-	}
-	jsonb = JsonbValueToJsonb(unconstify(JsonbValue *, value));
-	JsonbToCString(out, &jsonb->root, VARSIZE(jsonb));
-}
-
 /* As it may stand in a URL: only what RFC 3986 calls unreserved. */
 static void
 append_encoded(StringInfo out, const char *text)
@@ -166,7 +149,7 @@ fill(const char *template, size_t length, const Subject *subject, bool for_url)
 		else if (close && !for_url && is_payload(name, n))
 		{
 			if (payload_value(subject, name, n, &value))
-				append_json(&out, &value);
+				record_append_json(&out, &value);
 		}
 		else
 		{

@@ -9,6 +9,7 @@
 #include "msgsys.h"
 
 #include "backlog.h"
+#include "mailing.h"
 #include "retention.h"
 #include "shmem.h"
 #include "worker.h"
@@ -29,6 +30,7 @@ typedef struct ScheduledJob
 static ScheduledJob jobs[] = {
 	{"retention", retention_run, 0},
 	{"backlog", backlog_run, 0},
+	{"mailings", mailings_run, 0},
 	{NULL, NULL, 0}
 };
 

@@ -12,6 +12,7 @@
 #include "shmem.h"
 #include "statement.h"
 #include "store.h"
+#include "store_mailing.h"
 
 #include "access/transam.h"
 #include "access/xact.h"
@@ -762,7 +763,7 @@ store_mark_dead_letters(const RefusedMark *marks, int n)
 	run(MARK_DEAD_LETTERS, values, NULL);
 }
 
-/* These messages, which this transaction has claimed, came too late. */
+/* These messages, which this transaction has claimed, came too late; those of mailings may have another day. */
 void
 store_mark_expired(const ItemPointerData *tids, int n)
 {
@@ -771,6 +772,8 @@ store_mark_expired(const ItemPointerData *tids, int n)
 
 	for (int i = 0; i < n; i++)
 		datums[i] = PointerGetDatum(&tids[i]);
+	/* a row that is postponed is not there any more */
+	store_mailings_postpone_rows(tids, n);
 	values[0] = array_of(datums, n, TIDOID);
 	values[1] = TimestampTzGetDatum(clock_now());
 	run(MARK_EXPIRED, values, NULL);

@@ -7,6 +7,7 @@
 #include "headers.h"
 #include "notes.h"
 #include "statement.h"
+#include "store_mailing.h"
 #include "store_webhook.h"
 #include "worker.h"
 
@@ -67,6 +68,8 @@ static Statement statements[STATEMENTS] =
 		"due_at = CASE WHEN u.v = 1 THEN u.due ELSE m.due_at END, dlq_pending = CASE WHEN u.v = 2 AND u.dlq THEN true END "
 		"FROM unnest($1, $2, $3, $4, $5, $6, $7, $9) u(id, v, a, code, rid, error, due, dlq) "
 		"WHERE m.id = u.id AND (m.status IN ('idle', 'scheduled', 'retry', 'received') OR u.v = 0 AND m.status IN ('sent', 'cancelled', 'expired')) "
+		/* what was postponed meanwhile has not expired */
+		"AND (u.v <> 3 OR m.expires_at <= $8) "
 		"RETURNING m.channel, m.due_at, m.status = 'retry', m.dlq_pending IS NOT NULL, m.id",
 		9, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, BOOLARRAYOID}
 	},
@@ -348,14 +351,18 @@ store_webhook_marks(const WebhookMark *marks, int n)
 	Datum	   *letters = palloc(Max(n, 1) * sizeof(Datum));
 	const char **response_ids = palloc(Max(n, 1) * sizeof(char *));
 	const char **errors = palloc(Max(n, 1) * sizeof(char *));
+	int64	   *expired = palloc(Max(n, 1) * sizeof(int64));
 	Datum		values[9];
 	int			moved = 0;
+	int			nexpired = 0;
 	uint64		rows;
 
 	for (int i = 0; i < n; i++)
 	{
 		if (marks[i].verdict == VERDICT_HELD)
 			continue;
+		if (marks[i].verdict == VERDICT_EXPIRED)
+			expired[nexpired++] = marks[i].id;
 		ids[moved] = Int64GetDatum(marks[i].id);
 		verdicts[moved] = Int32GetDatum(marks[i].verdict);
 		attempts[moved] = Int32GetDatum(marks[i].verdict == VERDICT_EXPIRED ? 0 : marks[i].attempt);
@@ -366,6 +373,8 @@ store_webhook_marks(const WebhookMark *marks, int n)
 		errors[moved] = marks[i].verdict == VERDICT_DELIVERED ? NULL : marks[i].error;
 		moved++;
 	}
+	if (nexpired > 0)
+		store_mailings_postpone(expired, nexpired);
 	if (moved > 0)
 	{
 		values[0] = array_of(ids, moved, INT8OID);

@@ -36,7 +36,7 @@ typedef enum Counter
 	COUNT_CLAIMED,				/* messages claimed */
 	COUNT_SENT,					/* messages that the broker confirmed */
 	COUNT_BYTES,				/* bytes of payload and key handed to the broker */
-	COUNT_REFUSED,				/* messages that the broker refused */
+	COUNT_REFUSED,				/* messages that the broker refused, or HTTP requests before they were read */
 	COUNT_EXPIRED,				/* messages found expired at the claim */
 	COUNT_DEAD_LETTERS,			/* dead letters that the broker confirmed */
 	COUNT_GAVE_UP,				/* batches given up for want of an answer */

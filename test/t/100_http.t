@@ -53,6 +53,8 @@ is(status(raw_request($port, request('GET /messages?' . 'x' x 20000 . ' HTTP/1.1
 is(status(raw_request($port, request('GET /messages HTTP/1.1', map { "X-$_: 1" } 1 .. 200), 3)), 431, 'too many fields');
 is(status(raw_request($port, "GET /messages HTTP/1.1\r\nConnection: close\r\n\r\n", 3)), 400, 'no Host');
 is(status(raw_request($port, "GET /messages\x00x HTTP/1.1\r\nHost: x\r\n\r\n", 3)) =~ /^(40\d|closed)$/, 1, 'a NUL');
+is(status(raw_request($port, request("GET $_ HTTP/1.1", 'Connection: close'), 3)), 404, "GET $_") for '?x=1', '*', 'messages';
+is(status(raw_request($port, request('GET http://x/health/live HTTP/1.1', 'Connection: close'), 3)), 200, 'as to a proxy');
 is($facade->ask('GET', '/messages?message_key=eq.%00', as => 'reader')->{status}, 400, 'an encoded one');
 is($facade->ask('GET', '/messages?message_key=eq.%ff', as => 'reader')->{json}{code}, '22021', 'bytes that are no text');
 is($facade->ask('POST', '/messages', as => 'operator', body => "{\"payload\":\"\xff\"}")->{json}{code}, '22021', 'nor in a body');

@@ -64,6 +64,20 @@ cmp_ok(metrics()->{'msgsys_oldest_pending_age_seconds{channel="waits"}'}, '>', 0
 $session->query(q{INSERT INTO messages (channel, payload) SELECT 'waits', to_jsonb(g) FROM generate_series(1, 10100) g});
 comes('msgsys_messages{channel="waits",status="idle"}', 10000, 'up to a bound');
 
+# ---- what alerts and dashboard ask for is there
+my %known = map { $_ => 1 } $facade->ask('GET', '/metrics')->{body} =~ /^# HELP (\S+)/mg;
+for my $file ('docs/monitoring/alerts.yml', 'docs/monitoring/grafana.json')
+{
+	my %asked = map { s/_(bucket|sum|count)$//r => 1 } slurp_file($file) =~ /\b(msgsys_[a-z_]+)/g;
+	is_deeply([ grep { !$known{$_} } sort keys %asked ], [], "every metric of $file is served");
+}
+SKIP:
+{
+	my $promtool = work_dir() . '/clients/promtool';
+	skip 'there is no promtool', 1 unless -x $promtool;
+	like(qx('$promtool' check rules docs/monitoring/alerts.yml 2>&1), qr/SUCCESS/, 'promtool takes the rules');
+}
+
 # ---- requests are counted
 $facade->ask('GET', '/messages?limit=1', as => 'reader') for 1 .. 3;
 $facade->ask('GET', '/rpc/nope', as => 'reader');

@@ -3,12 +3,12 @@ ARG PG_MAJOR=17
 
 FROM postgres:${PG_MAJOR}-bookworm AS build
 RUN apt-get update && \
-    apt-get install -y --no-install-recommends gcc libc6-dev make libcurl4-openssl-dev libhiredis-dev pkg-config libssl-dev librdkafka-dev postgresql-server-dev-$PG_MAJOR
+    apt-get install -y --no-install-recommends gcc libc6-dev make libcurl4-openssl-dev libhiredis-dev libmicrohttpd-dev npm pkg-config libssl-dev librdkafka-dev postgresql-server-dev-$PG_MAJOR
 COPY . /src
 RUN make -C /src clean && make -C /src -j2 && make -C /src install DESTDIR=/out
 
 FROM postgres:${PG_MAJOR}-bookworm
-RUN apt-get update && apt-get install -y --no-install-recommends libcurl4 libhiredis0.14 librdkafka1 ca-certificates && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends libcurl4 libhiredis0.14 libmicrohttpd12 librdkafka1 ca-certificates && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/ /
 # new data directories take their configuration from the sample
 RUN echo "shared_preload_libraries = 'msgsys'" >>/usr/share/postgresql/postgresql.conf.sample && \

@@ -15,7 +15,7 @@ ISOLATION_OPTS = --load-extension=msgsys --inputdir=test --outputdir=output_iso
 
 PG_CPPFLAGS = -Isrc -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare \
 	-Wno-suggest-attribute=format
-SHLIB_LINK = -lrdkafka -lcurl -lhiredis -lcrypto
+SHLIB_LINK = -lrdkafka -lcurl -lhiredis -lmicrohttpd -lcrypto
 # TLS to Redis, where hiredis has it
 ifeq ($(shell pkg-config --exists hiredis_ssl 2>/dev/null && echo yes),yes)
 PG_CPPFLAGS += -DMSGSYS_HIREDIS_SSL
@@ -38,10 +38,28 @@ endif
 
 $(OBJS): $(wildcard src/*.h)
 
+# the pages at /ui and /docs; Swagger UI is fetched from npm at the first build, where that is possible
+pages := $(DESTDIR)$(datadir)/msgsys
+ifneq ($(PGXS),)
+all: pages/docs/swagger-ui-bundle.js.gz
+pages/docs/swagger-ui-bundle.js.gz:
+	test/tools/pages get
+install: install-pages
+.PHONY: install-pages
+install-pages:
+	$(MKDIR_P) '$(pages)/ui' '$(pages)/docs'
+	$(INSTALL_DATA) pages/ui/* '$(pages)/ui/'
+	$(INSTALL_DATA) pages/docs/* '$(pages)/docs/'
+uninstall: uninstall-pages
+.PHONY: uninstall-pages
+uninstall-pages:
+	rm -rf '$(pages)'
+endif
+
 sql/msgsys--$(EXTENSION_VERSION).sql: sql/msgsys.sql
 	cp $< $@
 
-.PHONY: help setup demo test soak valgrind bench format lint dist distclean
+.PHONY: help setup demo test soak fuzz valgrind bench format lint dist distclean
 
 help: ## list the targets
 	@echo "all install installcheck clean: as in any extension of PostgreSQL (PG_CONFIG=... chooses the server)"
@@ -59,6 +77,9 @@ test: setup ## run every test, with private servers (T=file runs one)
 soak: setup ## run the long fault and load tests
 	@SOAK=1 test/tools/run-tests $(T)
 
+fuzz: setup ## send 10,000 malformed requests to the HTTP facade (FUZZ_SEED=n repeats a run)
+	@FUZZ=10000 test/tools/run-tests test/t/107_fuzz.t
+
 valgrind: setup ## run a server with its workers under valgrind's memcheck
 	@test/tools/valgrind
 
@@ -75,4 +96,4 @@ dist: ## make an archive of the sources, as PGXN takes it
 	git archive --format zip --prefix=msgsys-$(EXTENSION_VERSION)/ -o msgsys-$(EXTENSION_VERSION).zip HEAD
 
 distclean: clean ## remove all that was made, caches of the tests too
-	rm -rf .work
+	rm -rf .work pages/docs/swagger-ui*

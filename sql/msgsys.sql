@@ -2252,11 +2252,388 @@ GROUP BY s.stage, c.key ORDER BY s.stage, c.key
 $$;
 COMMENT ON FUNCTION @extschema@.msg_stats IS 'counters of this database''s workers since they started, by stage';
 
+-- ---------------------------------------------------------------- HTTP
+
+/*
+ * msg_backlog_sample(channels, most): what waits in each of the first so many channels, by name, each status counted up to so many: its cost
+ * is bounded, however much waits. oldest_age: seconds that the oldest message has waited which could go on now.
+ * Runs with its owner's rights, for the HTTP workers' metrics, which read no message.
+ */
+CREATE FUNCTION @extschema@.msg_backlog_sample(channels integer DEFAULT 100, most integer DEFAULT 10000)
+RETURNS TABLE (channel text, idle bigint, scheduled bigint, retry bigint, sent bigint, received bigint, oldest_age double precision,
+	circuit_open boolean, paused boolean)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SELECT c.channel, i.n, d.scheduled, d.retry, s.n, r.n,
+	greatest(0, extract(epoch FROM clock_timestamp() - least(i.since, d.since, r.since))),
+	EXISTS (SELECT FROM @extschema@.msg_breakers b WHERE b.channel = c.channel AND b.state = 'open'),
+	EXISTS (SELECT FROM @extschema@.msg_pauses p WHERE p.channel IN ('*', c.channel))
+FROM (SELECT o.channel FROM @extschema@.msg_channel_settings o ORDER BY 1 LIMIT channels) c,
+	LATERAL (SELECT count(*) AS n, min(m.created_at) AS since FROM (SELECT created_at FROM @extschema@.messages m
+		WHERE m.status = 'idle' AND m.channel = c.channel ORDER BY m.id LIMIT most) m) i,
+	LATERAL (SELECT count(*) FILTER (WHERE m.status = 'scheduled') AS scheduled, count(*) FILTER (WHERE m.status = 'retry') AS retry,
+		min(m.due_at) FILTER (WHERE m.due_at < now()) AS since FROM (SELECT status, due_at FROM @extschema@.messages m
+		WHERE m.status IN ('scheduled', 'retry') AND m.channel = c.channel ORDER BY m.due_at LIMIT most) m) d,
+	LATERAL (SELECT count(*) AS n FROM (SELECT FROM @extschema@.messages m
+		WHERE m.status = 'sent' AND m.finished_at IS NULL AND m.channel = c.channel ORDER BY m.sent_at LIMIT most) m) s,
+	LATERAL (SELECT count(*) AS n, min(m.received_at) AS since FROM (SELECT received_at FROM @extschema@.messages m
+		WHERE m.status = 'received' AND m.finished_at IS NULL AND m.channel = c.channel ORDER BY m.id LIMIT most) m) r
+ORDER BY c.channel
+$$;
+COMMENT ON FUNCTION @extschema@.msg_backlog_sample IS 'what waits, by channel, counted up to a bound; for the metrics of the HTTP facade';
+
+-- The routes of other systems (msgsys.http_compat): each function takes a request as src/http_compat.c makes it, and
+-- answers as that system's clients expect it. What they call a message's text and its receiver are the members content and to of the payload.
+
+/* msg_http_time(at): a time as RFC 3339 in UTC; null stays null. */
+CREATE FUNCTION @extschema@.msg_http_time(at timestamptz) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_time IS 'a time as other systems write it';
+
+/* msg_http_number(request, name, default): a whole number of the query string; default where it is not said, null where it is none. */
+CREATE FUNCTION @extschema@.msg_http_number(request jsonb, name text, "default" bigint DEFAULT NULL) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN NOT request -> 'query' ? name THEN "default"
+	WHEN request -> 'query' ->> name ~ '^-?[0-9]{1,15}$' THEN (request -> 'query' ->> name)::bigint END
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_number IS 'a whole number of a request''s query string';
+
+/* msg_http_body(request): the body as JSON, or null where it is none. */
+CREATE FUNCTION @extschema@.msg_http_body(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN (request ->> 'body')::jsonb;
+EXCEPTION WHEN data_exception THEN
+	RETURN NULL;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_body IS 'the body of a request as JSON';
+
+/* 000: {"message": text} becomes a message of the channel default. */
+CREATE FUNCTION @extschema@.msg_http_000_create(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	message jsonb := @extschema@.msg_http_body(request) -> 'message';
+BEGIN
+	status := 400;
+	IF jsonb_typeof(coalesce(message, '""')) <> 'string' OR jsonb_typeof(@extschema@.msg_http_body(request)) IS DISTINCT FROM 'object' THEN
+		body := '{"error":"Bad request","message":"wrond data provided"}';
+	ELSIF coalesce(message #>> '{}', '') = '' THEN
+		body := '{"error":"Bad request","message":"message cannot be empty"}';
+	ELSE
+		PERFORM @extschema@.msg_create(jsonb_build_object('message', message));
+		status := 200;
+		body := '{"status":"created"}';
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_000_create IS 'POST /api/v1/create of system 000';
+
+/* 000: all messages, the newest 10,000 of them, in the order of their ids; its word for sent is send. */
+CREATE FUNCTION @extschema@.msg_http_000_messages(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 200, NULL, coalesce(json_agg(json_build_object('id', m.id, 'message', coalesce(m.payload ->> 'message', m.payload #>> '{}'),
+	'status', CASE m.status WHEN 'sent' THEN 'send' ELSE m.status::text END) ORDER BY m.id), '[]')::text
+FROM (SELECT * FROM @extschema@.messages ORDER BY id DESC LIMIT 10000) m
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_000_messages IS 'GET /api/v1/getMessages of system 000';
+
+/* 001: what has come to a good end, 20 at a time, 100 at most. */
+CREATE FUNCTION @extschema@.msg_http_001_sent(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 200, NULL, json_build_object('data', json_build_object('sentMessages', coalesce(json_agg(json_build_object(
+	'id', m.id, 'content', m.payload ->> 'content', 'to', m.payload ->> 'to', 'sent', true,
+	'sent_at', json_build_object('Time', @extschema@.msg_http_time(coalesce(m.delivered_at, m.sent_at, m.finished_at)), 'Valid', true),
+	'created_at', @extschema@.msg_http_time(m.created_at)) ORDER BY m.id), '[]')), 'message', 'success')::text
+FROM (SELECT * FROM @extschema@.messages s WHERE s.status IN ('sent', 'received', 'delivered') AND s.finished_at IS NOT NULL ORDER BY s.id
+	LIMIT least(100, greatest(0, coalesce(@extschema@.msg_http_number(request, 'limit', 20), 20))) OFFSET greatest(0, coalesce(@extschema@.msg_http_number(request, 'offset', 0), 0))) m
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_001_sent IS 'GET /sent-messages of system 001';
+
+/* 001: {"workerStatus": boolean} ends or begins the pause of all. */
+CREATE FUNCTION @extschema@.msg_http_001_toggle(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	wanted jsonb := @extschema@.msg_http_body(request) -> 'workerStatus';
+BEGIN
+	content_type := 'text/plain; charset=utf-8';
+	IF jsonb_typeof(wanted) IS DISTINCT FROM 'boolean' THEN
+		status := 400;
+		body := E'Invalid request body\n';
+	ELSE
+		status := 200;
+		IF wanted::boolean THEN
+			PERFORM @extschema@.msg_resume();
+		ELSE
+			PERFORM @extschema@.msg_pause(NULL, 'by POST /toggle-worker');
+		END IF;
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_001_toggle IS 'POST /toggle-worker of system 001';
+
+/* 002: its envelope. */
+CREATE FUNCTION @extschema@.msg_http_002_reply(status integer, code integer, message text, data json) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT json_strip_nulls(json_build_object('status', status, 'internalCode', code, 'message', message, 'data', data))::text
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_reply IS 'the envelope of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_start(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN r.done THEN 200 ELSE 400 END, NULL, CASE WHEN r.done THEN @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"')
+	ELSE @extschema@.msg_http_002_reply(400, 400001, 'messenger job is already working', NULL) END
+FROM (SELECT @extschema@.msg_resume() AS done) r
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_start IS 'GET /job-scheduler/messenger/start of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_stop(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN r.done THEN 200 ELSE 400 END, NULL, CASE WHEN r.done THEN @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"')
+	ELSE @extschema@.msg_http_002_reply(400, 400002, 'messenger job is already stopped', NULL) END
+FROM (SELECT @extschema@.msg_pause(NULL, 'by GET /job-scheduler/messenger/stop') AS done) r
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_stop IS 'GET /job-scheduler/messenger/stop of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_working(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 200, NULL, @extschema@.msg_http_002_reply(200, 0, NULL, to_json(CASE WHEN @extschema@.msg_running() THEN 'Working' ELSE 'Not Working' END))
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_working IS 'GET /job-scheduler/messenger/is-working of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_toggle(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	CASE request -> 'query' ->> 'command'
+		WHEN 'start' THEN status := (@extschema@.msg_http_002_start(request)).status;
+		WHEN 'stop' THEN status := (@extschema@.msg_http_002_stop(request)).status;
+		ELSE
+			status := 400;
+			body := @extschema@.msg_http_002_reply(400, 0, 'Invalid command. Use ''start'' or ''stop''.', NULL);
+			RETURN;
+	END CASE;
+	body := CASE status WHEN 200 THEN @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"')
+		ELSE @extschema@.msg_http_002_reply(status, 0, 'there''s an error occurred!', NULL) END;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_toggle IS 'GET /api/messenger/messenger-job-toggle of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_list(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	most bigint := @extschema@.msg_http_number(request, 'limit');
+	first bigint := @extschema@.msg_http_number(request, 'offset');
+BEGIN
+	status := 400;
+	IF most IS NULL THEN
+		body := @extschema@.msg_http_002_reply(400, 0, 'Limit must be an integer!', NULL);
+	ELSIF first IS NULL THEN
+		body := @extschema@.msg_http_002_reply(400, 0, 'Offset must be an integer!', NULL);
+	ELSE
+		status := 200;
+		body := @extschema@.msg_http_002_reply(200, 0, NULL, (SELECT coalesce(json_agg(json_build_object('id', m.id::text, 'to', m.payload ->> 'to', 'content', m.payload ->> 'content',
+			'status', CASE WHEN m.status IN ('idle', 'scheduled', 'retry') THEN 'pending' WHEN m.status IN ('sent', 'received', 'delivered') THEN 'sent' ELSE 'invalid' END,
+			'sent_at', @extschema@.msg_http_time(coalesce(m.delivered_at, m.sent_at)), 'created_at', @extschema@.msg_http_time(m.created_at)) ORDER BY m.id), '[]')
+			FROM (SELECT * FROM @extschema@.messages ORDER BY id LIMIT least(50, greatest(0, most)) OFFSET greatest(0, first)) m));
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_list IS 'GET /api/messenger/ of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_two(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	first bigint := @extschema@.msg_http_number(request, 'offset');
+BEGIN
+	status := 400;
+	IF first IS NULL THEN
+		body := @extschema@.msg_http_002_reply(400, 0, 'Offset must be an integer!', NULL);
+	ELSE
+		status := 200;
+		body := @extschema@.msg_http_002_reply(200, 0, NULL, (SELECT coalesce(json_agg(json_build_object('id', m.id::text, 'to', m.payload ->> 'to', 'content', m.payload ->> 'content') ORDER BY m.id), '[]')
+			FROM (SELECT * FROM @extschema@.messages o WHERE o.status = 'idle' ORDER BY o.id LIMIT 2 OFFSET greatest(0, first)) m));
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_two IS 'GET /api/messenger/get-two of system 002';
+
+CREATE FUNCTION @extschema@.msg_http_002_commit(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	IF request ->> 'id' ~ '^[0-9]{1,18}$' AND @extschema@.msg_ack((request ->> 'id')::bigint, 'delivered') THEN
+		status := 200;
+		body := @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"');
+	ELSE
+		status := 500;
+		body := @extschema@.msg_http_002_reply(500, 0, 'Couldn''t commit the message!', NULL);
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_002_commit IS 'PUT /api/messenger/commit/{id} of system 002';
+
+/* 004: {"action": "start" | "stop"}. */
+CREATE FUNCTION @extschema@.msg_http_004_control(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	given jsonb := @extschema@.msg_http_body(request);
+BEGIN
+	IF jsonb_typeof(given) IS DISTINCT FROM 'object' OR jsonb_typeof(coalesce(given -> 'action', '""')) <> 'string' THEN
+		status := 400;
+		body := '{"error":"invalid JSON payload"}';
+		RETURN;
+	END IF;
+	CASE given ->> 'action'
+		WHEN 'start' THEN
+			PERFORM @extschema@.msg_resume();
+			status := 200;
+			body := '{"message":"Cron job started"}';
+		WHEN 'stop' THEN
+			PERFORM @extschema@.msg_pause(NULL, 'by POST /api/v1/cron/control');
+			status := 202;
+			body := '{"message":"Cron job will be stopped"}';
+		ELSE
+			status := 400;
+			body := '{"error":"action must be ''start'' or ''stop''"}';
+	END CASE;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_004_control IS 'POST /api/v1/cron/control of system 004';
+
+/* 004: what has come to a good end, the newest 10,000 of them; null where there is none, as its clients know it. */
+CREATE FUNCTION @extschema@.msg_http_004_sent(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 200, NULL, json_build_object('message', 'Messages fetched successfully', 'data', json_agg(json_build_object('ID', m.id::text,
+	'Content', coalesce(m.payload ->> 'content', ''), 'PhoneNumber', coalesce(m.payload ->> 'to', ''), 'IsSent', true) ORDER BY m.id))::text
+FROM (SELECT * FROM @extschema@.messages s WHERE s.status IN ('sent', 'received', 'delivered') AND s.finished_at IS NOT NULL ORDER BY s.id DESC LIMIT 10000) m
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_004_sent IS 'GET /api/v1/list/sent-messages of system 004';
+
+/* msg_openapi_type(type): a type of PostgreSQL as a schema of OpenAPI. */
+CREATE FUNCTION @extschema@.msg_openapi_type(type oid) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE
+	WHEN t.typelem <> 0 AND t.typlen = -1 THEN jsonb_build_object('type', 'array', 'items', @extschema@.msg_openapi_type(t.typelem))
+	WHEN t.typtype = 'e' THEN jsonb_build_object('type', 'string', 'enum', (SELECT jsonb_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid))
+	WHEN t.oid IN ('json'::regtype, 'jsonb'::regtype) THEN '{}'
+	WHEN t.oid = 'int8'::regtype THEN '{"type": "integer", "format": "int64"}'
+	WHEN t.oid IN ('int2'::regtype, 'int4'::regtype) THEN '{"type": "integer", "format": "int32"}'
+	WHEN t.oid IN ('float4'::regtype, 'float8'::regtype, 'numeric'::regtype) THEN '{"type": "number"}'
+	WHEN t.oid = 'bool'::regtype THEN '{"type": "boolean"}'
+	WHEN t.oid IN ('timestamptz'::regtype, 'timestamp'::regtype) THEN '{"type": "string", "format": "date-time"}'
+	WHEN t.oid = 'uuid'::regtype THEN '{"type": "string", "format": "uuid"}'
+	WHEN t.typtype = 'c' AND t.typrelid <> 0 THEN jsonb_build_object('$ref', '#/components/schemas/' || t.typname)
+	ELSE '{"type": "string"}'
+END
+FROM pg_type t WHERE t.oid = type
+$$;
+COMMENT ON FUNCTION @extschema@.msg_openapi_type IS 'a type as a schema of OpenAPI';
+
+/*
+ * msg_openapi(): what the HTTP facade serves, as OpenAPI 3.1, from the catalogue and its comments; under webhooks what msgsys sends.
+ */
+CREATE FUNCTION @extschema@.msg_openapi() RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH extension AS (
+	SELECT e.oid, e.extversion FROM pg_extension e WHERE e.extname = 'msgsys'
+), tables AS (
+	SELECT c.oid, c.relname AS name, c.reltype, obj_description(c.oid, 'pg_class') AS about,
+		(pg_relation_is_updatable(c.oid, false) & 8) <> 0 AS insertable, (pg_relation_is_updatable(c.oid, false) & 4) <> 0 AS updatable
+	FROM extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+	JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('r', 'p', 'v', 'm') AND c.relname <> 'msg_webhook_secrets'
+), columns AS (
+	SELECT t.name AS table_name, a.attname AS name, a.attnum, @extschema@.msg_openapi_type(a.atttypid) AS type, col_description(t.oid, a.attnum) AS about
+	FROM tables t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
+), functions AS (
+	SELECT p.oid, p.proname AS name, p.provolatile <> 'v' AS reads, p.proretset, p.prorettype, obj_description(p.oid, 'pg_proc') AS about,
+		p.pronargs, p.pronargdefaults, p.proargnames, p.proargmodes, p.proargtypes, p.proallargtypes
+	FROM extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+	JOIN pg_proc p ON p.oid = d.objid AND p.prokind = 'f' AND p.proname LIKE 'msg\_%'
+		AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'internal'::regtype)
+), parameters AS (
+	SELECT f.oid, a.name, a.n, @extschema@.msg_openapi_type(a.type) AS type, a.n <= f.pronargs - f.pronargdefaults AS required
+	FROM functions f, unnest(f.proargtypes::oid[], f.proargnames) WITH ORDINALITY a(type, name, n) WHERE a.n <= f.pronargs
+), results AS (
+	SELECT f.oid, CASE WHEN f.proretset THEN jsonb_build_object('type', 'array', 'items', r.one) ELSE r.one END AS schema
+	FROM functions f, LATERAL (SELECT CASE WHEN f.prorettype = 'record'::regtype THEN jsonb_build_object('type', 'object', 'properties',
+			(SELECT jsonb_object_agg(o.name, @extschema@.msg_openapi_type(o.type)) FROM unnest(f.proallargtypes, f.proargnames, f.proargmodes) o(type, name, mode) WHERE o.mode IN ('o', 'b', 't')))
+		ELSE @extschema@.msg_openapi_type(f.prorettype) END AS one) r
+), answers AS (
+	SELECT '{"401": {"$ref": "#/components/responses/error"}, "403": {"$ref": "#/components/responses/error"}, "404": {"$ref": "#/components/responses/error"},
+		"400": {"$ref": "#/components/responses/error"}, "503": {"$ref": "#/components/responses/error"}}'::jsonb AS errors
+), paths AS (
+	SELECT '/' || t.name AS path, jsonb_strip_nulls(jsonb_build_object(
+		'get', jsonb_build_object('tags', jsonb_build_array('tables'), 'operationId', 'read_' || t.name, 'summary', t.about,
+			'parameters', (SELECT jsonb_agg(jsonb_build_object('name', c.name, 'in', 'query', 'description', coalesce(c.about, c.name) || ' (a filter: operator.value)', 'schema', '{"type": "string"}'::jsonb) ORDER BY c.attnum)
+				FROM columns c WHERE c.table_name = t.name) || '[{"$ref": "#/components/parameters/select"}, {"$ref": "#/components/parameters/order"}, {"$ref": "#/components/parameters/limit"},
+				{"$ref": "#/components/parameters/offset"}, {"$ref": "#/components/parameters/prefer"}]'::jsonb,
+			'responses', a.errors || jsonb_build_object('200', jsonb_build_object('description', 'rows', 'content', jsonb_build_object('application/json', jsonb_build_object('schema',
+				jsonb_build_object('type', 'array', 'items', jsonb_build_object('$ref', '#/components/schemas/' || t.name)))))) || '{"206": {"description": "a part of the rows that were counted"}, "406": {"$ref": "#/components/responses/error"}, "416": {"$ref": "#/components/responses/error"}}'),
+		'post', CASE WHEN t.insertable THEN jsonb_build_object('tags', jsonb_build_array('tables'), 'operationId', 'insert_' || t.name, 'summary', 'insert rows',
+			'parameters', '[{"$ref": "#/components/parameters/select"}, {"$ref": "#/components/parameters/prefer"}]'::jsonb,
+			'requestBody', jsonb_build_object('required', true, 'content', jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('anyOf', jsonb_build_array(
+				jsonb_build_object('$ref', '#/components/schemas/' || t.name), jsonb_build_object('type', 'array', 'items', jsonb_build_object('$ref', '#/components/schemas/' || t.name))))))),
+			'responses', a.errors || '{"201": {"description": "inserted"}, "200": {"description": "merged"}, "406": {"$ref": "#/components/responses/error"}, "409": {"$ref": "#/components/responses/error"}, "413": {"$ref": "#/components/responses/error"}, "416": {"$ref": "#/components/responses/error"}}'::jsonb) END,
+		'patch', CASE WHEN t.updatable THEN jsonb_build_object('tags', jsonb_build_array('tables'), 'operationId', 'change_' || t.name, 'summary', 'change the rows of a filter',
+			'parameters', (SELECT jsonb_agg(jsonb_build_object('name', c.name, 'in', 'query', 'schema', '{"type": "string"}'::jsonb) ORDER BY c.attnum) FROM columns c WHERE c.table_name = t.name) || '[{"$ref": "#/components/parameters/prefer"}]'::jsonb,
+			'requestBody', jsonb_build_object('required', true, 'content', jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_build_object('$ref', '#/components/schemas/' || t.name)))),
+			'responses', a.errors || '{"204": {"description": "changed"}, "200": {"description": "changed, shown"}, "406": {"$ref": "#/components/responses/error"}, "409": {"$ref": "#/components/responses/error"}, "416": {"$ref": "#/components/responses/error"}}'::jsonb) END,
+		'delete', CASE WHEN t.updatable THEN jsonb_build_object('tags', jsonb_build_array('tables'), 'operationId', 'delete_' || t.name, 'summary', 'delete the rows of a filter',
+			'parameters', (SELECT jsonb_agg(jsonb_build_object('name', c.name, 'in', 'query', 'schema', '{"type": "string"}'::jsonb) ORDER BY c.attnum) FROM columns c WHERE c.table_name = t.name) || '[{"$ref": "#/components/parameters/prefer"}]'::jsonb,
+			'responses', a.errors || '{"204": {"description": "deleted"}, "200": {"description": "deleted, shown"}, "406": {"$ref": "#/components/responses/error"}, "409": {"$ref": "#/components/responses/error"}, "416": {"$ref": "#/components/responses/error"}}'::jsonb) END)) AS item
+	FROM tables t, answers a
+	UNION ALL
+	SELECT '/rpc/' || f.name, jsonb_strip_nulls(jsonb_build_object(
+		'post', jsonb_build_object('tags', jsonb_build_array('functions'), 'operationId', f.name, 'summary', f.about,
+			'requestBody', jsonb_build_object('required', true, 'content', jsonb_build_object('application/json', jsonb_build_object('schema', jsonb_strip_nulls(jsonb_build_object('type', 'object',
+				'properties', coalesce((SELECT jsonb_object_agg(p.name, p.type) FROM parameters p WHERE p.oid = f.oid), '{}'),
+				'required', (SELECT jsonb_agg(p.name ORDER BY p.n) FROM parameters p WHERE p.oid = f.oid AND p.required)))))),
+			'responses', a.errors || CASE WHEN f.prorettype = 'void'::regtype THEN '{"204": {"description": "done"}}'::jsonb
+				ELSE jsonb_build_object('200', jsonb_build_object('description', 'the result', 'content', jsonb_build_object('application/json', jsonb_build_object('schema', r.schema)))) END
+				|| '{"206": {"description": "a part of the rows that were counted"}, "405": {"$ref": "#/components/responses/error"}, "406": {"$ref": "#/components/responses/error"}, "409": {"$ref": "#/components/responses/error"}, "413": {"$ref": "#/components/responses/error"}, "416": {"$ref": "#/components/responses/error"}}'::jsonb),
+		'get', CASE WHEN f.reads THEN jsonb_build_object('tags', jsonb_build_array('functions'), 'operationId', 'get_' || f.name, 'summary', f.about,
+			'parameters', coalesce((SELECT jsonb_agg(jsonb_build_object('name', p.name, 'in', 'query', 'required', p.required, 'schema', '{"type": "string"}'::jsonb) ORDER BY p.n)
+				FROM parameters p WHERE p.oid = f.oid AND p.name NOT IN ('limit', 'offset')), '[]') || '[{"$ref": "#/components/parameters/limit"}, {"$ref": "#/components/parameters/offset"}]'::jsonb,
+			'responses', a.errors || jsonb_build_object('200', jsonb_build_object('description', 'the result', 'content', jsonb_build_object('application/json', jsonb_build_object('schema', r.schema))))
+				|| '{"206": {"description": "a part of the rows that were counted"}, "406": {"$ref": "#/components/responses/error"}, "416": {"$ref": "#/components/responses/error"}}'::jsonb) END))
+	FROM functions f JOIN results r ON r.oid = f.oid, answers a
+	UNION ALL
+	VALUES
+		('/health/live', '{"get": {"tags": ["operation"], "operationId": "live", "summary": "whether the HTTP worker answers", "security": [], "responses": {"200": {"description": "it does"}}}}'::jsonb),
+		('/health/ready', '{"get": {"tags": ["operation"], "operationId": "ready", "summary": "whether all workers can do their work", "security": [], "responses": {"200": {"description": "they can"}, "503": {"description": "one cannot; the body says which"}}}}'),
+		('/metrics', '{"get": {"tags": ["operation"], "operationId": "metrics", "summary": "metrics in the text format of Prometheus", "security": [], "responses": {"200": {"description": "metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}}}}')
+)
+SELECT jsonb_build_object(
+	'openapi', '3.1.0',
+	'info', jsonb_build_object('title', 'msgsys', 'version', (SELECT extversion FROM extension), 'license', '{"name": "PostgreSQL", "identifier": "PostgreSQL"}'::jsonb,
+		'description', 'Tables, views and functions of msgsys in the dialect of PostgREST.'),
+	'servers', '[{"url": "/"}]'::jsonb,
+	'tags', '[{"name": "tables", "description": "tables and views"}, {"name": "functions", "description": "functions, with named arguments"}, {"name": "operation", "description": "probes and metrics"}]'::jsonb,
+	'security', '[{"bearer": []}]'::jsonb,
+	'paths', (SELECT jsonb_object_agg(path, item) FROM paths),
+	'webhooks', '{"message": {"post": {"operationId": "message", "summary": "a message, as a channel''s webhook gets it; any 2xx takes it", "security": [], "parameters": [
+		{"name": "webhook-id", "in": "header", "required": true, "schema": {"type": "string"}, "description": "the same at each attempt"},
+		{"name": "webhook-timestamp", "in": "header", "required": true, "schema": {"type": "integer"}},
+		{"name": "webhook-signature", "in": "header", "schema": {"type": "string"}, "description": "Standard Webhooks 1.0"}],
+		"requestBody": {"content": {"application/json": {"schema": {}}}}, "responses": {"2XX": {"description": "delivered"}, "410": {"description": "disables the webhook"}, "default": {"description": "tried again, or dead"}}}}}'::jsonb,
+	'components', jsonb_build_object(
+		'securitySchemes', '{"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}'::jsonb,
+		'responses', '{"error": {"description": "why not", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/error"}}}}}'::jsonb,
+		'parameters', '{"select": {"name": "select", "in": "query", "schema": {"type": "string"}, "description": "columns, as alias:column->path::type"},
+			"order": {"name": "order", "in": "query", "schema": {"type": "string"}, "description": "column.desc.nullslast, and more after commas"},
+			"limit": {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 0}}, "offset": {"name": "offset", "in": "query", "schema": {"type": "integer", "minimum": 0}},
+			"prefer": {"name": "Prefer", "in": "header", "schema": {"type": "string"}, "description": "count=exact, return=representation, resolution=merge-duplicates and so on"}}'::jsonb,
+		'schemas', (SELECT jsonb_object_agg(c.table_name, jsonb_build_object('type', 'object', 'properties', c.properties)) FROM (
+				SELECT c.table_name, jsonb_object_agg(c.name, CASE WHEN c.about IS NULL THEN c.type ELSE c.type || jsonb_build_object('description', c.about) END) AS properties FROM columns c GROUP BY c.table_name) c)
+			|| '{"error": {"type": "object", "required": ["code", "message", "details", "hint"], "properties": {"code": {"type": "string"}, "message": {"type": "string"}, "details": {"type": ["string", "null"]}, "hint": {"type": ["string", "null"]}}}}'::jsonb))
+$$;
+COMMENT ON FUNCTION @extschema@.msg_openapi IS 'what the HTTP facade serves, as OpenAPI 3.1';
+
 -- ---------------------------------------------------------------- rights
 
 /*
  * msg_grant(role, kind): let a role use msgsys as producer (create), consumer (acknowledge, wait), reader (see
- * everything) or operator (all of that, and change channels, pause, cancel, retry), or as worker (for msgsys.role). A kind adds
+ * everything) or operator (all of that, and change channels, pause, cancel, retry), or as worker (for msgsys.role) or http (for
+ * msgsys.http_role). A kind adds
  * to what the role has.
  * Errors: 42704 no such role, 22023 no such kind.
  */
@@ -2271,12 +2648,12 @@ BEGIN
 	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
 		RAISE undefined_object USING MESSAGE = format('role "%s" does not exist', role);
 	END IF;
-	IF kind NOT IN ('producer', 'consumer', 'reader', 'operator', 'worker') OR kind IS NULL THEN
+	IF kind NOT IN ('producer', 'consumer', 'reader', 'operator', 'worker', 'http') OR kind IS NULL THEN
 		RAISE invalid_parameter_value USING MESSAGE = format('unknown kind of role "%s"', kind),
-			HINT = 'One of producer, consumer, reader, operator and worker.';
+			HINT = 'One of producer, consumer, reader, operator, worker and http.';
 	END IF;
 	IF kind IN ('producer', 'operator') THEN
-		functions := functions || '{msg_create,msg_create_raw,msg_create_many,msg_create_from_query,msg_known_names}'::text[];
+		functions := functions || '{msg_create,msg_create_raw,msg_create_many,msg_create_from_query,msg_known_names,msg_http_body,msg_http_000_create}'::text[];
 		rights := rights || ARRAY[
 			'INSERT (channel, message_key, event_type, content_type, headers, payload, body, dedup_key, due_at, expires_at) ' || t || 'messages',
 			'SELECT (id, channel, dedup_key, status) ' || t || 'messages'];
@@ -2286,20 +2663,23 @@ BEGIN
 		rights := rights || ARRAY['SELECT (id, status) ' || t || 'messages'];
 	END IF;
 	IF kind IN ('reader', 'operator') THEN
-		functions := functions || '{msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
+		functions := functions || '{msg_openapi,msg_openapi_type,msg_http_time,msg_http_number,msg_http_000_messages,msg_http_001_sent,msg_http_002_reply,msg_http_002_working,msg_http_002_list,msg_http_002_two,msg_http_004_sent,msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
 		rights := rights || ARRAY['SELECT ' || t || 'messages', 'SELECT ' || t || 'msg_channels', 'SELECT ' || t || 'msg_channel_settings',
 			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_pause_log', 'SELECT ' || t || 'msg_paces', 'SELECT ' || t || 'msg_runs', 'SELECT ' || t || 'msg_statistics', 'SELECT ' || t || 'msg_retention', 'SELECT ' || t || 'msg_archive',
 			'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation', 'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
-		functions := functions || '{msg_cancel,msg_reschedule,msg_retry,msg_redrive,msg_pace_set,msg_pace_drop,msg_cron,msg_cron_drop,msg_crons,msg_cron_schema,msg_statistics_take,msg_retention_set,msg_retention_drop,msg_purge,msg_purge_step,msg_archive_partition,msg_archive_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test}'::text[];
+		functions := functions || '{msg_cancel,msg_reschedule,msg_retry,msg_redrive,msg_pace_set,msg_pace_drop,msg_cron,msg_cron_drop,msg_crons,msg_cron_schema,msg_statistics_take,msg_retention_set,msg_retention_drop,msg_purge,msg_purge_step,msg_archive_partition,msg_archive_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test,msg_http_body,msg_http_001_toggle,msg_http_002_start,msg_http_002_stop,msg_http_002_toggle,msg_http_002_commit,msg_http_004_control}'::text[];
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
 			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'INSERT ' || t || 'msg_pause_log', 'INSERT, UPDATE, DELETE ' || t || 'msg_paces',
 			'INSERT, DELETE ' || t || 'msg_statistics', 'INSERT, UPDATE, DELETE ' || t || 'msg_retention', 'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_attempts',
 			'UPDATE ' || t || 'msg_runs', 'UPDATE ' || t || 'msg_installation',
 			'SELECT ' || t || 'msg_attempts', 'INSERT, UPDATE, DELETE ' || t || 'msg_webhooks',
 			'SELECT (channel), DELETE ' || t || 'msg_webhook_secrets', 'DELETE ' || t || 'msg_breakers'];
+	END IF;
+	IF kind = 'http' THEN
+		functions := functions || '{msg_backlog_sample,msg_openapi,msg_openapi_type}'::text[];
 	END IF;
 	IF kind = 'worker' THEN
 		functions := functions || '{msg_retry_delay,msg_purge_step,msg_archive_partition}'::text[];
@@ -2378,3 +2758,5 @@ CREATE FUNCTION @extschema@.msg_announce() RETURNS void AS 'MODULE_PATHNAME', 'm
 COMMENT ON FUNCTION @extschema@.msg_announce IS 'wakes the workers of this database; called by the install script';
 REVOKE ALL ON FUNCTION @extschema@.msg_announce() FROM PUBLIC;
 SELECT @extschema@.msg_announce();
+-- A PostgREST that serves this database reads its catalogue again.
+NOTIFY pgrst, 'reload schema';

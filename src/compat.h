@@ -34,6 +34,11 @@
 #define MSGSYS_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
+/* 18 has a word for this that stands before a declaration. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn __attribute__((noreturn))
+#endif
+
 /* Shared memory is requested in a hook of its own since 15. */
 #if PG_VERSION_NUM >= 150000
 #define MSGSYS_HAS_SHMEM_REQUEST_HOOK 1

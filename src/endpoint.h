@@ -35,6 +35,7 @@ typedef struct Job
 	TimestampTz expires_at;		/* DT_NOEND: never */
 	bool		was_idle;		/* it is of the channel's backlog */
 	bool		paced;			/* it is of a run of its channel */
+	TimestampTz claimed_at;		/* for the histograms */
 	WebhookMark mark;			/* once it has ended */
 } Job;
 

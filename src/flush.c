@@ -183,6 +183,8 @@ static void
 settle(Flush *flush)
 {
 	uint64		buckets = 0;
+	TimestampTz now = clock_now();
+	Durations	deliver = {0};
 	ListCell   *lc;
 
 	dlist_init(&ended);
@@ -201,12 +203,16 @@ settle(Flush *flush)
 		if (job->was_idle && verdict != VERDICT_HELD)
 			backlog_add(MyDatabaseId, job->endpoint->name, -1);
 		if (verdict == VERDICT_DELIVERED)
+		{
+			durations_add(&deliver, now - job->claimed_at, 1);
 			delivered_add(job, &flush->marks[i]);
+		}
 		if (verdict == VERDICT_HELD)
 			endpoint_rewind(job->endpoint, job->id);
 		job_done(job, verdict != VERDICT_RETRY && verdict != VERDICT_HELD);
 	}
 	status_changed(buckets);
+	slot_observe(HISTOGRAM_DELIVER, &deliver);
 	foreach(lc, flush->runs)
 		pace_settle(lfirst(lc));
 	foreach(lc, endpoints)

@@ -118,6 +118,15 @@ connectable_database(const char *name)
 	return result;
 }
 
+/* Whether a database has workers of a stage: one port serves one database. */
+static bool
+stage_wanted(Stage stage, const char *database, List *databases)
+{
+	if (stage != STAGE_HTTP)
+		return true;
+	return strcmp(database, setting_http_database[0] ? setting_http_database : linitial(databases)) == 0;
+}
+
 /* Bring the seats in line with msgsys.databases and the catalogue. */
 static void
 want_seats(void)
@@ -148,7 +157,7 @@ want_seats(void)
 		Oid			dboid = connectable_database(name);
 
 		for (int stage = 0; stage < STAGE_COUNT; stage++)
-			for (int number = 0; number < stage_workers(stage); number++)
+			for (int number = 0; number < stage_workers(stage) && stage_wanted(stage, name, names); number++)
 			{
 				MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 				Seat	   *seat = find_seat(name, stage, number);

@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "compat.h"
+#include "jwt.h"
 #include "shmem.h"
 
 #include "miscadmin.h"
@@ -53,6 +54,28 @@ int			setting_keep_runs = 30 * 86400;
 int			setting_max_backlog = 0;
 int			setting_backlog_action = BACKLOG_ERROR;
 int			setting_clock_offset = 0;
+char	   *setting_http_listen = NULL;
+int			setting_http_workers = 1;
+char	   *setting_http_database = NULL;
+char	   *setting_http_role = NULL;
+char	   *setting_http_anonymous_role = NULL;
+int			setting_http_jwt_algorithm = JWT_HS256;
+char	   *setting_http_jwt_secret = NULL;
+char	   *setting_http_jwt_keys_file = NULL;
+char	   *setting_http_jwt_audience = NULL;
+char	   *setting_http_jwt_role_claim = NULL;
+int			setting_http_connections = 256;
+int			setting_http_connections_per_peer = 128;
+int			setting_http_max_header = 32;
+int			setting_http_max_body = 8192;
+int			setting_http_max_rows = 10000;
+int			setting_http_request_timeout = 30000;
+int			setting_http_statement_timeout = 10000;
+int			setting_http_lock_timeout = 2000;
+bool		setting_http_tx_override = false;
+char	   *setting_http_cors_origins = NULL;
+char	   *setting_http_compat = NULL;
+char	   *setting_http_files = NULL;
 
 static const struct config_enum_entry ack_options[] = {
 	{"none", ACK_NONE, false},
@@ -67,11 +90,19 @@ static const struct config_enum_entry backlog_options[] = {
 	{NULL, 0, false}
 };
 
+static const struct config_enum_entry jwt_options[] = {
+	{"HS256", JWT_HS256, false},
+	{"RS256", JWT_RS256, false},
+	{"ES256", JWT_ES256, false},
+	{NULL, 0, false}
+};
+
 static const char *const stage_names[STAGE_COUNT] = {
 	[STAGE_RELAY] = "relay",
 	[STAGE_RECEIVER] = "receiver",
 	[STAGE_WEBHOOK] = "webhook",
 	[STAGE_SCHEDULER] = "scheduler",
+	[STAGE_HTTP] = "http",
 };
 
 const char *
@@ -93,6 +124,8 @@ stage_workers(Stage stage)
 			return setting_webhook_workers;
 		case STAGE_SCHEDULER:
 			return 1;
+		case STAGE_HTTP:
+			return setting_http_listen && setting_http_listen[0] ? setting_http_workers : 0;
 		case STAGE_COUNT:
 			break;
 	}
@@ -124,6 +157,67 @@ define_fixed(const char *name, int *variable, int boot, int min, int max,
 {
 	DefineCustomIntVariable(name, description, detail, variable, boot, min, max,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+}
+
+static void
+define_http_settings(void)
+{
+	define_text("msgsys.http_database", &setting_http_database, "", 0,
+				"Database that is served by HTTP.",
+				"Empty means the first of msgsys.databases.");
+	define_text("msgsys.http_role", &setting_http_role, "", 0,
+				"Role as which the HTTP workers log in.",
+				"An ordinary role that may become the roles that tokens name (GRANT role TO http_role), and nothing else; never a superuser.");
+	define_text("msgsys.http_anonymous_role", &setting_http_anonymous_role, "", 0,
+				"Role of HTTP requests without a token.",
+				"Empty means that there must be one.");
+	DefineCustomEnumVariable("msgsys.http_jwt_algorithm", "Algorithm that tokens (JWT) are signed with.",
+							 "The token's own word on that must be the same.",
+							 &setting_http_jwt_algorithm, JWT_HS256, jwt_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_text("msgsys.http_jwt_secret", &setting_http_jwt_secret, "", GUC_SUPERUSER_ONLY,
+				"Secret that tokens are signed with, at least 32 bytes; for RS256 and ES256 the public key in PEM.",
+				"Keys of msgsys.http_jwt_keys_file count too.");
+	define_text("msgsys.http_jwt_keys_file", &setting_http_jwt_keys_file, "", GUC_SUPERUSER_ONLY,
+				"File with keys of tokens: a secret a line, or public keys in PEM.",
+				"All of them count, so that keys can be changed one after the other. Read at a reload.");
+	define_text("msgsys.http_jwt_audience", &setting_http_jwt_audience, "", 0,
+				"Audience that a token must name, if it names any.", "Empty means that none is asked for.");
+	define_text("msgsys.http_jwt_role_claim", &setting_http_jwt_role_claim, "role", 0,
+				"Claim of a token that names the role.", "Dots lead into objects.");
+	define_number("msgsys.http_connections", &setting_http_connections, 256, 1, 10000, 0,
+				  "Most connections of an HTTP worker at once.", "More wait to be accepted.");
+	define_number("msgsys.http_connections_per_peer", &setting_http_connections_per_peer, 128, 0, 10000, 0,
+				  "Most connections of an HTTP worker from one address.", "More are closed at once; 0 means no limit.");
+	define_number("msgsys.http_max_header", &setting_http_max_header, 32, 4, 1024, GUC_UNIT_KB,
+				  "Largest request line and header.", NULL);
+	define_number("msgsys.http_max_body", &setting_http_max_body, 8192, 1, 1024 * 1024, GUC_UNIT_KB,
+				  "Largest body of an HTTP request.", NULL);
+	define_number("msgsys.http_max_rows", &setting_http_max_rows, 10000, 0, INT_MAX, 0,
+				  "Most rows in an answer.", "0 means no limit.");
+	define_number("msgsys.http_request_timeout", &setting_http_request_timeout, 30000, 100, 3600000, GUC_UNIT_MS,
+				  "Longest time for an HTTP request to arrive, for its answer to be taken, and for a connection to be idle.", NULL);
+	define_number("msgsys.http_statement_timeout", &setting_http_statement_timeout, 10000, 0, INT_MAX, GUC_UNIT_MS,
+				  "Longest time that an HTTP request may take in the database.", "0 means no limit.");
+	define_number("msgsys.http_lock_timeout", &setting_http_lock_timeout, 2000, 0, INT_MAX, GUC_UNIT_MS,
+				  "Longest wait of an HTTP request for a lock.", "0 means no limit.");
+	DefineCustomBoolVariable("msgsys.http_tx_override", "Whether HTTP requests may say tx=rollback.", NULL,
+							 &setting_http_tx_override, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_text("msgsys.http_cors_origins", &setting_http_cors_origins, "", GUC_LIST_INPUT,
+				"Origins whose pages may call the HTTP facade.", "Empty means all of them, without credentials.");
+	define_text("msgsys.http_compat", &setting_http_compat, "", GUC_LIST_INPUT,
+				"Systems whose HTTP routes are answered too.", "A list of 000, 001, 002, 003 and 004.");
+
+	define_text("msgsys.http_files", &setting_http_files, "", GUC_SUPERUSER_ONLY,
+				"Directory of the pages at /ui and /docs.", "Empty means \"msgsys\" in PostgreSQL's shared directory.");
+
+	if (process_shared_preload_libraries_in_progress)
+	{
+		DefineCustomStringVariable("msgsys.http_listen", "Address at which HTTP is served.",
+								   "host:port, or :port for all addresses; empty means that it is not.",
+								   &setting_http_listen, "", PGC_POSTMASTER, 0, NULL, NULL, NULL);
+		define_fixed("msgsys.http_workers", &setting_http_workers, 1, 1, 64,
+					 "Workers that serve HTTP; they share the port.", NULL);
+	}
 }
 
 static void
@@ -239,6 +333,7 @@ define_settings(void)
 					 "Channels that workers can be woken for one by one.",
 					 "With more, the waking of a channel without a place costs a sweep.");
 	}
+	define_http_settings();
 	compat_reserve_prefix(MSGSYS_NAME);
 }
 

@@ -26,6 +26,7 @@ typedef enum Stage
 	STAGE_RECEIVER,
 	STAGE_WEBHOOK,
 	STAGE_SCHEDULER,
+	STAGE_HTTP,
 	STAGE_COUNT
 } Stage;
 
@@ -81,6 +82,28 @@ extern int	setting_max_backlog;
 extern int	setting_backlog_action;
 extern int	setting_keep_runs;
 extern int	setting_clock_offset;
+extern char *setting_http_listen;
+extern int	setting_http_workers;
+extern char *setting_http_database;
+extern char *setting_http_role;
+extern char *setting_http_anonymous_role;
+extern int	setting_http_jwt_algorithm;
+extern char *setting_http_jwt_secret;
+extern char *setting_http_jwt_keys_file;
+extern char *setting_http_jwt_audience;
+extern char *setting_http_jwt_role_claim;
+extern int	setting_http_connections;
+extern int	setting_http_connections_per_peer;
+extern int	setting_http_max_header;
+extern int	setting_http_max_body;
+extern int	setting_http_max_rows;
+extern int	setting_http_request_timeout;
+extern int	setting_http_statement_timeout;
+extern int	setting_http_lock_timeout;
+extern bool setting_http_tx_override;
+extern char *setting_http_cors_origins;
+extern char *setting_http_compat;
+extern char *setting_http_files;
 
 /* Name of a stage, as in msg_workers and pg_stat_activity. */
 extern const char *stage_name(Stage stage);
@@ -101,5 +124,6 @@ extern void relay_main(void);
 extern void receiver_main(void);
 extern void webhook_main(void);
 extern void scheduler_main(void);
+extern void facade_main(void);
 
 #endif							/* MSGSYS_H */

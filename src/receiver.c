@@ -39,6 +39,7 @@ typedef struct Event
 	int			reading;		/* of which partition, see reading.h */
 	int32		partition;
 	int64		offset;
+	int64		time_ms;		/* of the record, since 1970; -1: it has none */
 	bool		held;			/* somebody has its row */
 	bool		kept;			/* its error is a copy of ours, to be freed */
 } Event;
@@ -299,6 +300,20 @@ apply(Event *events, int n, TimestampTz began)
 		log_batch(work.events, work.n, began);
 }
 
+/* Count how long records took that were read back, from their time in Kafka on. */
+static void
+observe(const Event *events, int n)
+{
+	int64		now_ms = (GetCurrentTimestamp() / 1000) +
+		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY * 1000;
+	Durations	receive = {0};
+
+	for (int i = 0; i < n; i++)
+		if (events[i].readback && events[i].time_ms >= 0)
+			durations_add(&receive, (now_ms - events[i].time_ms) * 1000, 1);
+	slot_observe(HISTOGRAM_RECEIVE, &receive);
+}
+
 /* Read and mark one batch.  Returns whether there was anything. */
 static bool
 receive_batch(void)
@@ -341,11 +356,13 @@ receive_batch(void)
 		events[nevents].reading = reading;
 		events[nevents].partition = messages[i].partition;
 		events[nevents].offset = messages[i].offset;
+		events[nevents].time_ms = messages[i].time_ms;
 		events[nevents].held = events[nevents].kept = false;
 		nevents++;
 	}
 	broker_release(consumer);
 	apply(events, nevents, began);
+	observe(events, nevents);
 	readings_show(consumer);
 	slot_count_up(COUNT_RECORDS, nread);
 	slot_count_up(COUNT_CYCLES, 1);

@@ -38,6 +38,7 @@ typedef struct Item
 {
 	ItemPointerData tid;
 	int64		id;
+	TimestampTz created_at;
 	Channel    *channel;
 	Topic	   *topic;
 	bool		reported;
@@ -324,6 +325,7 @@ relay_row(const ClaimedRow *row, void *arg)
 	item = &batch->items[batch->n];
 	item->tid = row->tid;
 	item->id = row->id;
+	item->created_at = row->created_at;
 	item->channel = channel;
 	item->topic = topic;
 	item->reported = false;
@@ -490,6 +492,31 @@ mark_run(Batch *batch)
 	pace_settle(&result);
 }
 
+/* Count how long the messages of a batch took that were sent for the first time. */
+static void
+observe_batch(Batch *batch)
+{
+	Durations	claim = {0};
+	Durations	send = {0};
+	Durations	wait = {0};
+
+	if (batch->kind != CLAIM_IDLE)
+		return;
+	for (int i = 0; i < batch->n; i++)
+	{
+		Item	   *item = &batch->items[i];
+
+		if (!item->reported || item->outcome != BROKER_OK)
+			continue;
+		durations_add(&claim, batch->began - item->created_at, 1);
+		durations_add(&wait, batch->confirmed_at - item->created_at, 1);
+	}
+	durations_add(&send, batch->confirmed_at - batch->began, batch->nsent);
+	slot_observe(HISTOGRAM_CLAIM, &claim);
+	slot_observe(HISTOGRAM_SEND, &send);
+	slot_observe(HISTOGRAM_WAIT, &wait);
+}
+
 /* Tell who waits for these messages, and that they do not wait any more. */
 static void
 announce_batch(Batch *batch)
@@ -602,6 +629,7 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 	worker_commit();
 
 	announce_batch(&batch);
+	observe_batch(&batch);
 	slot_count_up(COUNT_CYCLES, nclaimed > 0);
 	slot_count_up(COUNT_CLAIMED, nclaimed);
 	slot_count_up(kind == CLAIM_DEAD_LETTER ? COUNT_DEAD_LETTERS : COUNT_SENT, batch.nsent);

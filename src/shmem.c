@@ -19,6 +19,7 @@
 #include "backlog.h"
 #include "commits.h"
 #include "compat.h"
+#include "metrics.h"
 #include "shmem.h"
 
 #include "miscadmin.h"
@@ -50,6 +51,9 @@ typedef struct WorkerSlot
 	char		error[256];
 	pg_atomic_uint64 active_at;
 	pg_atomic_uint64 counters[COUNT_COUNTERS];
+	uint64		retired[COUNT_COUNTERS];	/* of the workers before this one */
+	pg_atomic_uint64 histograms[HISTOGRAM_COUNT][HISTOGRAM_NBOUNDS + 2];	/* buckets, sum */
+	pg_atomic_uint32 connections;
 	pg_atomic_uint32 noted;		/* something is in this slot's notes */
 	pg_atomic_uint32 sweep;
 } WorkerSlot;
@@ -202,7 +206,8 @@ shmem_request(void)
 	RequestAddinShmemSpace(mul_size(setting_max_channels, CHANNEL_NAME_MAX));
 	RequestAddinShmemSpace(hash_estimate_size(setting_max_channels,
 											  sizeof(ChannelEntry)));
-	RequestNamedLWLockTranche(MSGSYS_NAME, 1);
+	RequestAddinShmemSpace(metrics_size());
+	RequestNamedLWLockTranche(MSGSYS_NAME, 2);
 }
 
 static void
@@ -234,12 +239,17 @@ shmem_startup(void)
 			pg_atomic_init_u64(&slot->active_at, 0);
 			for (int c = 0; c < COUNT_COUNTERS; c++)
 				pg_atomic_init_u64(&slot->counters[c], 0);
+			for (int h = 0; h < HISTOGRAM_COUNT; h++)
+				for (int b = 0; b < HISTOGRAM_NBOUNDS + 2; b++)
+					pg_atomic_init_u64(&slot->histograms[h][b], 0);
+			pg_atomic_init_u32(&slot->connections, 0);
 			pg_atomic_init_u32(&slot->noted, 0);
 			pg_atomic_init_u32(&slot->sweep, 0);
 		}
 	}
 	commits_init();
 	backlog_init();
+	metrics_init();
 	cells = ShmemInitStruct("msgsys notes", cells_size(), &found);
 	if (!found)
 		for (int i = 0; i < slot_count() * setting_max_channels; i++)
@@ -305,6 +315,12 @@ slot_reserve(Oid dboid, const char *database, Stage stage, int number)
 		slot->started_at = 0;
 		slot->error_at = 0;
 		slot->error[0] = '\0';
+		memset(slot->retired, 0, sizeof(slot->retired));
+		for (int c = 0; c < COUNT_COUNTERS; c++)
+			pg_atomic_write_u64(&slot->counters[c], 0);
+		for (int h = 0; h < HISTOGRAM_COUNT; h++)
+			for (int b = 0; b < HISTOGRAM_NBOUNDS + 2; b++)
+				pg_atomic_write_u64(&slot->histograms[h][b], 0);
 		result = i;
 	}
 	LWLockRelease(shared->lock);
@@ -367,7 +383,17 @@ slot_view(int i, WorkerView *view)
 		view->started_at = slot->started_at;
 		view->active_at = (TimestampTz) pg_atomic_read_u64(&slot->active_at);
 		for (int c = 0; c < COUNT_COUNTERS; c++)
+		{
 			view->counters[c] = pg_atomic_read_u64(&slot->counters[c]);
+			view->totals[c] = view->counters[c] + slot->retired[c];
+		}
+		for (int h = 0; h < HISTOGRAM_COUNT; h++)
+		{
+			for (int b = 0; b <= HISTOGRAM_NBOUNDS; b++)
+				view->histograms[h].counts[b] = pg_atomic_read_u64(&slot->histograms[h][b]);
+			view->histograms[h].sum = pg_atomic_read_u64(&slot->histograms[h][HISTOGRAM_NBOUNDS + 1]);
+		}
+		view->connections = pg_atomic_read_u32(&slot->connections);
 		view->error_at = slot->error_at;
 		strlcpy(view->error, slot->error, sizeof(view->error));
 	}
@@ -402,6 +428,7 @@ slot_detach(int code, Datum arg)
 	slot->pid = 0;
 	slot->proc = NULL;
 	slot->state = WORKER_STOPPED;
+	pg_atomic_write_u32(&slot->connections, 0);
 	LWLockRelease(shared->lock);
 }
 
@@ -422,7 +449,7 @@ slot_attach(int i)
 	slot->started_at = GetCurrentTimestamp();
 	pg_atomic_write_u64(&slot->active_at, (uint64) slot->started_at);
 	for (int c = 0; c < COUNT_COUNTERS; c++)
-		pg_atomic_write_u64(&slot->counters[c], 0);
+		slot->retired[c] += pg_atomic_exchange_u64(&slot->counters[c], 0);
 	/* notes of a worker before us are worth nothing without its marks */
 	for (int c = 0; c < setting_max_channels; c++)
 	{
@@ -479,6 +506,26 @@ slot_count_up(Counter counter, uint64 n)
 {
 	if (n > 0)
 		pg_atomic_fetch_add_u64(&shared->slots[my_slot].counters[counter], n);
+}
+
+/* Add durations to one of this worker's histograms. */
+void
+slot_observe(Histogram histogram, const Durations *durations)
+{
+	pg_atomic_uint64 *cells = shared->slots[my_slot].histograms[histogram];
+
+	for (int b = 0; b <= HISTOGRAM_NBOUNDS; b++)
+		if (durations->counts[b] > 0)
+			pg_atomic_fetch_add_u64(&cells[b], durations->counts[b]);
+	if (durations->sum > 0)
+		pg_atomic_fetch_add_u64(&cells[HISTOGRAM_NBOUNDS + 1], durations->sum);
+}
+
+/* Show how many connections this worker has open. */
+void
+slot_connections(uint32 n)
+{
+	pg_atomic_write_u32(&shared->slots[my_slot].connections, n);
 }
 
 /* Show this worker's latest error. */
@@ -647,7 +694,7 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 
 		if (!slot->used || slot->dboid != dboid || slot->proc == NULL)
 			continue;
-		if (kind != NOTE_WAKE && slot->stage == STAGE_RECEIVER)
+		if (kind != NOTE_WAKE && (slot->stage == STAGE_RECEIVER || slot->stage == STAGE_HTTP))
 			continue;
 		if (kind == NOTE_RECEIVED && slot->stage != STAGE_WEBHOOK)
 			continue;

@@ -12,6 +12,8 @@
 #include "datatype/timestamp.h"
 #include "storage/proc.h"
 
+#include "histogram.h"
+
 /* State of a worker, as msg_workers shows it. */
 typedef enum WorkerState
 {
@@ -35,7 +37,7 @@ typedef enum Counter
 	COUNT_CLAIMED,				/* messages claimed */
 	COUNT_SENT,					/* messages that the broker confirmed */
 	COUNT_BYTES,				/* bytes of payload and key handed to the broker */
-	COUNT_REFUSED,				/* messages that the broker refused */
+	COUNT_REFUSED,				/* messages that the broker refused, or HTTP requests before they were read */
 	COUNT_EXPIRED,				/* messages found expired at the claim */
 	COUNT_DEAD_LETTERS,			/* dead letters that the broker confirmed */
 	COUNT_GAVE_UP,				/* batches given up for want of an answer */
@@ -48,9 +50,9 @@ typedef enum Counter
 	COUNT_FOREIGN,				/* records that are not this installation's */
 	COUNT_MALFORMED,			/* acknowledgements that cannot be read */
 	COUNT_POSTPONED,			/* records set aside because a user holds the row */
-	COUNT_REQUESTS,				/* webhook requests that ended */
+	COUNT_REQUESTS,				/* requests that ended: to webhooks, or of HTTP clients */
 	COUNT_DELIVERED,			/* messages that a webhook took */
-	COUNT_FAILED,				/* attempts at a webhook that failed */
+	COUNT_FAILED,				/* attempts at a webhook, or answers to HTTP clients, that failed */
 	COUNT_DEAD,					/* messages that died at a webhook */
 	COUNT_CACHED,				/* entries that Redis took */
 	COUNT_UNCACHED,				/* entries that it did not */
@@ -69,6 +71,9 @@ typedef struct WorkerView
 	TimestampTz started_at;
 	TimestampTz active_at;
 	uint64		counters[COUNT_COUNTERS];
+	uint64		totals[COUNT_COUNTERS]; /* since the server's start: counters never go back */
+	Durations	histograms[HISTOGRAM_COUNT];
+	uint32		connections;
 	TimestampTz error_at;
 	char		error[256];
 } WorkerView;
@@ -96,6 +101,8 @@ extern int	slot_number(void);
 extern void slot_state(WorkerState state);
 extern void slot_count_up(Counter counter, uint64 n);
 extern void slot_error(const char *error);
+extern void slot_observe(Histogram histogram, const Durations *durations);
+extern void slot_connections(uint32 n);
 
 /* Stopping the workers of a database, for DROP DATABASE and its like. */
 extern void database_block(Oid dboid);

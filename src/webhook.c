@@ -219,6 +219,7 @@ take_row(const ClaimedRow *row, void *arg)
 		}
 		claim->taken[s]++;
 		job = job_make(endpoint, row->id);
+		job->claimed_at = claim->now;
 		/* the relay has counted this attempt where there is one */
 		job->attempt = endpoint->channel->topic ? Max(row->attempts, 1) : row->attempts + 1;
 		job->was_idle = claim->kind == CLAIM_WEBHOOK_IDLE;
@@ -497,12 +498,14 @@ take_results(void)
 	while ((n = http_results(client, results, RESULTS_AT_ONCE)) > 0)
 	{
 		TimestampTz now = clock_now();
+		Durations	took = {0};
 
 		for (int i = 0; i < n; i++)
 		{
 			Job		   *job = results[i].opaque;
 			Endpoint   *endpoint = job->endpoint;
 
+			durations_add(&took, (int64) results[i].elapsed_ms * 1000, 1);
 			endpoint->inflight--;
 			if (results[i].address[0] != '\0')
 				endpoint->resolved = true;
@@ -523,6 +526,7 @@ take_results(void)
 			}
 		}
 		slot_count_up(COUNT_REQUESTS, n);
+		slot_observe(HISTOGRAM_REQUEST, &took);
 	}
 }
 

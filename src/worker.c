@@ -76,22 +76,11 @@ force_setting(const char *name, const char *value)
 	SetConfigOption(name, value, PGC_SUSET, PGC_S_OVERRIDE);
 }
 
-/* Settings that a role, a database or a configuration file must not change. */
+/* Settings of those that move messages, which HTTP's callers have for themselves. */
 static void
-force_settings(void)
+force_settings_of_movers(void)
 {
-	force_setting("application_name", MyBgworkerEntry->bgw_name);
-	force_setting("search_path", "pg_catalog, pg_temp");
 	force_setting("session_replication_role", "replica");
-	force_setting("default_transaction_isolation", "read committed");
-	force_setting("default_transaction_read_only", "off");
-	force_setting("default_transaction_deferrable", "off");
-	force_setting("statement_timeout", "0");
-	force_setting("idle_in_transaction_session_timeout", "0");
-	force_setting("idle_session_timeout", "0");
-#ifdef MSGSYS_HAS_TRANSACTION_TIMEOUT
-	force_setting("transaction_timeout", "0");
-#endif
 	force_setting("lock_timeout", "1s");
 
 	/* a status that a crash takes back is only sent or read again */
@@ -106,7 +95,33 @@ force_settings(void)
 	force_setting("enable_sort", "off");
 	force_setting("enable_material", "off");
 	force_setting("enable_memoize", "off");
+}
+
+/* Settings that a role, a database or a configuration file must not change. */
+static void
+force_settings(void)
+{
+	force_setting("application_name", MyBgworkerEntry->bgw_name);
+	force_setting("search_path", "pg_catalog, pg_temp");
+	force_setting("default_transaction_isolation", "read committed");
+	force_setting("default_transaction_read_only", "off");
+	force_setting("default_transaction_deferrable", "off");
+	force_setting("statement_timeout", "0");
+	force_setting("idle_in_transaction_session_timeout", "0");
+	force_setting("idle_session_timeout", "0");
+#ifdef MSGSYS_HAS_TRANSACTION_TIMEOUT
+	force_setting("transaction_timeout", "0");
+#endif
 	force_setting("jit", "off");
+	if (slot_stage() != STAGE_HTTP)
+		force_settings_of_movers();
+}
+
+/* The role that this worker connects as; empty: the superuser of the bootstrap, and works as the extension's owner. */
+static const char *
+own_role(void)
+{
+	return slot_stage() == STAGE_HTTP ? setting_http_role : setting_role;
 }
 
 /* Descriptors of librdkafka (brokers, wake-up pipes) are not PostgreSQL's. */
@@ -200,17 +215,22 @@ msgsys_worker_main(Datum arg)
 	/* a database that is being dropped was perhaps not yet so for the launcher */
 	if (database_blocked(slot_dboid()))
 		proc_exit(0);
-	if (setting_role[0] != '\0')
+	if (slot_stage() == STAGE_HTTP && own_role()[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("msgsys.http_role is not set"),
+				 errhint("Make an ordinary role that may log in, and set msgsys.http_role to it.")));
+	if (own_role()[0] != '\0')
 	{
 		char		database[NAMEDATALEN];
 
 		slot_database(database);
-		BackgroundWorkerInitializeConnection(database, setting_role, 0);
+		BackgroundWorkerInitializeConnection(database, own_role(), 0);
 	}
 	else
 		BackgroundWorkerInitializeConnectionByOid(slot_dboid(), InvalidOid, 0);
 
-	connected_as = MemoryContextStrdup(TopMemoryContext, setting_role);
+	connected_as = MemoryContextStrdup(TopMemoryContext, own_role());
 	force_settings();
 	create_wait_set();
 	cycle_context = AllocSetContextCreate(TopMemoryContext, "msgsys cycle",
@@ -230,6 +250,9 @@ msgsys_worker_main(Datum arg)
 		case STAGE_SCHEDULER:
 			scheduler_main();
 			break;
+		case STAGE_HTTP:
+			facade_main();
+			break;
 		case STAGE_COUNT:
 			break;
 	}
@@ -247,7 +270,7 @@ worker_cycle(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		seen_generation = 0;	/* channel "default" comes from settings */
-		if (strcmp(setting_role, connected_as) != 0)
+		if (strcmp(own_role(), connected_as) != 0)
 		{
 			ereport(LOG, (errmsg("msgsys %s %d starts again as another role",
 								 stage_name(slot_stage()), slot_number())));

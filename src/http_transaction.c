@@ -1,0 +1,203 @@
+/*
+ * http_transaction.c
+ *		A call in the database: a transaction of its own, under the role of who asks.
+ */
+#include "msgsys.h"
+
+#include "http_auth.h"
+#include "http_transaction.h"
+#include "rest_error.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/formatting.h"
+#include "utils/guc.h"
+#include "utils/json.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+
+/* ---------------------------------------------------------------- who asks */
+
+static void
+set_local(const char *name, const char *value)
+{
+	set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/* The request's header as a JSON object, names in lower case, without cookies. */
+static char *
+headers_json(const Call *call)
+{
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	for (int i = 0; i < call->http->nfields; i++)
+	{
+		const HttpField *field = &call->http->fields[i];
+		char	   *name = asc_tolower(field->name, strlen(field->name));
+
+		if (strcmp(name, "cookie") == 0 || !pg_verify_mbstr(PG_UTF8, field->value, strlen(field->value), true) ||
+			!pg_verify_mbstr(PG_UTF8, name, strlen(name), true))
+			continue;
+		if (json.len > 1)
+			appendStringInfoChar(&json, ',');
+		escape_json(&json, name);
+		appendStringInfoChar(&json, ':');
+		escape_json(&json, field->value);
+	}
+	appendStringInfoChar(&json, '}');
+	return json.data;
+}
+
+/* The request's cookies as a JSON object. */
+static char *
+cookies_json(const Call *call)
+{
+	const char *field = call_field(call, "cookie");
+	char	   *next = field && pg_verify_mbstr(PG_UTF8, field, strlen(field), true) ? pstrdup(field) : NULL;
+	StringInfoData json;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '{');
+	while (next)
+	{
+		char	   *text = next + strspn(next, " \t");
+		char	   *equals;
+
+		next = strchr(text, ';');
+		if (next)
+			*next++ = '\0';
+		equals = strchr(text, '=');
+		if (equals == NULL)
+			continue;
+		*equals = '\0';
+		if (json.len > 1)
+			appendStringInfoChar(&json, ',');
+		escape_json(&json, text);
+		appendStringInfoChar(&json, ':');
+		escape_json(&json, equals + 1);
+	}
+	appendStringInfoChar(&json, '}');
+	return json.data;
+}
+
+/* Become the role, and let the database know of the request what PostgREST would. */
+static void
+become(const Call *call)
+{
+	set_local("role", call->role);
+	/* a token is no way to rights that bypass all others */
+	if (superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" is a superuser and cannot be used by HTTP", call->role)));
+	set_local("request.jwt.claims", call->claims);
+	set_local("request.method", call->http->method);
+	set_local("request.path", call->path);
+	set_local("request.headers", headers_json(call));
+	set_local("request.cookies", cookies_json(call));
+}
+
+/* ---------------------------------------------------------------- transactions */
+
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (setting_http_statement_timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, setting_http_statement_timeout);
+}
+
+static void
+end(bool rollback)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	if (rollback)
+		AbortCurrentTransaction();
+	else
+		CommitTransactionCommand();
+	disable_all_timeouts(false);
+	QueryCancelPending = false;
+}
+
+/* Functions may set the status and fields of the reply, as with PostgREST. */
+static void
+take_response_settings(Call *call)
+{
+	const char *status = GetConfigOption("response.status", true, false);
+	const char *headers = GetConfigOption("response.headers", true, false);
+
+	if (status && *status)
+	{
+		if (strspn(status, "0123456789") != 3 || strlen(status) != 3 || atoi(status) < 200 || atoi(status) > 599)
+			rest_refuse(500, "PGRST112", "response.status guc must be a valid status code", NULL, NULL);
+		call->status = atoi(status);
+	}
+	if (headers && *headers)
+	{
+		/* [{"Name": "value"}, ...] */
+		if (SPI_execute_with_args("SELECT k.key, k.value FROM pg_catalog.jsonb_array_elements($1::pg_catalog.jsonb) e, pg_catalog.jsonb_each_text(e) k",
+								  1, (Oid[]) {TEXTOID}, (Datum[]) {CStringGetTextDatum(headers)}, NULL, true, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not read response.headers");
+		for (uint64 row = 0; row < SPI_processed; row++)
+		{
+			char	   *name = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1);
+			char	   *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 2);
+
+			if (name && value && *name && strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == strlen(name))
+				call_reply_field(call, MemoryContextStrdup(call->context, name), value);
+		}
+	}
+}
+
+void
+http_transaction(Call *call, HttpHandler handler, bool as_caller)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		const RestCatalog *catalog;
+
+		if (as_caller)
+			http_auth(call);
+		begin();
+		catalog = rest_catalog();
+		if (catalog == NULL)
+			rest_refuse(503, "PGRST002", "Could not query the database for the schema cache. Retrying.",
+						"The extension msgsys is not in this database.", NULL);
+		if (as_caller)
+			become(call);
+		handler(call, catalog);
+		take_response_settings(call);
+		end(call->rollback);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		HOLD_INTERRUPTS();
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (rest_error_blames_server(call, error))
+			EmitErrorReport();
+		FlushErrorState();
+		rest_error_reply(call, error);
+		AbortCurrentTransaction();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+}

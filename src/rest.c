@@ -1,0 +1,398 @@
+/*
+ * rest.c
+ *		PostgREST's dialect: reading tables and views, and what all its requests share.
+ */
+#include "msgsys.h"
+
+#include "rest.h"
+#include "rest_error.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/varlena.h"
+
+/* Columns with such names are ours, and stand behind those of the body. */
+#define OWN_COLUMN	"pgrst_"
+
+/* ---------------------------------------------------------------- shared */
+
+/* Begin a request: its query string, preferences and media type.  arguments: of a function, in the query string. */
+void
+rest_begin(Rest *rest, Call *call, const RestCatalog *catalog, bool arguments)
+{
+	RestParseError error;
+
+	memset(rest, 0, sizeof(Rest));
+	rest->call = call;
+	rest->catalog = catalog;
+	rest->query = rest_parse(call->query, arguments, palloc, &error);
+	if (rest->query == NULL)
+		rest_refuse(400, "PGRST100", error.message, error.details, NULL);
+	if (rest->query->embedded)
+		rest_refuse(400, "PGRST108", psprintf("'%s' is not an embedded resource in this request", rest->query->embedded), NULL,
+					psprintf("Verify that '%s' is included in the 'select' query parameter.", rest->query->embedded));
+	rest_window(call, rest->query, &rest->window);
+	rest_prefer(call, &rest->prefer);
+	rest->media = rest_media(call, &rest->nulls_stripped);
+	call->rollback = rest->prefer.transaction == 2;
+	rest_sql_init(&rest->sql);
+}
+
+/* Nothing may be written by this request. */
+void
+rest_read_only(void)
+{
+	set_config_option("transaction_read_only", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+/* No more rows may be changed than the client allows. */
+void
+rest_check_affected(const Rest *rest, int64 rows)
+{
+	if (rest->prefer.handling == 1 && rest->prefer.has_max_affected && rows > rest->prefer.max_affected)
+		rest_refuse(400, "PGRST124", "Query result exceeds max-affected preference constraint",
+					psprintf("The query affects " INT64_FORMAT " rows", rows), NULL);
+}
+
+/* The name of a list that is most like one that is not in it; NULL: none is. */
+const char *
+rest_similar(const char *name, const List *names)
+{
+	const char *best = NULL;
+	int			best_distance = strlen(name) / 3;
+	ListCell   *lc;
+
+	if (strlen(name) >= NAMEDATALEN)
+		return NULL;
+	foreach(lc, names)
+	{
+		const char *other = lfirst(lc);
+		int			distance = varstr_levenshtein_less_equal(name, strlen(name), other, strlen(other), 1, 1, 1, best_distance, true);
+
+		if (distance <= best_distance)
+		{
+			best_distance = distance;
+			best = other;
+		}
+	}
+	return best;
+}
+
+/* ---------------------------------------------------------------- bodies */
+
+static const char *
+media_name(const Rest *rest)
+{
+	switch (rest->media)
+	{
+		case MEDIA_OBJECT:
+			return rest->nulls_stripped ? "application/vnd.pgrst.object+json;nulls=stripped; charset=utf-8" :
+				"application/vnd.pgrst.object+json; charset=utf-8";
+		case MEDIA_CSV:
+			return "text/csv; charset=utf-8";
+		default:
+			return rest->nulls_stripped ? "application/vnd.pgrst.array+json;nulls=stripped; charset=utf-8" :
+				"application/json; charset=utf-8";
+	}
+}
+
+static void
+csv_value(StringInfo body, const char *value)
+{
+	if (strpbrk(value, ",\"\r\n") == NULL)
+	{
+		appendStringInfoString(body, value);
+		return;
+	}
+	appendStringInfoChar(body, '"');
+	for (; *value; value++)
+	{
+		if (*value == '"')
+			appendStringInfoChar(body, '"');
+		appendStringInfoChar(body, *value);
+	}
+	appendStringInfoChar(body, '"');
+}
+
+/* The rows of the last result as the body, in CSV (RFC 4180). */
+static void
+write_csv(StringInfo body)
+{
+	TupleDesc	desc = SPI_tuptable->tupdesc;
+	int			ncolumns = desc->natts;
+
+	while (ncolumns > 0 && strncmp(NameStr(TupleDescAttr(desc, ncolumns - 1)->attname), OWN_COLUMN, strlen(OWN_COLUMN)) == 0)
+		ncolumns--;
+	for (int c = 1; c <= ncolumns; c++)
+	{
+		if (c > 1)
+			appendStringInfoChar(body, ',');
+		csv_value(body, NameStr(TupleDescAttr(desc, c - 1)->attname));
+	}
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		appendStringInfoChar(body, '\n');
+		for (int c = 1; c <= ncolumns; c++)
+		{
+			char	   *value = SPI_getvalue(SPI_tuptable->vals[row], desc, c);
+
+			if (c > 1)
+				appendStringInfoChar(body, ',');
+			if (value)
+				csv_value(body, value);
+		}
+	}
+}
+
+/* A number in the only row of the last result; -1 for null. */
+int64
+rest_result_int(int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? -1 : DatumGetInt64(value);
+}
+
+/* A single object is wanted, and it must be just one. */
+static void
+check_singular(const Rest *rest, int64 rows)
+{
+	if (rest->media == MEDIA_OBJECT && rows != 1)
+		rest_refuse(406, "PGRST116", "Cannot coerce the result to a single JSON object",
+					psprintf("The result contains " INT64_FORMAT " rows", rows), NULL);
+}
+
+/*
+ * Run the statement in rest->sql and make its rows the body; returns their number.
+ * with: common table expressions that it uses; element: what a row s is in JSON (NULL: s itself); more: expressions that are
+ * added to the result, from column 3 on, as text (not with CSV); single: the body is one value, not an array.
+ */
+int64
+rest_run(Rest *rest, const char *with, const char *element, const char *more, bool single)
+{
+	char	   *source = rest->sql.text.data;
+	text	   *json;
+	bool		isnull;
+	int64		rows;
+	int			cut;
+
+	initStringInfo(&rest->sql.text);
+	if (rest->media == MEDIA_CSV)
+	{
+		appendStringInfo(&rest->sql.text, "%s%s%s", with ? "WITH " : "", with ? with : "", source);
+		rows = rest_sql_run(&rest->sql);
+		write_csv(&rest->call->body);
+		call_reply_field(rest->call, "Content-Type", media_name(rest));
+		return rows;
+	}
+	appendStringInfo(&rest->sql.text, "WITH %s%spgrst_source AS (%s) SELECT pg_catalog.count(*), COALESCE(%spg_catalog.json_agg(%s)%s, '[]')::pg_catalog.text%s%s FROM pgrst_source s",
+					 with ? with : "", with ? ", " : "", source,
+					 rest->nulls_stripped ? "pg_catalog.json_strip_nulls(" : "", element ? element : "s", rest->nulls_stripped ? ")" : "",
+					 more ? ", " : "", more ? more : "");
+	rest_sql_run(&rest->sql);
+	rows = rest_result_int(1);
+	check_singular(rest, rows);
+	json = DatumGetTextPP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	/* the array's own brackets */
+	cut = rest->media == MEDIA_OBJECT || (single && rows == 1) ? 1 : 0;
+	appendBinaryStringInfo(&rest->call->body, VARDATA_ANY(json) + cut, VARSIZE_ANY_EXHDR(json) - 2 * cut);
+	call_reply_field(rest->call, "Content-Type", media_name(rest));
+	return rows;
+}
+
+/* ---------------------------------------------------------------- counts */
+
+/* "(SELECT count(*) FROM from WHERE ...)", its parameters bound. */
+static char *
+count_expression(Rest *rest, const char *from)
+{
+	StringInfoData saved = rest->sql.text;
+	char	   *result;
+
+	initStringInfo(&rest->sql.text);
+	appendStringInfo(&rest->sql.text, "(SELECT pg_catalog.count(*) FROM %s", from);
+	rest_sql_where(&rest->sql, &rest->source, rest->query->filters);
+	appendStringInfoChar(&rest->sql.text, ')');
+	result = rest->sql.text.data;
+	rest->sql.text = saved;
+	return result;
+}
+
+/* The number of rows, counted by a statement of its own. */
+static int64
+counted_rows(Rest *rest, const char *from, const char *with)
+{
+	RestSql		saved = rest->sql;
+	int64		rows;
+
+	rest_sql_init(&rest->sql);
+	appendStringInfo(&rest->sql.text, "%s%s SELECT ", with ? "WITH " : "", with ? with : "");
+	appendStringInfoString(&rest->sql.text, count_expression(rest, from));
+	rest_sql_run(&rest->sql);
+	rows = rest_result_int(1);
+	rest->sql = saved;
+	return rows;
+}
+
+/* How many rows the planner expects. */
+static int64
+planned_rows(Rest *rest, const char *from)
+{
+	RestSql		saved = rest->sql;
+	const char *found;
+	int64		rows = 0;
+
+	rest_sql_init(&rest->sql);
+	appendStringInfo(&rest->sql.text, "EXPLAIN (FORMAT JSON) SELECT FROM %s", from);
+	rest_sql_where(&rest->sql, &rest->source, rest->query->filters);
+	rest->sql.once = true;
+	if (rest_sql_run(&rest->sql) > 0)
+	{
+		found = strstr(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1), "\"Plan Rows\": ");
+		if (found)
+			rows = strtoll(found + strlen("\"Plan Rows\": "), NULL, 10);
+	}
+	rest->sql = saved;
+	return rows;
+}
+
+/* ---------------------------------------------------------------- reading */
+
+/* Status and headers of what was read; total: -1 where it was not counted. */
+static void
+reply_rows(Rest *rest, int64 rows, int64 total)
+{
+	Call	   *call = rest->call;
+	int64		low = rest->window.low;
+
+	if (total >= 0 && low > total)
+	{
+		rest_refuse_field("Content-Range", psprintf("*/" INT64_FORMAT, total));
+		rest_refuse(416, "PGRST103", "Requested range not satisfiable",
+					psprintf("An offset of " INT64_FORMAT " was requested, but there are only " INT64_FORMAT " rows.", low, total), NULL);
+	}
+	rest_content_range(call, low, rows, total);
+	call->status = total >= 0 && rows < total ? 206 : 200;
+	call_reply_field(call, "Vary", "Accept, Prefer, Range");
+}
+
+/*
+ * Answer with rows of from (which calls them t) as the query wants them; returns their number.  with, element, single: as in
+ * rest_run().
+ */
+int64
+rest_read(Rest *rest, const char *from, const char *with, const char *element, bool single)
+{
+	char	   *count = NULL;
+	int64		total = -1;
+	int64		rows;
+	RestCount	wanted = rest->prefer.count;
+
+	if (wanted == COUNT_PLANNED || wanted == COUNT_ESTIMATED)
+	{
+		total = planned_rows(rest, from);
+		if (wanted == COUNT_ESTIMATED && (setting_http_max_rows == 0 || total <= setting_http_max_rows))
+			wanted = COUNT_EXACT;
+	}
+	appendStringInfoString(&rest->sql.text, "SELECT ");
+	if (element)
+		appendStringInfoString(&rest->sql.text, "t.*");
+	else
+		rest_sql_select(&rest->sql, &rest->source, rest->query->select, false);
+	appendStringInfo(&rest->sql.text, " FROM %s", from);
+	rest_sql_where(&rest->sql, &rest->source, rest->query->filters);
+	rest_sql_order(&rest->sql, &rest->source, rest->query->order);
+
+	/* as numbers of the statement, not its parameters: the planner has to know them */
+	if (rest->window.limit >= 0)
+		appendStringInfo(&rest->sql.text, " LIMIT " INT64_FORMAT, rest->window.limit);
+	if (rest->window.low > 0)
+		appendStringInfo(&rest->sql.text, " OFFSET " INT64_FORMAT, rest->window.low);
+	rest->sql.once = rest->window.low > 0;
+	if (wanted == COUNT_EXACT && rest->media == MEDIA_CSV)
+		total = counted_rows(rest, from, with);
+	else if (wanted == COUNT_EXACT)
+		count = count_expression(rest, from);
+	rows = rest_run(rest, with, element, count, single);
+	if (count)
+		total = rest_result_int(3);
+	reply_rows(rest, rows, total);
+	return rows;
+}
+
+static void
+read_table(Rest *rest, const RestTable *table)
+{
+	rest_read_only();
+	rest_read(rest, psprintf("%s AS t", table->quoted), NULL, NULL, false);
+	rest_prefer_applied(rest->call, &rest->prefer, false, false, false, false);
+	call_reply_field(rest->call, "Content-Location",
+					 rest->query->canonical[0] ? psprintf("%s?%s", rest->call->path, rest->query->canonical) : rest->call->path);
+}
+
+/* ---------------------------------------------------------------- /name */
+
+pg_noreturn static void
+refuse_table(const RestCatalog *catalog, const char *name)
+{
+	List	   *names = NIL;
+	ListCell   *lc;
+	const char *similar;
+
+	foreach(lc, catalog->tables)
+		names = lappend(names, ((RestTable *) lfirst(lc))->name);
+	similar = rest_similar(name, names);
+	rest_refuse(404, "PGRST205", psprintf("Could not find the table '%s.%s' in the schema cache", catalog->schema, name), NULL,
+				similar ? psprintf("Perhaps you meant the table '%s.%s'", catalog->schema, similar) : NULL);
+}
+
+static void
+table_options(Call *call, const RestTable *table)
+{
+	call->status = 200;
+	call_reply_field(call, "Allow", psprintf("OPTIONS,GET,HEAD%s%s%s", table->insertable ? ",POST" : "",
+											 table->insertable && table->updatable && table->nkeys > 0 ? ",PUT" : "",
+											 table->updatable ? ",PATCH,DELETE" : ""));
+}
+
+void
+rest_table_request(Call *call, const RestCatalog *catalog, const char *name)
+{
+	const RestTable *table = rest_table(catalog, name);
+	Rest		rest;
+
+	if (call->method == METHOD_OTHER)
+		rest_refuse(405, "PGRST117", psprintf("Unsupported HTTP method: %s", call->http->method), NULL, NULL);
+	if (table == NULL)
+		refuse_table(catalog, name);
+	if (call->method == METHOD_OPTIONS)
+	{
+		table_options(call, table);
+		return;
+	}
+	rest_begin(&rest, call, catalog, false);
+	rest.source.name = table->name;
+	rest.source.columns = table->columns;
+	rest.source.ncolumns = table->ncolumns;
+	switch (call->method)
+	{
+		case METHOD_POST:
+			rest_insert(&rest, table);
+			break;
+		case METHOD_PUT:
+			rest_upsert(&rest, table);
+			break;
+		case METHOD_PATCH:
+			rest_update(&rest, table);
+			break;
+		case METHOD_DELETE:
+			rest_delete(&rest, table);
+			break;
+		default:
+			read_table(&rest, table);
+			break;
+	}
+}

@@ -1,0 +1,161 @@
+/*
+ * rest_body.c
+ *		The body of a request: JSON or a form, and the names in it.
+ */
+#include "msgsys.h"
+
+#include "rest_body.h"
+#include "rest_error.h"
+#include "rest_request.h"
+#include "url.h"
+
+#include "access/xact.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+pg_noreturn static void
+refuse_body(const char *message)
+{
+	rest_refuse(400, "PGRST102", message, NULL, NULL);
+}
+
+/* Whether an error says that a text is no JSON, rather than that something else went wrong. */
+static bool
+is_syntax(int sqlstate)
+{
+	return sqlstate == ERRCODE_INVALID_TEXT_REPRESENTATION;
+}
+
+static Jsonb *
+parse_json(const char *text)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Jsonb	   *volatile json = NULL;
+
+	PG_TRY();
+	{
+		json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+	}
+	PG_CATCH();
+	{
+		if (!is_syntax(geterrcode()))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	if (json == NULL)
+		refuse_body("Empty or invalid json");
+	return json;
+}
+
+/* A form as an object of strings. */
+static Jsonb *
+parse_form(const char *text)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	value;
+	const char *name;
+	const char *word;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	while (url_next_pair(&text, palloc, &name, &word))
+	{
+		value.type = jbvString;
+		value.val.string.val = (char *) name;
+		value.val.string.len = strlen(name);
+		pushJsonbValue(&state, WJB_KEY, &value);
+		value.val.string.val = (char *) (word ? word : "");
+		value.val.string.len = word ? strlen(word) : 0;
+		pushJsonbValue(&state, WJB_VALUE, &value);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/* The names of an object, sorted as jsonb has them. */
+static List *
+names_of(JsonbContainer *object)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	List	   *names = NIL;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+		if (token == WJB_KEY)
+			names = lappend(names, pnstrdup(value.val.string.val, value.val.string.len));
+	return names;
+}
+
+/* Whether an object has these names and no others; without a copy, for there may be many. */
+static bool
+same_names(JsonbContainer *object, List *names)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	int			n = 0;
+
+	if (JsonContainerSize(object) != list_length(names))
+		return false;
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+		if (token == WJB_KEY)
+		{
+			const char *name = list_nth(names, n++);
+
+			if (strlen(name) != value.val.string.len || memcmp(name, value.val.string.val, value.val.string.len) != 0)
+				return false;
+		}
+	return true;
+}
+
+static void
+read_array(RestBody *body, bool any_names)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&body->json->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token != WJB_ELEM)
+			continue;
+		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+			refuse_body("All object keys must match");
+		if (body->nrows++ == 0 && !any_names)
+			body->names = names_of(value.val.binary.data);
+		else if (!any_names && !same_names(value.val.binary.data, body->names))
+			refuse_body("All object keys must match");
+	}
+}
+
+void
+rest_body(const Call *call, bool any_names, bool empty_object, RestBody *body)
+{
+	const char *type = rest_content_type(call);
+	const char *text = call->http->body;
+
+	memset(body, 0, sizeof(RestBody));
+	if (strcmp(type, "application/json") == 0 || strcmp(type, "application/vnd.pgrst.object+json") == 0 ||
+		strcmp(type, "application/vnd.pgrst.array+json") == 0)
+	{
+		if (strlen(text) != call->http->body_length)
+			refuse_body("Empty or invalid json");
+		body->json = parse_json(*text == '\0' && empty_object ? "{}" : text);
+	}
+	else if (strcmp(type, "application/x-www-form-urlencoded") == 0)
+		body->json = parse_form(text);
+	else
+		refuse_body(psprintf("Content-Type not acceptable: %s", type));
+
+	if (JB_ROOT_IS_OBJECT(body->json))
+	{
+		body->nrows = 1;
+		body->names = names_of(&body->json->root);
+		return;
+	}
+	body->array = true;
+	if (JB_ROOT_IS_SCALAR(body->json))
+		body->json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("[]")));
+	read_array(body, any_names);
+}

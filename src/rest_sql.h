@@ -1,0 +1,50 @@
+/*
+ * rest_sql.h
+ *		From a parsed query to SQL: identifiers from the catalogue, values bound.
+ */
+#ifndef MSGSYS_REST_SQL_H
+#define MSGSYS_REST_SQL_H
+
+#include "msgsys.h"
+
+#include "lib/stringinfo.h"
+#include "utils/jsonb.h"
+
+#include "rest_catalog.h"
+#include "rest_parse.h"
+
+/* A statement in the making. */
+typedef struct RestSql
+{
+	StringInfoData text;
+	Oid		   *types;			/* of its parameters */
+	Datum	   *values;
+	char	   *nulls;			/* as SPI takes them */
+	int			nparameters;
+	int			room;
+	bool		once;			/* not worth to be kept as a plan */
+} RestSql;
+
+/* What rows come from: a table's columns, or those of a function's result. */
+typedef struct RestSource
+{
+	const char *name;			/* for errors */
+	const RestColumn *columns;
+	int			ncolumns;
+	bool		scalar;			/* a function's result without names */
+	Oid			scalar_type;
+} RestSource;
+
+extern void rest_sql_init(RestSql *sql);
+extern int	rest_sql_bind(RestSql *sql, Oid type, const char *text);
+extern int	rest_sql_bind_datum(RestSql *sql, Oid type, Datum value);
+
+extern void rest_sql_select(RestSql *sql, const RestSource *source, const RestSelect *select, bool expand);
+extern void rest_sql_select_names(RestSql *sql, const RestSource *source, const RestSelect *select);
+extern void rest_sql_where(RestSql *sql, const RestSource *source, const RestLogic *filters);
+extern void rest_sql_order(RestSql *sql, const RestSource *source, const RestOrder *order);
+
+/* Run it; the result is SPI's.  Plans are kept, by text. */
+extern uint64 rest_sql_run(RestSql *sql);
+
+#endif							/* MSGSYS_REST_SQL_H */

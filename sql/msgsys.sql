@@ -886,7 +886,8 @@ COMMENT ON FUNCTION @extschema@.msg_create_many IS 'creates a message for each o
  * msg_create_from_query(query, channel, message_key, event_type, search_path): create a message for each row of a SELECT, in one statement. A row with a
  * column payload is read by the names of msg_create's parameters (its channel, message_key and event_type win over those given here), any other row
  * is the payload itself, as an object. Rows whose dedup_key the channel has already make nothing.
- * The query runs with the caller's rights and search_path. Returns how many messages were made. Errors: 22023 a column that msg_create
+ * The query runs with the caller's rights and search_path; msg_grant() gives the function to operators alone, because a query may become any role
+ * that the session's user may become, and over HTTP that is every one. Returns how many messages were made. Errors: 22023 a column that msg_create
  * does not have, 42601 or 42P11 not one SELECT (42601 for one that changes data too), and msg_create's.
  */
 CREATE FUNCTION @extschema@.msg_create_from_query(query text, channel text DEFAULT 'default', message_key text DEFAULT NULL,
@@ -2653,7 +2654,7 @@ BEGIN
 			HINT = 'One of producer, consumer, reader, operator, worker and http.';
 	END IF;
 	IF kind IN ('producer', 'operator') THEN
-		functions := functions || '{msg_create,msg_create_raw,msg_create_many,msg_create_from_query,msg_known_names,msg_http_body,msg_http_000_create}'::text[];
+		functions := functions || '{msg_create,msg_create_raw,msg_create_many,msg_http_body,msg_http_000_create}'::text[];
 		rights := rights || ARRAY[
 			'INSERT (channel, message_key, event_type, content_type, headers, payload, body, dedup_key, due_at, expires_at) ' || t || 'messages',
 			'SELECT (id, channel, dedup_key, status) ' || t || 'messages'];
@@ -2670,7 +2671,7 @@ BEGIN
 			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
-		functions := functions || '{msg_cancel,msg_reschedule,msg_retry,msg_redrive,msg_pace_set,msg_pace_drop,msg_cron,msg_cron_drop,msg_crons,msg_cron_schema,msg_statistics_take,msg_retention_set,msg_retention_drop,msg_purge,msg_purge_step,msg_archive_partition,msg_archive_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test,msg_http_body,msg_http_001_toggle,msg_http_002_start,msg_http_002_stop,msg_http_002_toggle,msg_http_002_commit,msg_http_004_control}'::text[];
+		functions := functions || '{msg_create_from_query,msg_known_names,msg_cancel,msg_reschedule,msg_retry,msg_redrive,msg_pace_set,msg_pace_drop,msg_cron,msg_cron_drop,msg_crons,msg_cron_schema,msg_statistics_take,msg_retention_set,msg_retention_drop,msg_purge,msg_purge_step,msg_archive_partition,msg_archive_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test,msg_http_body,msg_http_001_toggle,msg_http_002_start,msg_http_002_stop,msg_http_002_toggle,msg_http_002_commit,msg_http_004_control}'::text[];
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
 			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'INSERT ' || t || 'msg_pause_log', 'INSERT, UPDATE, DELETE ' || t || 'msg_paces',
 			'INSERT, DELETE ' || t || 'msg_statistics', 'INSERT, UPDATE, DELETE ' || t || 'msg_retention', 'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_attempts',

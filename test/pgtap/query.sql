@@ -35,8 +35,12 @@ SELECT throws_ok($$SELECT msg_create_from_query('SELECT 1', 'nowhere')$$, '42704
 CREATE ROLE asker;
 SELECT msg_grant('asker', 'producer');
 SET ROLE asker;
+SELECT throws_ok($$SELECT msg_create_from_query('SELECT 1 AS a')$$, '42501', 'permission denied for function msg_create_from_query', 'a producer may not ask: over HTTP, a query could become another role');
+RESET ROLE;
+SELECT msg_grant('asker', 'operator');
+SET ROLE asker;
 SELECT throws_ok($$SELECT msg_create_from_query('SELECT id FROM shop.orders')$$, '42501', NULL, 'it runs as the caller');
-SELECT is(msg_create_from_query('SELECT 1 AS a'), 1::bigint, 'who may create messages');
+SELECT is(msg_create_from_query('SELECT 1 AS a'), 1::bigint, 'who may operate');
 RESET ROLE;
 
 SELECT throws_ok($$SELECT msg_cron('n', '* * * * *', payload => '1')$$, '0A000', 'pg_cron is not installed in this database');

@@ -91,6 +91,6 @@ scheduler_main(void)
 		slot_state(WORKER_IDLE);
 		next = Min(next, TimestampTzPlusMilliseconds(last_look, setting_sweep_interval));
 		/* round up, lest a time is missed by less than a millisecond */
-		worker_wait(TimestampDifferenceMilliseconds(now, next) + 1);
+		worker_wait(Min(setting_poll_interval, TimestampDifferenceMilliseconds(now, next) + 1));
 	}
 }

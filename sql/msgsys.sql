@@ -101,7 +101,7 @@ CREATE TABLE @extschema@.msg_channels (
 	former_topics	text[],
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	updated_by		text NOT NULL DEFAULT SESSION_USER,
+	updated_by		text NOT NULL DEFAULT CURRENT_USER,
 	CONSTRAINT msg_channels_name CHECK (channel ~ '^[A-Za-z0-9._:-]{1,63}$'),
 	CONSTRAINT msg_channels_topic CHECK (topic ~ '^[A-Za-z0-9._-]{1,249}$' AND topic NOT IN ('.', '..')),
 	CONSTRAINT msg_channels_ack CHECK (ack IN ('none', 'readback', 'topic')),
@@ -152,7 +152,7 @@ CREATE TABLE @extschema@.msg_webhooks (
 	disabled_reason	text,
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	updated_by		text NOT NULL DEFAULT SESSION_USER,
+	updated_by		text NOT NULL DEFAULT CURRENT_USER,
 	CONSTRAINT msg_webhooks_method CHECK (method IN ('POST', 'PUT')),
 	CONSTRAINT msg_webhooks_timeouts CHECK (timeout BETWEEN '1 ms' AND '10 min' AND connect_timeout BETWEEN '1 ms' AND '10 min'),
 	CONSTRAINT msg_webhooks_limits CHECK (concurrency BETWEEN 1 AND 10000 AND rate > 0 AND redirects BETWEEN 0 AND 20),
@@ -264,7 +264,7 @@ CREATE TABLE @extschema@.msg_pauses (
 	channel			text PRIMARY KEY,
 	reason			text,
 	paused_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	paused_by		text NOT NULL DEFAULT SESSION_USER
+	paused_by		text NOT NULL DEFAULT CURRENT_USER
 );
 COMMENT ON TABLE @extschema@.msg_pauses IS 'what is paused now: a row a channel, or the channel "*" for all of them; see msg_pause() and msg_resume()';
 COMMENT ON COLUMN @extschema@.msg_pauses.channel IS 'the channel, or * for all';
@@ -278,7 +278,7 @@ CREATE TABLE @extschema@.msg_pause_log (
 	action			text NOT NULL,
 	reason			text,
 	at				timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-	by				text NOT NULL DEFAULT SESSION_USER,
+	by				text NOT NULL DEFAULT CURRENT_USER,
 	CONSTRAINT msg_pause_log_action CHECK (action IN ('pause', 'resume'))
 );
 COMMENT ON TABLE @extschema@.msg_pause_log IS 'each pause and its end: who, when and why';
@@ -295,7 +295,7 @@ CREATE TABLE @extschema@.msg_paces (
 	every			interval NOT NULL,
 	next_at			timestamptz NOT NULL,
 	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	updated_by		text NOT NULL DEFAULT SESSION_USER,
+	updated_by		text NOT NULL DEFAULT CURRENT_USER,
 	CONSTRAINT msg_paces_batch CHECK (batch > 0),
 	CONSTRAINT msg_paces_every CHECK (every BETWEEN '10 ms' AND '1 year')
 );
@@ -341,7 +341,7 @@ CREATE TABLE @extschema@.msg_retention (
 	keep			interval NOT NULL,
 	archive			boolean NOT NULL DEFAULT false,
 	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	updated_by		text NOT NULL DEFAULT SESSION_USER,
+	updated_by		text NOT NULL DEFAULT CURRENT_USER,
 	PRIMARY KEY (channel, status),
 	CONSTRAINT msg_retention_status CHECK (status IN ('sent', 'received', 'delivered', 'dead', 'cancelled', 'expired')),
 	CONSTRAINT msg_retention_keep CHECK (keep >= '0')
@@ -550,7 +550,7 @@ BEGIN
 	END IF;
 	UPDATE @extschema@.msg_channels c SET topic = new.topic, ack = new.ack, max_attempts = new.max_attempts,
 		retry_base = new.retry_base, retry_max = new.retry_max, resend_after = new.resend_after,
-		former_topics = new.former_topics, updated_at = now(), updated_by = SESSION_USER
+		former_topics = new.former_topics, updated_at = now(), updated_by = CURRENT_USER
 	WHERE c.channel = new.channel RETURNING c.* INTO new;
 	IF new.ack = 'none' AND old.ack <> 'none' THEN
 		-- nothing will acknowledge what is on its way any more
@@ -699,7 +699,7 @@ BEGIN
 		breaker_window = coalesce(msg_webhook_set.breaker_window, w.breaker_window),
 		breaker_pause = coalesce(msg_webhook_set.breaker_pause, w.breaker_pause),
 		breaker_pause_max = coalesce(msg_webhook_set.breaker_pause_max, greatest(w.breaker_pause_max, msg_webhook_set.breaker_pause)),
-		updated_at = now(), updated_by = SESSION_USER
+		updated_at = now(), updated_by = CURRENT_USER
 	WHERE o.channel = w.channel RETURNING o.* INTO w;
 	FOR secret IN
 		SELECT 'header' AS kind, h.key AS name, h.value FROM jsonb_each_text(msg_webhook_set.secret_headers) h
@@ -778,7 +778,7 @@ BEGIN
 		RAISE undefined_object USING MESSAGE = format('channel "%s" has no webhook', msg_webhook_enable.channel);
 	END IF;
 	UPDATE @extschema@.msg_webhooks w SET disabled_at = CASE WHEN NOT enabled THEN now() END,
-		disabled_reason = CASE WHEN NOT enabled THEN coalesce(reason, 'by ' || SESSION_USER) END
+		disabled_reason = CASE WHEN NOT enabled THEN coalesce(reason, 'by ' || CURRENT_USER) END
 	WHERE w.channel = msg_webhook_enable.channel AND (w.disabled_at IS NULL) IS DISTINCT FROM enabled;
 	RETURN FOUND;
 END $$;
@@ -1165,7 +1165,7 @@ BEGIN
 	END IF;
 	INSERT INTO @extschema@.msg_retention (channel, status, keep, archive)
 	VALUES (coalesce(msg_retention_set.channel, '*'), msg_retention_set.status, msg_retention_set.keep, coalesce(msg_retention_set.archive, false))
-	ON CONFLICT (channel, status) DO UPDATE SET keep = excluded.keep, archive = excluded.archive, updated_at = now(), updated_by = SESSION_USER
+	ON CONFLICT (channel, status) DO UPDATE SET keep = excluded.keep, archive = excluded.archive, updated_at = now(), updated_by = CURRENT_USER
 	RETURNING * INTO rule;
 	RETURN rule;
 END $$;
@@ -1450,7 +1450,7 @@ BEGIN
 	INSERT INTO @extschema@.msg_paces AS p (channel, batch, every, next_at)
 	VALUES (msg_pace_set.channel, msg_pace_set.batch, msg_pace_set.every,
 		@extschema@.msg_now() + CASE WHEN msg_pace_set.at_once IS FALSE THEN msg_pace_set.every ELSE '0' END)
-	ON CONFLICT (channel) DO UPDATE SET batch = excluded.batch, every = excluded.every, updated_at = now(), updated_by = SESSION_USER,
+	ON CONFLICT (channel) DO UPDATE SET batch = excluded.batch, every = excluded.every, updated_at = now(), updated_by = CURRENT_USER,
 		next_at = CASE WHEN msg_pace_set.at_once IS NULL THEN least(p.next_at, @extschema@.msg_now() + excluded.every) ELSE excluded.next_at END
 	RETURNING p.* INTO pace;
 	RETURN pace;
@@ -1490,7 +1490,7 @@ CREATE TABLE @extschema@.msg_subscriptions (
 	channel			text NOT NULL,
 	filter			jsonpath,
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	created_by		text NOT NULL DEFAULT SESSION_USER
+	created_by		text NOT NULL DEFAULT CURRENT_USER
 );
 -- By the words before the first wildcard, so that a publication looks at those subscriptions alone that begin like its event type.
 CREATE INDEX msg_subscriptions_prefix ON @extschema@.msg_subscriptions
@@ -1647,7 +1647,7 @@ CREATE TABLE @extschema@.msg_mailings (
 	left_out		bigint NOT NULL DEFAULT 0,
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	updated_by		text NOT NULL DEFAULT SESSION_USER,
+	updated_by		text NOT NULL DEFAULT CURRENT_USER,
 	CONSTRAINT msg_mailings_time CHECK (starts_at < ends_at AND pg_catalog.isfinite(starts_at) AND ends_at < '10000-01-01 00:00:00+00'),
 	CONSTRAINT msg_mailings_window CHECK ((window_from IS NULL) = (window_to IS NULL) AND window_from <> window_to),
 	CONSTRAINT msg_mailings_status CHECK (status IN ('planned', 'running', 'expanded', 'finished', 'cancelling', 'cancelled', 'deleting'))
@@ -2062,7 +2062,7 @@ BEGIN
 		window_from = coalesce(msg_mailing_update.window_from, g.window_from), window_to = coalesce(msg_mailing_update.window_to, g.window_to),
 		status = CASE WHEN g.status = 'planned' THEN 'planned' ELSE 'running' END, again = g.status <> 'planned', next_client = 0, left_out = 0,
 		act_at = CASE WHEN g.status = 'planned' THEN coalesce(msg_mailing_update.starts_at, g.starts_at) ELSE @extschema@.msg_now() END,
-		updated_at = now(), updated_by = SESSION_USER
+		updated_at = now(), updated_by = CURRENT_USER
 	WHERE o.id = g.id RETURNING o.* INTO g;
 	RETURN g;
 END $$;
@@ -2077,7 +2077,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
 	UPDATE @extschema@.msg_mailings o SET status = CASE WHEN o.status = 'planned' THEN 'cancelled' ELSE 'cancelling' END, next_client = 0,
-		act_at = CASE WHEN o.status <> 'planned' THEN @extschema@.msg_now() END, updated_at = now(), updated_by = SESSION_USER
+		act_at = CASE WHEN o.status <> 'planned' THEN @extschema@.msg_now() END, updated_at = now(), updated_by = CURRENT_USER
 	WHERE o.id = msg_mailing_cancel.id AND o.status IN ('planned', 'running', 'expanded');
 	RETURN FOUND;
 END $$;
@@ -2094,7 +2094,7 @@ BEGIN
 	DELETE FROM @extschema@.msg_mailings o WHERE o.id = msg_mailing_delete.id AND (o.status = 'planned'
 		OR o.status = 'cancelled' AND NOT EXISTS (SELECT FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = o.id));
 	IF NOT FOUND THEN
-		UPDATE @extschema@.msg_mailings o SET status = 'deleting', next_client = 0, act_at = @extschema@.msg_now(), updated_at = now(), updated_by = SESSION_USER
+		UPDATE @extschema@.msg_mailings o SET status = 'deleting', next_client = 0, act_at = @extschema@.msg_now(), updated_at = now(), updated_by = CURRENT_USER
 		WHERE o.id = msg_mailing_delete.id AND o.status <> 'deleting';
 	END IF;
 	RETURN FOUND;

@@ -472,12 +472,12 @@ receiver_main(void)
 		if (!worker_refresh(&reloaded))
 		{
 			close_consumer();
-			worker_wait(setting_poll_interval);
+			worker_rest(setting_poll_interval);
 			continue;
 		}
 		if (!consumer_ready(&opened))
 		{
-			worker_wait(setting_poll_interval);
+			worker_rest(setting_poll_interval);
 			continue;
 		}
 		now = GetCurrentTimestamp();
@@ -498,6 +498,6 @@ receiver_main(void)
 			pause = Min(pause, REOPEN_EVERY);
 		if (in_doubt())
 			pause = Min(pause, ASK_EVERY);
-		worker_wait(pause);
+		worker_rest(pause);
 	}
 }

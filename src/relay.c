@@ -864,7 +864,7 @@ relay_main(void)
 		take_notes();
 		if (!worker_refresh(&reloaded))
 		{
-			worker_wait(setting_poll_interval);
+			worker_rest(setting_poll_interval);
 			continue;
 		}
 		if (extension != installation.extension)
@@ -883,6 +883,6 @@ relay_main(void)
 			continue;
 		if (broker_answers())
 			slot_state(channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
-		worker_wait(idle_time(clock_now()));
+		worker_rest(idle_time(clock_now()));
 	}
 }

@@ -72,7 +72,7 @@ scheduler_main(void)
 		(void) notes_take(&notes, &noted);
 		if (!worker_refresh(&reloaded))
 		{
-			worker_wait(setting_poll_interval);
+			worker_rest(setting_poll_interval);
 			continue;
 		}
 		now = clock_now();
@@ -91,6 +91,6 @@ scheduler_main(void)
 		slot_state(WORKER_IDLE);
 		next = Min(next, TimestampTzPlusMilliseconds(last_look, setting_sweep_interval));
 		/* round up, lest a time is missed by less than a millisecond */
-		worker_wait(Min(setting_poll_interval, TimestampDifferenceMilliseconds(now, next) + 1));
+		worker_rest(Min(setting_poll_interval, TimestampDifferenceMilliseconds(now, next) + 1));
 	}
 }

@@ -824,6 +824,13 @@ notes_take(Note **notes, bool *sweep)
 	return n;
 }
 
+/* Whether there are notes to take.  Their latch may have been used up by a wait for a lock. */
+bool
+notes_waiting(void)
+{
+	return pg_atomic_read_u32(&shared->slots[my_slot].noted) != 0;
+}
+
 /*
  * From which id on there may be rows of a kind that marks do not know of: notes that
  * this worker has not taken yet, and commits whose notes are to come.  It covers

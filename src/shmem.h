@@ -129,6 +129,7 @@ typedef struct Note
 
 extern void notes_want(const char *channel, bool wanted);
 extern int64 notes_floor(WaitingKind kind);
+extern bool notes_waiting(void);
 extern int	notes_take(Note **notes, bool *sweep);
 
 /* The place of a channel among those that are known; negative: there is none left. */

@@ -648,12 +648,12 @@ webhook_main(void)
 		if (!worker_refresh(&reloaded) || (reloaded && !load_webhooks()))
 		{
 			give_all_back();
-			worker_wait(setting_poll_interval);
+			worker_rest(setting_poll_interval);
 			continue;
 		}
 		if (!client_ready())
 		{
-			worker_wait(setting_poll_interval);
+			worker_rest(setting_poll_interval);
 			continue;
 		}
 		if (!breakers_forgotten && worker_begin())
@@ -683,6 +683,6 @@ webhook_main(void)
 				   channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		now = clock_now();
-		worker_wait(flush_is_due(now, http_pending(client) > 0) || (stopping && http_pending(client) == 0) ? 0 : idle_time(now, again_at));
+		worker_rest(flush_is_due(now, http_pending(client) > 0) || (stopping && http_pending(client) == 0) ? 0 : idle_time(now, again_at));
 	}
 }

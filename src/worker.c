@@ -488,6 +488,13 @@ worker_wait(long timeout_ms)
 	}
 }
 
+/* The same between two cycles of a stage that takes notes: not at all while there are some. */
+void
+worker_rest(long timeout_ms)
+{
+	worker_wait(notes_waiting() ? 0 : timeout_ms);
+}
+
 /* When to sweep next: DT_NOBEGIN is at once. */
 static TimestampTz next_sweep = DT_NOBEGIN;
 

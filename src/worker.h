@@ -37,6 +37,7 @@ extern void worker_met_restored(void);
 extern bool worker_refresh(bool *reloaded);
 extern bool worker_config_changed(void);
 extern void worker_wait(long timeout_ms);
+extern void worker_rest(long timeout_ms);
 extern bool worker_stopping(void);
 extern void worker_stop(void);
 extern void worker_want_sweep(void);

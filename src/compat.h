@@ -6,6 +6,9 @@
 #ifndef MSGSYS_COMPAT_H
 #define MSGSYS_COMPAT_H
 
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 #include "access/transam.h"
 #include "catalog/pg_database.h"
 #include "common/jsonapi.h"

@@ -9,6 +9,8 @@
 
 #include "utils/builtins.h"
 
+#include "compat.h"
+
 PG_FUNCTION_INFO_V1(msg_event_matches);
 
 /* What is left of a text of words. */

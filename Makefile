@@ -3,8 +3,7 @@
 EXTENSION = msgsys
 EXTENSION_VERSION := $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" msgsys.control)
 MODULE_big = msgsys
-OBJS = $(patsubst %,src/%.o,ack backoff breaker cache channel commits create delivered endpoint explain facade functions hooks http_auth http_client http_compat http_files http_server http_transaction json_fields jwt kafka kafka_limits kafka_options launcher metrics msgsys notes outcome reactor reading receiver \
-	record relay request rest rest_body rest_catalog rest_error rest_function rest_parse rest_request rest_sql rest_write shmem signature ssrf statement store store_webhook topic trigger url webhook webhook_functions webhook_test worker)
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 DATA_built = sql/msgsys--$(EXTENSION_VERSION).sql
 DATA = $(wildcard sql/msgsys--*--*.sql)
 EXTRA_CLEAN = $(DATA_built) results
@@ -20,7 +19,7 @@ SHLIB_LINK = -lrdkafka -lcurl -lhiredis -lmicrohttpd -lcrypto
 # TLS to Redis, where hiredis has it
 ifeq ($(shell pkg-config --exists hiredis_ssl 2>/dev/null && echo yes),yes)
 PG_CPPFLAGS += -DMSGSYS_HIREDIS_SSL
-SHLIB_LINK += -lhiredis_ssl
+SHLIB_LINK += -lhiredis_ssl -lssl
 endif
 
 PG_CONFIG ?= pg_config

@@ -81,7 +81,7 @@ sub start_servers
 	my $session = session();
 	make_extension($session, $options{ack} // 'none');
 	wait_for(30, 'the workers', sub {
-		$session->sql("SELECT count(*) = 3 AND bool_and(state = 'idle') FROM msg_workers WHERE pid IS NOT NULL AND stage <> 'http'") eq 't';
+		$session->sql("SELECT count(*) = 4 AND bool_and(state = 'idle') FROM msg_workers WHERE pid IS NOT NULL AND stage <> 'http'") eq 't';
 	});
 	return $session;
 }

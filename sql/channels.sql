@@ -10,7 +10,7 @@ SELECT :columns FROM msg_channel_set('c', topic => 't2');
 SELECT :columns FROM msg_channel_set('c', topic => 't1');
 -- empty takes away, and says what that means
 SELECT :columns FROM msg_channel_set('c', topic => '', resend_after => '0');
-SELECT updated_by = SESSION_USER AS by_me FROM msg_channels WHERE channel = 'c';
+SELECT updated_by = CURRENT_USER AS by_me FROM msg_channels WHERE channel = 'c';
 -- a base above the longest wait raises that
 SELECT retry_base, retry_max FROM msg_channel_set('c', retry_base => '2 h');
 -- the channel "default" comes from the configuration until it is set
@@ -40,7 +40,7 @@ SELECT msg_create('1', 'c');
 SELECT msg_running(), msg_running('default');
 SELECT msg_pause('default', 'lunch'), msg_pause('default'), msg_running(), msg_running('default');
 SELECT msg_pause(), msg_running(), msg_running('default');
-SELECT channel, reason, paused_by = SESSION_USER AS by_me FROM msg_pauses ORDER BY channel;
+SELECT channel, reason, paused_by = CURRENT_USER AS by_me FROM msg_pauses ORDER BY channel;
 SELECT msg_resume(), msg_resume(), msg_running(), msg_running('default');
 SELECT msg_resume('default'), msg_running('default');
 

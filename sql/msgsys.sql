@@ -11,6 +11,13 @@ CREATE TYPE @extschema@.msg_status AS ENUM
 COMMENT ON TYPE @extschema@.msg_status IS
 'where a message is: scheduled and retry wait for due_at, idle waits for a worker, sent is in Kafka, received was acknowledged; delivered, dead, cancelled and expired are final';
 
+-- ---------------------------------------------------------------- clock
+
+/* msg_now(): the time by which messages come due and expire: that of the system, and msgsys.clock_offset. */
+CREATE FUNCTION @extschema@.msg_now() RETURNS timestamptz
+AS 'MODULE_PATHNAME', 'msg_now' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.msg_now IS 'the time by which messages come due and expire';
+
 -- ---------------------------------------------------------------- tables
 
 -- The eight-byte columns stand first, so that a row has no padding between them.
@@ -94,7 +101,7 @@ CREATE TABLE @extschema@.msg_channels (
 	former_topics	text[],
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	updated_by		text NOT NULL DEFAULT SESSION_USER,
+	updated_by		text NOT NULL DEFAULT CURRENT_USER,
 	CONSTRAINT msg_channels_name CHECK (channel ~ '^[A-Za-z0-9._:-]{1,63}$'),
 	CONSTRAINT msg_channels_topic CHECK (topic ~ '^[A-Za-z0-9._-]{1,249}$' AND topic NOT IN ('.', '..')),
 	CONSTRAINT msg_channels_ack CHECK (ack IN ('none', 'readback', 'topic')),
@@ -145,7 +152,7 @@ CREATE TABLE @extschema@.msg_webhooks (
 	disabled_reason	text,
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	updated_by		text NOT NULL DEFAULT SESSION_USER,
+	updated_by		text NOT NULL DEFAULT CURRENT_USER,
 	CONSTRAINT msg_webhooks_method CHECK (method IN ('POST', 'PUT')),
 	CONSTRAINT msg_webhooks_timeouts CHECK (timeout BETWEEN '1 ms' AND '10 min' AND connect_timeout BETWEEN '1 ms' AND '10 min'),
 	CONSTRAINT msg_webhooks_limits CHECK (concurrency BETWEEN 1 AND 10000 AND rate > 0 AND redirects BETWEEN 0 AND 20),
@@ -257,13 +264,124 @@ CREATE TABLE @extschema@.msg_pauses (
 	channel			text PRIMARY KEY,
 	reason			text,
 	paused_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
-	paused_by		text NOT NULL DEFAULT SESSION_USER
+	paused_by		text NOT NULL DEFAULT CURRENT_USER
 );
 COMMENT ON TABLE @extschema@.msg_pauses IS 'what is paused now: a row a channel, or the channel "*" for all of them; see msg_pause() and msg_resume()';
 COMMENT ON COLUMN @extschema@.msg_pauses.channel IS 'the channel, or * for all';
 COMMENT ON COLUMN @extschema@.msg_pauses.reason IS 'why, in the words of who paused it';
 COMMENT ON COLUMN @extschema@.msg_pauses.paused_at IS 'since when';
 COMMENT ON COLUMN @extschema@.msg_pauses.paused_by IS 'who paused it';
+
+CREATE TABLE @extschema@.msg_pause_log (
+	id				bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	channel			text NOT NULL,
+	action			text NOT NULL,
+	reason			text,
+	at				timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	by				text NOT NULL DEFAULT CURRENT_USER,
+	CONSTRAINT msg_pause_log_action CHECK (action IN ('pause', 'resume'))
+);
+COMMENT ON TABLE @extschema@.msg_pause_log IS 'each pause and its end: who, when and why';
+COMMENT ON COLUMN @extschema@.msg_pause_log.id IS 'a number';
+COMMENT ON COLUMN @extschema@.msg_pause_log.channel IS 'the channel, or * for all';
+COMMENT ON COLUMN @extschema@.msg_pause_log.action IS 'pause or resume';
+COMMENT ON COLUMN @extschema@.msg_pause_log.reason IS 'why, in the words of who did it';
+COMMENT ON COLUMN @extschema@.msg_pause_log.at IS 'when';
+COMMENT ON COLUMN @extschema@.msg_pause_log.by IS 'who';
+
+CREATE TABLE @extschema@.msg_paces (
+	channel			text PRIMARY KEY,
+	batch			integer NOT NULL,
+	every			interval NOT NULL,
+	next_at			timestamptz NOT NULL,
+	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_by		text NOT NULL DEFAULT CURRENT_USER,
+	CONSTRAINT msg_paces_batch CHECK (batch > 0),
+	CONSTRAINT msg_paces_every CHECK (every BETWEEN '10 ms' AND '1 year')
+);
+COMMENT ON TABLE @extschema@.msg_paces IS 'channels that send so many messages at a time; set them with msg_pace_set()';
+COMMENT ON COLUMN @extschema@.msg_paces.channel IS 'the channel';
+COMMENT ON COLUMN @extschema@.msg_paces.batch IS 'most messages of a run';
+COMMENT ON COLUMN @extschema@.msg_paces.every IS 'time from run to run';
+COMMENT ON COLUMN @extschema@.msg_paces.next_at IS 'when the next run is due; kept over restarts';
+COMMENT ON COLUMN @extschema@.msg_paces.updated_at IS 'when it was last set';
+COMMENT ON COLUMN @extschema@.msg_paces.updated_by IS 'who set it';
+
+CREATE TABLE @extschema@.msg_runs (
+	id				bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	channel			text NOT NULL,
+	due_at			timestamptz NOT NULL,
+	started_at		timestamptz NOT NULL,
+	finished_at		timestamptz,
+	claimed			integer NOT NULL DEFAULT 0,
+	succeeded		integer NOT NULL DEFAULT 0,
+	failed			integer NOT NULL DEFAULT 0,
+	first_id		bigint,
+	last_id			bigint,
+	error			text
+) WITH (fillfactor = 70);
+-- one run of a channel at a time
+CREATE UNIQUE INDEX msg_runs_open ON @extschema@.msg_runs (channel) WHERE finished_at IS NULL;
+COMMENT ON TABLE @extschema@.msg_runs IS 'the runs of channels with a pace, also those that found nothing to send';
+COMMENT ON COLUMN @extschema@.msg_runs.id IS 'in the order of their starts';
+COMMENT ON COLUMN @extschema@.msg_runs.channel IS 'the channel';
+COMMENT ON COLUMN @extschema@.msg_runs.due_at IS 'when it was to start';
+COMMENT ON COLUMN @extschema@.msg_runs.started_at IS 'when it did';
+COMMENT ON COLUMN @extschema@.msg_runs.finished_at IS 'when all that it took had ended; null while it is under way, also after a restart, for it is gone on with';
+COMMENT ON COLUMN @extschema@.msg_runs.claimed IS 'messages that it took';
+COMMENT ON COLUMN @extschema@.msg_runs.succeeded IS 'those that Kafka or the webhook took';
+COMMENT ON COLUMN @extschema@.msg_runs.failed IS 'those whose attempt failed';
+COMMENT ON COLUMN @extschema@.msg_runs.first_id IS 'lowest id of its messages';
+COMMENT ON COLUMN @extschema@.msg_runs.last_id IS 'highest id of its messages';
+COMMENT ON COLUMN @extschema@.msg_runs.error IS 'why the latest of those that failed did';
+
+CREATE TABLE @extschema@.msg_retention (
+	channel			text NOT NULL,
+	status			@extschema@.msg_status NOT NULL,
+	keep			interval NOT NULL,
+	archive			boolean NOT NULL DEFAULT false,
+	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_by		text NOT NULL DEFAULT CURRENT_USER,
+	PRIMARY KEY (channel, status),
+	CONSTRAINT msg_retention_status CHECK (status IN ('sent', 'received', 'delivered', 'dead', 'cancelled', 'expired')),
+	CONSTRAINT msg_retention_keep CHECK (keep >= '0')
+);
+COMMENT ON TABLE @extschema@.msg_retention IS 'how long finished messages are kept; what no row speaks of is kept for ever; set it with msg_retention_set()';
+COMMENT ON COLUMN @extschema@.msg_retention.channel IS 'the channel, or * for all that have no row of their own for this status';
+COMMENT ON COLUMN @extschema@.msg_retention.status IS 'the status in which they ended';
+COMMENT ON COLUMN @extschema@.msg_retention.keep IS 'how long after their end';
+COMMENT ON COLUMN @extschema@.msg_retention.archive IS 'whether they go to msg_archive then; else they are deleted';
+COMMENT ON COLUMN @extschema@.msg_retention.updated_at IS 'when it was last set';
+COMMENT ON COLUMN @extschema@.msg_retention.updated_by IS 'who set it';
+
+-- Its partitions have their keys each: a dump does not restore a key of a partition whose parent is the extension's and has one.
+CREATE TABLE @extschema@.msg_archive (LIKE @extschema@.messages) PARTITION BY RANGE (finished_at);
+COMMENT ON TABLE @extschema@.msg_archive IS 'messages that retention took out of messages, in partitions by the month of their end (UTC); see msg_archive_drop()';
+DO $$
+DECLARE
+	c record;
+BEGIN
+	FOR c IN SELECT attname, pg_catalog.col_description(attrelid, attnum) AS words FROM pg_catalog.pg_attribute
+		WHERE attrelid = '@extschema@.messages'::regclass AND attnum > 0 AND pg_catalog.col_description(attrelid, attnum) IS NOT NULL
+	LOOP
+		EXECUTE pg_catalog.format('COMMENT ON COLUMN @extschema@.msg_archive.%I IS %L', c.attname, c.words);
+	END LOOP;
+END $$;
+
+CREATE TABLE @extschema@.msg_statistics (
+	at				timestamptz NOT NULL,
+	channel			text NOT NULL,
+	status			@extschema@.msg_status NOT NULL,
+	count			bigint NOT NULL,
+	oldest_age		interval
+);
+CREATE INDEX msg_statistics_at ON @extschema@.msg_statistics (at);
+COMMENT ON TABLE @extschema@.msg_statistics IS 'the backlog at past times, as msg_statistics_take() found it; kept for 30 days';
+COMMENT ON COLUMN @extschema@.msg_statistics.at IS 'when';
+COMMENT ON COLUMN @extschema@.msg_statistics.channel IS 'the channel';
+COMMENT ON COLUMN @extschema@.msg_statistics.status IS 'the status in which they waited';
+COMMENT ON COLUMN @extschema@.msg_statistics.count IS 'how many';
+COMMENT ON COLUMN @extschema@.msg_statistics.oldest_age IS 'for how long the oldest one';
 
 CREATE TABLE @extschema@.msg_offsets (
 	topic			text NOT NULL,
@@ -310,6 +428,13 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_webhook_secrets_id_s
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_attempts', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_attempts_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_pauses', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_pause_log', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_pause_log_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_paces', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_runs', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_runs_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_retention', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_statistics', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_offsets', '');
 
 INSERT INTO @extschema@.msg_installation (system_identifier, database_oid, identity)
@@ -336,6 +461,12 @@ CREATE FUNCTION @extschema@.msg_config_trigger() RETURNS trigger
 AS 'MODULE_PATHNAME', 'msg_config_trigger' LANGUAGE C;
 COMMENT ON FUNCTION @extschema@.msg_config_trigger() IS 'makes the workers read the configuration again when the change commits';
 
+CREATE FUNCTION @extschema@.msg_schedule_trigger() RETURNS trigger
+AS 'MODULE_PATHNAME', 'msg_schedule_trigger' LANGUAGE C;
+COMMENT ON FUNCTION @extschema@.msg_schedule_trigger() IS 'makes the scheduler look at its jobs again when the change commits';
+CREATE TRIGGER zz_msgsys_schedule AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_retention
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_schedule_trigger();
+
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_channels
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_webhooks
@@ -343,6 +474,8 @@ CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON 
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_webhook_secrets
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_pauses
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
+CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_paces
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_installation
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
@@ -417,11 +550,11 @@ BEGIN
 	END IF;
 	UPDATE @extschema@.msg_channels c SET topic = new.topic, ack = new.ack, max_attempts = new.max_attempts,
 		retry_base = new.retry_base, retry_max = new.retry_max, resend_after = new.resend_after,
-		former_topics = new.former_topics, updated_at = now(), updated_by = SESSION_USER
+		former_topics = new.former_topics, updated_at = now(), updated_by = CURRENT_USER
 	WHERE c.channel = new.channel RETURNING c.* INTO new;
 	IF new.ack = 'none' AND old.ack <> 'none' THEN
 		-- nothing will acknowledge what is on its way any more
-		UPDATE @extschema@.messages m SET finished_at = now()
+		UPDATE @extschema@.messages m SET finished_at = @extschema@.msg_now()
 		WHERE m.channel = new.channel AND m.status = 'sent' AND m.finished_at IS NULL;
 	END IF;
 	IF EXISTS (SELECT FROM @extschema@.msg_webhook_settings w WHERE w.channel = new.channel) THEN
@@ -451,13 +584,13 @@ BEGIN
 	-- no message may slip into the channel between the check and the commit
 	LOCK TABLE @extschema@.messages IN SHARE ROW EXCLUSIVE MODE;
 	IF discard THEN
-		UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = clock_timestamp()
+		UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = @extschema@.msg_now()
 		WHERE m.channel = msg_channel_drop.channel AND m.status = 'idle';
-		UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = clock_timestamp()
+		UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = @extschema@.msg_now()
 		WHERE m.channel = msg_channel_drop.channel AND m.status IN ('scheduled', 'retry');
-		UPDATE @extschema@.messages m SET finished_at = clock_timestamp()
+		UPDATE @extschema@.messages m SET finished_at = @extschema@.msg_now()
 		WHERE m.channel = msg_channel_drop.channel AND m.status = 'sent' AND m.finished_at IS NULL;
-		UPDATE @extschema@.messages m SET finished_at = clock_timestamp()
+		UPDATE @extschema@.messages m SET finished_at = @extschema@.msg_now()
 		WHERE m.channel = msg_channel_drop.channel AND m.status = 'received' AND m.finished_at IS NULL;
 	ELSE
 		SELECT count INTO live FROM @extschema@.msg_live(msg_channel_drop.channel) AS count;
@@ -466,9 +599,14 @@ BEGIN
 				HINT = 'Wait for them, or use discard => true to cancel those that wait.';
 		END IF;
 	END IF;
+	IF EXISTS (SELECT FROM @extschema@.msg_mailings g WHERE g.channel = msg_channel_drop.channel AND g.status IN ('planned', 'running', 'expanded')) THEN
+		RAISE object_in_use USING MESSAGE = format('channel "%s" has mailings that are not over', msg_channel_drop.channel), HINT = 'Cancel them with msg_mailing_cancel().';
+	END IF;
 	DELETE FROM @extschema@.msg_pauses p WHERE p.channel = msg_channel_drop.channel;
+	PERFORM @extschema@.msg_pace_drop(msg_channel_drop.channel);
 	DELETE FROM @extschema@.msg_webhook_secrets p WHERE p.channel = msg_channel_drop.channel;
 	DELETE FROM @extschema@.msg_webhooks p WHERE p.channel = msg_channel_drop.channel;
+	DELETE FROM @extschema@.msg_subscriptions p WHERE p.channel = msg_channel_drop.channel;
 	DELETE FROM @extschema@.msg_channels c WHERE c.channel = msg_channel_drop.channel;
 	IF NOT FOUND THEN
 		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_channel_drop.channel);
@@ -561,7 +699,7 @@ BEGIN
 		breaker_window = coalesce(msg_webhook_set.breaker_window, w.breaker_window),
 		breaker_pause = coalesce(msg_webhook_set.breaker_pause, w.breaker_pause),
 		breaker_pause_max = coalesce(msg_webhook_set.breaker_pause_max, greatest(w.breaker_pause_max, msg_webhook_set.breaker_pause)),
-		updated_at = now(), updated_by = SESSION_USER
+		updated_at = now(), updated_by = CURRENT_USER
 	WHERE o.channel = w.channel RETURNING o.* INTO w;
 	FOR secret IN
 		SELECT 'header' AS kind, h.key AS name, h.value FROM jsonb_each_text(msg_webhook_set.secret_headers) h
@@ -640,7 +778,7 @@ BEGIN
 		RAISE undefined_object USING MESSAGE = format('channel "%s" has no webhook', msg_webhook_enable.channel);
 	END IF;
 	UPDATE @extschema@.msg_webhooks w SET disabled_at = CASE WHEN NOT enabled THEN now() END,
-		disabled_reason = CASE WHEN NOT enabled THEN coalesce(reason, 'by ' || SESSION_USER) END
+		disabled_reason = CASE WHEN NOT enabled THEN coalesce(reason, 'by ' || CURRENT_USER) END
 	WHERE w.channel = msg_webhook_enable.channel AND (w.disabled_at IS NULL) IS DISTINCT FROM enabled;
 	RETURN FOUND;
 END $$;
@@ -660,7 +798,7 @@ BEGIN
 	found_one := FOUND;
 	DELETE FROM @extschema@.msg_webhook_secrets s WHERE s.channel = msg_webhook_drop.channel;
 	DELETE FROM @extschema@.msg_breakers b WHERE b.channel = msg_webhook_drop.channel;
-	UPDATE @extschema@.messages m SET finished_at = clock_timestamp()
+	UPDATE @extschema@.messages m SET finished_at = @extschema@.msg_now()
 	WHERE m.channel = msg_webhook_drop.channel AND m.status = 'received' AND m.finished_at IS NULL;
 	RETURN found_one;
 END $$;
@@ -743,6 +881,54 @@ BEGIN
 	END IF;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_create_many IS 'creates a message for each object of a JSON array (its names are msg_create''s parameters) and returns the ids in order';
+
+/*
+ * msg_create_from_query(query, channel, message_key, event_type, search_path): create a message for each row of a SELECT, in one statement. A row with a
+ * column payload is read by the names of msg_create's parameters (its channel, message_key and event_type win over those given here), any other row
+ * is the payload itself, as an object. Rows whose dedup_key the channel has already make nothing.
+ * The query runs with the caller's rights and search_path; msg_grant() gives the function to operators alone, because a query may become any role
+ * that the session's user may become, and over HTTP that is every one. Returns how many messages were made. Errors: 22023 a column that msg_create
+ * does not have, 42601 or 42P11 not one SELECT (42601 for one that changes data too), and msg_create's.
+ */
+CREATE FUNCTION @extschema@.msg_create_from_query(query text, channel text DEFAULT 'default', message_key text DEFAULT NULL,
+	event_type text DEFAULT NULL, search_path text DEFAULT pg_catalog.current_setting('search_path'))
+RETURNS bigint LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	one refcursor;
+	made bigint;
+BEGIN
+	PERFORM set_config('search_path', msg_create_from_query.search_path, true);
+	-- a cursor takes one statement, and parentheses take only what reads: together, one SELECT
+	OPEN one NO SCROLL FOR EXECUTE msg_create_from_query.query;
+	CLOSE one;
+	EXECUTE pg_catalog.format(
+		'WITH rows AS MATERIALIZED (SELECT pg_catalog.to_jsonb(q) AS r FROM (%s
+		) q),
+		checked AS (SELECT r, CASE WHEN r ? ''payload'' THEN (SELECT pg_catalog.min(k) FROM pg_catalog.jsonb_object_keys(r) k
+			WHERE k NOT IN (''payload'', ''channel'', ''message_key'', ''event_type'', ''headers'', ''dedup_key'', ''deliver_at'', ''expires_at'', ''content_type'')) END AS wrong FROM rows),
+		made AS (INSERT INTO @extschema@.messages (channel, message_key, event_type, headers, payload, content_type, due_at, expires_at, dedup_key)
+			SELECT COALESCE(v.channel, $1), COALESCE(v.message_key, $2), COALESCE(v.event_type, $3), v.headers,
+				CASE WHEN c.r ? ''payload'' THEN c.r -> ''payload'' ELSE c.r END, v.content_type, v.deliver_at, v.expires_at, v.dedup_key
+			FROM checked c LEFT JOIN LATERAL pg_catalog.jsonb_to_record(CASE WHEN c.r ? ''payload'' THEN @extschema@.msg_known_names(c.r, c.wrong) END)
+				v(channel text, message_key text, event_type text, headers jsonb, content_type text, deliver_at timestamptz, expires_at timestamptz, dedup_key text) ON true
+			ON CONFLICT (channel, dedup_key) WHERE dedup_key IS NOT NULL DO NOTHING RETURNING 1)
+		SELECT pg_catalog.count(*) FROM made', msg_create_from_query.query)
+	INTO made USING msg_create_from_query.channel, msg_create_from_query.message_key, msg_create_from_query.event_type;
+	RETURN made;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_create_from_query IS 'creates a message for each row of a SELECT and returns how many';
+
+/* msg_known_names(row, wrong): the row, where it has no wrong name. Errors: 22023. */
+CREATE FUNCTION @extschema@.msg_known_names("row" jsonb, wrong text) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF wrong IS NOT NULL THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('unknown column "%s" beside payload', wrong),
+			HINT = 'The names are those of msg_create''s parameters; without a column payload, the whole row is the payload.';
+	END IF;
+	RETURN "row";
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_known_names IS 'refuses names that msg_create does not have; called by msg_create_from_query()';
 
 -- ---------------------------------------------------------------- reading
 
@@ -874,11 +1060,33 @@ CREATE FUNCTION @extschema@.msg_cancel(id bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-	UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = clock_timestamp()
+	UPDATE @extschema@.messages m SET status = 'cancelled', finished_at = @extschema@.msg_now()
 	WHERE m.id = msg_cancel.id AND m.status IN ('scheduled', 'idle', 'retry');
 	RETURN FOUND;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_cancel IS 'cancels a message that is not yet sent; false where it is too late';
+
+/*
+ * msg_reschedule(id, deliver_at): send a message that waits at another time; NULL or a past time: now. One that is to be tried
+ * again keeps its attempts.
+ * Returns whether it was waiting: false where it is sent, finished or not there. Errors: 22023 it would expire before that.
+ */
+CREATE FUNCTION @extschema@.msg_reschedule(id bigint, deliver_at timestamptz) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	at timestamptz := greatest(msg_reschedule.deliver_at, @extschema@.msg_now());
+	expires timestamptz;
+BEGIN
+	UPDATE @extschema@.messages m SET due_at = at,
+		status = CASE WHEN m.status = 'retry' THEN 'retry' ELSE 'scheduled' END::@extschema@.msg_status
+	WHERE m.id = msg_reschedule.id AND m.status IN ('scheduled', 'idle', 'retry') RETURNING m.expires_at INTO expires;
+	IF FOUND AND expires <= at THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'message expires before it can be sent', DETAIL = format('expires_at is %s.', expires);
+	END IF;
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_reschedule IS 'has a message that waits be sent at another time (null: now); false where it is too late';
 
 /*
  * msg_retry(id): send a dead message again, with all its attempts before it.
@@ -888,7 +1096,7 @@ CREATE FUNCTION @extschema@.msg_retry(id bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-	UPDATE @extschema@.messages m SET status = 'retry', due_at = clock_timestamp(), attempts = 0, finished_at = NULL, dlq_pending = NULL
+	UPDATE @extschema@.messages m SET status = 'retry', due_at = @extschema@.msg_now(), attempts = 0, finished_at = NULL, dlq_pending = NULL
 	WHERE m.id = msg_retry.id AND m.status = 'dead';
 	RETURN FOUND;
 END $$;
@@ -924,7 +1132,7 @@ WITH chosen AS (
 		AND (msg_redrive.error IS NULL OR m.last_error LIKE msg_redrive.error)
 	ORDER BY m.id LIMIT msg_redrive."limit" FOR NO KEY UPDATE SKIP LOCKED),
 driven AS (
-	UPDATE @extschema@.messages m SET status = 'retry', due_at = clock_timestamp(), attempts = 0, finished_at = NULL, dlq_pending = NULL
+	UPDATE @extschema@.messages m SET status = 'retry', due_at = @extschema@.msg_now(), attempts = 0, finished_at = NULL, dlq_pending = NULL
 	FROM chosen WHERE m.id = chosen.id RETURNING 1)
 SELECT count(*) FROM driven
 $$;
@@ -947,6 +1155,246 @@ SELECT random() * least(max, base * power(2::float8, greatest(0, least(attempts 
 $$;
 COMMENT ON FUNCTION @extschema@.msg_retry_delay IS 'wait before the next attempt: exponential backoff with full jitter';
 
+-- ---------------------------------------------------------------- retention
+
+/*
+ * msg_retention_set(channel, status, keep, archive): keep messages of a channel (NULL: of all that have no rule of their own for the
+ * status) that ended in a status for so long after their end; then they are deleted, or, with archive, moved to msg_archive. The
+ * scheduler sees to it. Returns the row. Errors: 42704 unknown channel, 22023 a status that is no end, or a negative time.
+ */
+CREATE FUNCTION @extschema@.msg_retention_set(channel text, status @extschema@.msg_status, keep interval, archive boolean DEFAULT false)
+RETURNS @extschema@.msg_retention LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	rule @extschema@.msg_retention;
+BEGIN
+	IF msg_retention_set.channel IS NOT NULL AND
+		NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_retention_set.channel) THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_retention_set.channel);
+	END IF;
+	IF msg_retention_set.status IN ('scheduled', 'idle', 'retry') OR msg_retention_set.status IS NULL THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('messages that are %s are not finished', msg_retention_set.status);
+	END IF;
+	IF msg_retention_set.keep IS NULL OR msg_retention_set.keep < '0' THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'messages are kept for a time that is not negative';
+	END IF;
+	INSERT INTO @extschema@.msg_retention (channel, status, keep, archive)
+	VALUES (coalesce(msg_retention_set.channel, '*'), msg_retention_set.status, msg_retention_set.keep, coalesce(msg_retention_set.archive, false))
+	ON CONFLICT (channel, status) DO UPDATE SET keep = excluded.keep, archive = excluded.archive, updated_at = now(), updated_by = CURRENT_USER
+	RETURNING * INTO rule;
+	RETURN rule;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_retention_set IS 'says how long messages are kept that ended in a status, and whether they are archived then';
+
+/* msg_retention_drop(channel, status): keep them for ever (NULL: the rule for all channels). Returns whether there was a rule. */
+CREATE FUNCTION @extschema@.msg_retention_drop(channel text, status @extschema@.msg_status) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	DELETE FROM @extschema@.msg_retention r
+	WHERE r.channel = coalesce(msg_retention_drop.channel, '*') AND r.status = msg_retention_drop.status;
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_retention_drop IS 'takes a rule of retention away; false where there was none';
+
+/* msg_archive_partition(at): make the partition of msg_archive for the month of a time, if it is not there. With its owner's rights. */
+CREATE FUNCTION @extschema@.msg_archive_partition(at timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	month constant timestamp := date_trunc('month', at AT TIME ZONE 'UTC');
+	name constant text := 'msg_archive_' || to_char(month, 'YYYY_MM');
+BEGIN
+	IF to_regclass(format('@extschema@.%I', name)) IS NULL THEN
+		EXECUTE format('CREATE TABLE @extschema@.%I PARTITION OF @extschema@.msg_archive (PRIMARY KEY (id)) FOR VALUES FROM (%L) TO (%L)',
+			name, month AT TIME ZONE 'UTC', (month + interval '1 month') AT TIME ZONE 'UTC');
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_archive_partition IS 'makes a month''s partition of msg_archive; called by msg_purge_step()';
+
+/*
+ * msg_archive_drop(before): drop the partitions of msg_archive for months that were over at a time, whole, with the owner's rights.
+ * Returns how many. Errors: 22023 a time that is not past.
+ */
+CREATE FUNCTION @extschema@.msg_archive_drop(before timestamptz) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	partition record;
+	dropped integer := 0;
+BEGIN
+	IF before IS NULL OR before > @extschema@.msg_now() THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'only months that are over can be dropped';
+	END IF;
+	FOR partition IN SELECT c.oid::regclass AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = '@extschema@.msg_archive'::regclass
+			AND (to_timestamp(right(c.relname, 7), 'YYYY_MM')::timestamp + interval '1 month') AT TIME ZONE 'UTC' <= before
+	LOOP
+		EXECUTE format('DROP TABLE %s', partition.name);
+		dropped := dropped + 1;
+	END LOOP;
+	RETURN dropped;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_archive_drop IS 'drops the partitions of msg_archive for months that are over';
+
+/*
+ * msg_purge_step(above, rows): look at so many messages, those with the next ids above one, and delete or archive what the rules of
+ * retention do not keep any more, with its attempts. Rows that somebody holds are left for the next time.
+ * last is the highest id looked at (NULL: there are none), purged how many went, more whether those with higher ids may be old
+ * enough, shortest the shortest time of all rules (NULL: there are no rules).
+ */
+CREATE FUNCTION @extschema@.msg_purge_step(above bigint, rows integer, OUT last bigint, OUT purged integer, OUT more boolean, OUT shortest interval)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	now_is constant timestamptz := @extschema@.msg_now();
+	old bigint[];
+	archived bigint[];
+	month timestamptz;
+BEGIN
+	purged := 0;
+	more := false;
+	SELECT min(r.keep) INTO shortest FROM @extschema@.msg_retention r;
+	IF shortest IS NULL THEN
+		RETURN;
+	END IF;
+	-- a look of bounded cost, whatever it finds
+	SELECT max(c.id), count(*) = msg_purge_step.rows AND NOT bool_and(c.created_at > now_is - shortest),
+		array_agg(c.id ORDER BY c.id) FILTER (WHERE c.over), array_agg(c.id) FILTER (WHERE c.over AND c.archive)
+	INTO last, more, old, archived
+	FROM (SELECT m.id, m.created_at, r.archive, m.finished_at < now_is - r.keep AND m.dlq_pending IS NULL AS over
+		FROM (SELECT n.id, n.created_at, n.channel, n.status, n.finished_at, n.dlq_pending FROM @extschema@.messages n
+			WHERE n.id > msg_purge_step.above ORDER BY n.id LIMIT msg_purge_step.rows) m
+		LEFT JOIN LATERAL (SELECT s.keep, s.archive FROM @extschema@.msg_retention s
+			WHERE s.status = m.status AND s.channel IN (m.channel, '*') ORDER BY s.channel = '*' LIMIT 1) r ON true) c;
+	more := coalesce(more, false);
+	IF old IS NULL THEN
+		RETURN;
+	END IF;
+	FOR month IN SELECT DISTINCT date_trunc('month', m.finished_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+		FROM @extschema@.messages m WHERE m.id = ANY (archived) AND m.finished_at IS NOT NULL
+	LOOP
+		PERFORM @extschema@.msg_archive_partition(month);
+	END LOOP;
+	WITH free AS (
+		SELECT m.id FROM @extschema@.messages m WHERE m.id = ANY (old) ORDER BY m.id FOR UPDATE SKIP LOCKED),
+	gone AS (
+		DELETE FROM @extschema@.messages m USING free WHERE m.id = free.id AND m.finished_at IS NOT NULL RETURNING m.*),
+	kept AS (
+		INSERT INTO @extschema@.msg_archive SELECT g.* FROM gone g WHERE g.id = ANY (archived)),
+	attempts AS (
+		DELETE FROM @extschema@.msg_attempts a USING gone g WHERE a.message_id = g.id AND g.id <> ALL (coalesce(archived, '{}')))
+	SELECT count(*) INTO purged FROM gone;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_purge_step IS 'applies the rules of retention to the next messages above an id';
+
+/*
+ * msg_purge("limit"): apply the rules of retention now, from the oldest message on, in this transaction, until about so many are gone.
+ * Returns how many. The scheduler does this by itself, in small transactions.
+ */
+CREATE FUNCTION @extschema@.msg_purge("limit" bigint DEFAULT 100000) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	step record;
+	above bigint := 0;
+	gone bigint := 0;
+BEGIN
+	LOOP
+		SELECT * INTO step FROM @extschema@.msg_purge_step(above, 10000);
+		gone := gone + step.purged;
+		EXIT WHEN NOT step.more OR gone >= "limit";
+		above := step.last;
+	END LOOP;
+	RETURN gone;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_purge IS 'deletes or archives now what the rules of retention do not keep any more, and returns how many';
+
+-- ---------------------------------------------------------------- jobs by pg_cron
+
+/* msg_statistics_take(): write the backlog into msg_statistics, and forget there what is older than 30 days. Returns the number of rows. */
+CREATE FUNCTION @extschema@.msg_statistics_take() RETURNS bigint
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DELETE FROM @extschema@.msg_statistics WHERE at < @extschema@.msg_now() - interval '30 days';
+WITH taken AS (INSERT INTO @extschema@.msg_statistics (at, channel, status, count, oldest_age)
+	SELECT @extschema@.msg_now(), b.channel, b.status, b.count, b.oldest_age FROM @extschema@.msg_backlog b RETURNING 1)
+SELECT count(*) FROM taken
+$$;
+COMMENT ON FUNCTION @extschema@.msg_statistics_take IS 'writes the backlog into msg_statistics';
+
+/* msg_cron_schema(): the quoted schema of pg_cron. Errors: 0A000 it is not in this database. */
+CREATE FUNCTION @extschema@.msg_cron_schema() RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_cron') THEN
+		RAISE feature_not_supported USING MESSAGE = 'pg_cron is not installed in this database',
+			HINT = 'Add pg_cron to shared_preload_libraries, set cron.database_name to this database, and CREATE EXTENSION pg_cron. Retention needs no pg_cron: its rules are applied by the scheduler.';
+	END IF;
+	RETURN 'cron';
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_cron_schema IS 'the schema of pg_cron, or an error that says how to install it';
+
+/*
+ * msg_cron(name, schedule, payload, query, job, channel, message_key, event_type): have pg_cron do something by a schedule in its syntax ('0 9 * * 1'): create a
+ * message with a payload, or one for each row of a query (see msg_create_from_query()), or do a job that is ready: 'retention' (msg_purge()) or
+ * 'statistics' (msg_statistics_take()). Exactly one of payload, query and job. It runs as the caller; a job of this name is replaced.
+ * Returns pg_cron's number of it. Errors: 0A000 without pg_cron, 22023.
+ */
+CREATE FUNCTION @extschema@.msg_cron(name text, schedule text, payload jsonb DEFAULT NULL, query text DEFAULT NULL, job text DEFAULT NULL,
+	channel text DEFAULT 'default', message_key text DEFAULT NULL, event_type text DEFAULT NULL, search_path text DEFAULT pg_catalog.current_setting('search_path'))
+RETURNS bigint LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	command text;
+	id bigint;
+BEGIN
+	IF name IS NULL OR name = '' OR schedule IS NULL OR num_nonnulls(payload, query, job) <> 1 THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'a cron job needs a name, a schedule, and one of payload, query and job';
+	END IF;
+	IF NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_cron.channel) THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_cron.channel);
+	END IF;
+	command := CASE
+		WHEN payload IS NOT NULL THEN format('SELECT @extschema@.msg_create(%L::jsonb, channel => %L, message_key => %L, event_type => %L)',
+			payload, channel, message_key, event_type)
+		WHEN query IS NOT NULL THEN format('SELECT @extschema@.msg_create_from_query(%L, channel => %L, message_key => %L, event_type => %L, search_path => %L)',
+			query, channel, message_key, event_type, search_path)
+		WHEN job = 'retention' THEN 'SELECT @extschema@.msg_purge()'
+		WHEN job = 'statistics' THEN 'SELECT @extschema@.msg_statistics_take()'
+	END;
+	IF command IS NULL THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('there is no job "%s"', job), HINT = 'One of retention and statistics.';
+	END IF;
+	EXECUTE format('SELECT %s.schedule($1, $2, $3)', @extschema@.msg_cron_schema()) INTO id USING 'msgsys:' || name, schedule, command;
+	RETURN id;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_cron IS 'has pg_cron create messages, or do a job of msgsys, by a schedule';
+
+/* msg_cron_drop(name): end a job that msg_cron() made. Returns whether there was one of the caller's. Errors: 0A000 without pg_cron. */
+CREATE FUNCTION @extschema@.msg_cron_drop(name text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	there boolean;
+	gone boolean;
+BEGIN
+	EXECUTE format('SELECT EXISTS (SELECT FROM %s.job WHERE jobname = $1 AND username = CURRENT_USER)', @extschema@.msg_cron_schema())
+	INTO there USING 'msgsys:' || name;
+	IF NOT there THEN
+		RETURN false;
+	END IF;
+	EXECUTE format('SELECT %s.unschedule($1)', @extschema@.msg_cron_schema()) INTO gone USING 'msgsys:' || name;
+	RETURN gone;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_cron_drop IS 'ends a job that msg_cron() made; false where there is none';
+
+/* msg_crons(): the jobs that msg_cron() made and the caller may see, with the time and outcome of the latest run. Errors: 0A000 without pg_cron. */
+CREATE FUNCTION @extschema@.msg_crons(OUT name text, OUT schedule text, OUT command text, OUT active boolean, OUT last_run timestamptz, OUT last_status text,
+	OUT last_message text)
+RETURNS SETOF record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	RETURN QUERY EXECUTE format('SELECT substr(j.jobname, 8)::text, j.schedule, j.command, j.active, d.start_time, d.status, d.return_message
+		FROM %1$s.job j LEFT JOIN LATERAL (SELECT r.start_time, r.status, r.return_message FROM %1$s.job_run_details r
+			WHERE r.jobid = j.jobid ORDER BY r.runid DESC LIMIT 1) d ON true
+		WHERE starts_with(j.jobname::text, ''msgsys:'') ORDER BY 1', @extschema@.msg_cron_schema());
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_crons IS 'the jobs that msg_cron() made, with their latest runs';
+
 -- ---------------------------------------------------------------- pausing
 
 /*
@@ -963,20 +1411,28 @@ BEGIN
 	END IF;
 	INSERT INTO @extschema@.msg_pauses (channel, reason) VALUES (coalesce(msg_pause.channel, '*'), msg_pause.reason)
 	ON CONFLICT (channel) DO NOTHING;
-	RETURN FOUND;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	INSERT INTO @extschema@.msg_pause_log (channel, action, reason) VALUES (coalesce(msg_pause.channel, '*'), 'pause', msg_pause.reason);
+	RETURN true;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_pause IS 'pauses a channel, or all of them (null), until msg_resume(); false where it was paused already';
 
 /*
- * msg_resume(channel): end a pause: of one channel, or the pause of all (NULL), which leaves those of single channels.
- * Returns false where there was none.
+ * msg_resume(channel, reason): end a pause: of one channel, or the pause of all (NULL), which leaves those of single channels.
+ * Returns false where there was none. Each pause and its end are in msg_pause_log.
  */
-CREATE FUNCTION @extschema@.msg_resume(channel text DEFAULT NULL) RETURNS boolean
+CREATE FUNCTION @extschema@.msg_resume(channel text DEFAULT NULL, reason text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
 	DELETE FROM @extschema@.msg_pauses p WHERE p.channel = coalesce(msg_resume.channel, '*');
-	RETURN FOUND;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	INSERT INTO @extschema@.msg_pause_log (channel, action, reason) VALUES (coalesce(msg_resume.channel, '*'), 'resume', msg_resume.reason);
+	RETURN true;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_resume IS 'ends the pause of a channel, or the pause of all (null)';
 
@@ -986,6 +1442,47 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT NOT EXISTS (SELECT FROM @extschema@.msg_pauses p WHERE p.channel IN ('*', msg_running.channel))
 $$;
 COMMENT ON FUNCTION @extschema@.msg_running IS 'whether a channel (null: everything) is not paused';
+
+/*
+ * msg_pace_set(channel, batch, every, at_once): have a channel send at most batch messages every so often: as runs, each a row of
+ * msg_runs. at_once: whether the first run comes now or after one interval; NULL: now, but a pace that is there keeps its
+ * phase. A run that falls in a time when the server is down or the channel paused is made up for once, then the phase goes on.
+ * Where the channel has a topic the pace is that of sending to it, else that of its webhook; messages that are tried
+ * again count. Returns the row. Errors: 42704 unknown channel, 22023 batch below 1 or interval below 10 ms.
+ */
+CREATE FUNCTION @extschema@.msg_pace_set(channel text, batch integer, every interval, at_once boolean DEFAULT NULL)
+RETURNS @extschema@.msg_paces LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	pace @extschema@.msg_paces;
+BEGIN
+	IF NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_pace_set.channel) THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_pace_set.channel);
+	END IF;
+	IF msg_pace_set.batch IS NULL OR msg_pace_set.batch < 1 OR msg_pace_set.every IS NULL OR msg_pace_set.every NOT BETWEEN '10 ms' AND '1 year' THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'a pace is at least 1 message, every 10 ms to 1 year';
+	END IF;
+	INSERT INTO @extschema@.msg_paces AS p (channel, batch, every, next_at)
+	VALUES (msg_pace_set.channel, msg_pace_set.batch, msg_pace_set.every,
+		@extschema@.msg_now() + CASE WHEN msg_pace_set.at_once IS FALSE THEN msg_pace_set.every ELSE '0' END)
+	ON CONFLICT (channel) DO UPDATE SET batch = excluded.batch, every = excluded.every, updated_at = now(), updated_by = CURRENT_USER,
+		next_at = CASE WHEN msg_pace_set.at_once IS NULL THEN least(p.next_at, @extschema@.msg_now() + excluded.every) ELSE excluded.next_at END
+	RETURNING p.* INTO pace;
+	RETURN pace;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_pace_set IS 'has a channel send so many messages every so often';
+
+/* msg_pace_drop(channel): let a channel send at full speed. Returns whether it had a pace. */
+CREATE FUNCTION @extschema@.msg_pace_drop(channel text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	UPDATE @extschema@.msg_runs r SET finished_at = @extschema@.msg_now(), claimed = r.succeeded + r.failed
+	WHERE r.channel = msg_pace_drop.channel AND r.finished_at IS NULL;
+	DELETE FROM @extschema@.msg_paces p WHERE p.channel = msg_pace_drop.channel;
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_pace_drop IS 'takes a channel''s pace away; false where it had none';
 
 /*
  * msg_adopt(): make a copy (a restored dump, a cloned or upgraded server) an installation of its own, with a new uuid,
@@ -999,6 +1496,751 @@ FROM pg_control_system() s, pg_database d WHERE d.datname = current_database()
 RETURNING uuid
 $$;
 COMMENT ON FUNCTION @extschema@.msg_adopt IS 'makes a copy an installation of its own that may send';
+
+-- ---------------------------------------------------------------- fan-out
+
+CREATE TABLE @extschema@.msg_subscriptions (
+	id				bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	event_type		text NOT NULL,
+	channel			text NOT NULL,
+	filter			jsonpath,
+	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	created_by		text NOT NULL DEFAULT CURRENT_USER
+);
+-- By the words before the first wildcard, so that a publication looks at those subscriptions alone that begin like its event type.
+CREATE INDEX msg_subscriptions_prefix ON @extschema@.msg_subscriptions
+	(pg_catalog.rtrim(pg_catalog.split_part(pg_catalog.translate(event_type, '#', '*'), '*', 1), '.'));
+CREATE UNIQUE INDEX msg_subscriptions_once ON @extschema@.msg_subscriptions (channel, event_type, COALESCE(filter::text, ''));
+COMMENT ON TABLE @extschema@.msg_subscriptions IS 'which channels get a message of which events; see msg_subscribe() and msg_publish()';
+COMMENT ON COLUMN @extschema@.msg_subscriptions.id IS 'a number, for msg_unsubscribe()';
+COMMENT ON COLUMN @extschema@.msg_subscriptions.event_type IS 'words between dots; the word * stands for any one word, # for any number of words, none included';
+COMMENT ON COLUMN @extschema@.msg_subscriptions.channel IS 'the channel that gets the message';
+COMMENT ON COLUMN @extschema@.msg_subscriptions.filter IS 'what the payload must have: the first item that this path selects is neither false nor null; an error of the path counts as no item; null: anything';
+COMMENT ON COLUMN @extschema@.msg_subscriptions.created_at IS 'when it was made';
+COMMENT ON COLUMN @extschema@.msg_subscriptions.created_by IS 'who made it';
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_subscriptions', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_subscriptions_id_seq', '');
+
+/*
+ * msg_event_matches(pattern, event_type): whether an event type matches a subscription's pattern. Words stand between dots; the word "*" of
+ * the pattern stands for any one word, "#" for any number of words, none included (AMQP 0-9-1's topic exchange).
+ */
+CREATE FUNCTION @extschema@.msg_event_matches(pattern text, event_type text) RETURNS boolean
+AS 'MODULE_PATHNAME', 'msg_event_matches' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.msg_event_matches IS 'whether an event type matches a pattern, in which * stands for one word and # for any number of them';
+
+/*
+ * msg_subscribe(event_type, channel, filter): let a channel have a message of each event that matches.
+ * event_type: a pattern, as in msg_event_matches(); filter: a jsonpath, see the column. Returns the subscription's id; the same one again where it
+ * is there already. Errors: 42704 no such channel, 22023 a pattern or filter that cannot be.
+ */
+CREATE FUNCTION @extschema@.msg_subscribe(event_type text, channel text DEFAULT 'default', filter jsonpath DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	made bigint;
+BEGIN
+	IF msg_subscribe.event_type IS NULL OR octet_length(msg_subscribe.event_type) > 255 OR msg_subscribe.event_type ~ '[[:cntrl:]]'
+		OR msg_subscribe.event_type !~ '^([^.*#]+|\*|#)(\.([^.*#]+|\*|#))*$' THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('invalid pattern of event types "%s"', msg_subscribe.event_type),
+			HINT = 'Words between dots, at most 255 bytes; the word * stands for one word, # for any number of words.';
+	END IF;
+	-- a variable has no value here, and would make each publication fail; what is quoted is none
+	IF regexp_replace(msg_subscribe.filter::text, '"(\\.|[^"\\])*"', '""', 'g') ~ '\$"' THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'filter has a variable', HINT = 'Write its value instead.';
+	END IF;
+	IF NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_subscribe.channel) THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_subscribe.channel),
+			HINT = 'Make it with msg_channel_set().';
+	END IF;
+	INSERT INTO @extschema@.msg_subscriptions (event_type, channel, filter)
+	VALUES (msg_subscribe.event_type, msg_subscribe.channel, msg_subscribe.filter)
+	ON CONFLICT DO NOTHING RETURNING id INTO made;
+	IF made IS NULL THEN
+		SELECT s.id INTO made FROM @extschema@.msg_subscriptions s
+		WHERE s.channel = msg_subscribe.channel AND s.event_type = msg_subscribe.event_type
+			AND coalesce(s.filter::text, '') = coalesce(msg_subscribe.filter::text, '');
+	END IF;
+	RETURN made;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_subscribe IS 'lets a channel have a message of each event whose type matches a pattern and whose payload a filter, and returns the subscription''s id';
+
+/* msg_unsubscribe(id): end a subscription; what was published before stays. Returns whether there was one. */
+CREATE FUNCTION @extschema@.msg_unsubscribe(id bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	DELETE FROM @extschema@.msg_subscriptions s WHERE s.id = msg_unsubscribe.id;
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_unsubscribe IS 'ends a subscription; false where there is none with this id';
+
+/*
+ * msg_publish(event_type, payload, ...): one message for each subscription that matches, in one statement of the caller's transaction.
+ * Two subscriptions of one channel that match make two messages. They share the header event-id: a new uuid, or the one that is given; with a given one,
+ * publishing the same event again creates nothing (as long as its messages are kept).
+ * The other parameters are those of msg_create(). Returns the event's id and the ids of the messages, in the order of the subscriptions.
+ * Errors: 22023 no event type, or a longer one than 255 bytes; and msg_create()'s.
+ */
+CREATE FUNCTION @extschema@.msg_publish(
+	event_type text, payload jsonb, message_key text DEFAULT NULL, headers jsonb DEFAULT NULL, event_id uuid DEFAULT NULL,
+	deliver_at timestamptz DEFAULT NULL, expires_at timestamptz DEFAULT NULL, content_type text DEFAULT NULL,
+	OUT event uuid, OUT messages bigint[])
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	words text[] := string_to_array(msg_publish.event_type, '.');
+	prefixes text[];
+BEGIN
+	IF coalesce(msg_publish.event_type, '') = '' OR octet_length(msg_publish.event_type) > 255 THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'event_type must have 1 to 255 bytes';
+	END IF;
+	IF msg_publish.payload IS NULL THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'an event needs a payload';
+	END IF;
+	IF msg_publish.headers IS NOT NULL AND jsonb_typeof(msg_publish.headers) <> 'object' THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'headers must be an object of strings';
+	END IF;
+	event := coalesce(msg_publish.event_id, gen_random_uuid());
+	prefixes := ARRAY(SELECT array_to_string(words[1:n], '.') FROM generate_series(0, array_length(words, 1)) n);
+	WITH made AS (
+		INSERT INTO @extschema@.messages AS m (channel, message_key, event_type, content_type, headers, payload, dedup_key, due_at, expires_at)
+		SELECT s.channel, msg_publish.message_key, msg_publish.event_type, msg_publish.content_type,
+			coalesce(msg_publish.headers, '{}') || jsonb_build_object('event-id', msg_publish.event), msg_publish.payload,
+			msg_publish.event_id || ':' || s.id, msg_publish.deliver_at, msg_publish.expires_at
+		FROM @extschema@.msg_subscriptions s
+		WHERE rtrim(split_part(translate(s.event_type, '#', '*'), '*', 1), '.') = ANY (prefixes)
+			AND @extschema@.msg_event_matches(s.event_type, msg_publish.event_type)
+			AND CASE WHEN s.filter IS NULL THEN true
+				ELSE coalesce(jsonb_path_query_first_tz(msg_publish.payload, s.filter, '{}', true) NOT IN ('false', 'null'), false) END
+		ORDER BY s.id
+		ON CONFLICT DO NOTHING
+		RETURNING m.id)
+	SELECT coalesce(array_agg(made.id ORDER BY made.id), '{}') INTO messages FROM made;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_publish IS 'creates a message for each subscription that matches an event, and returns the event''s id and theirs';
+
+-- ---------------------------------------------------------------- mailings
+
+CREATE TABLE @extschema@.msg_clients (
+	id				bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	phone			text NOT NULL,
+	operator_code	text,
+	tag				text,
+	time_zone		text NOT NULL DEFAULT 'UTC',
+	attributes		jsonb NOT NULL DEFAULT '{}',
+	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	CONSTRAINT msg_clients_id CHECK (id > 0),
+	CONSTRAINT msg_clients_phone UNIQUE (phone),
+	CONSTRAINT msg_clients_attributes CHECK (pg_catalog.jsonb_typeof(attributes) = 'object')
+);
+COMMENT ON TABLE @extschema@.msg_clients IS 'the people that mailings go to; rows may be inserted and changed directly too, and are brought into one form';
+COMMENT ON COLUMN @extschema@.msg_clients.id IS 'given by the database, or one''s own';
+COMMENT ON COLUMN @extschema@.msg_clients.phone IS 'E.164: a plus sign and 7 to 15 digits; 7XXXXXXXXXX is taken for +7XXXXXXXXXX';
+COMMENT ON COLUMN @extschema@.msg_clients.operator_code IS 'of the mobile operator; where none is given, the three digits after +7';
+COMMENT ON COLUMN @extschema@.msg_clients.tag IS 'a word to choose clients by';
+COMMENT ON COLUMN @extschema@.msg_clients.time_zone IS 'name of the IANA database, or offset from UTC such as +03:00 (east is positive)';
+COMMENT ON COLUMN @extschema@.msg_clients.attributes IS 'an object with what else the texts of mailings may name, such as {"name": "Anna"}';
+COMMENT ON COLUMN @extschema@.msg_clients.created_at IS 'when it was made';
+COMMENT ON COLUMN @extschema@.msg_clients.updated_at IS 'when msg_client_set() changed it last';
+
+CREATE TABLE @extschema@.msg_mailings (
+	id				bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	text			text NOT NULL,
+	channel			text NOT NULL,
+	operator_codes	text[],
+	tags			text[],
+	starts_at		timestamptz NOT NULL,
+	ends_at			timestamptz NOT NULL,
+	window_from		time,
+	window_to		time,
+	status			text NOT NULL DEFAULT 'planned',
+	act_at			timestamptz,
+	next_client		bigint NOT NULL DEFAULT 0,
+	again			boolean NOT NULL DEFAULT false,
+	left_out		bigint NOT NULL DEFAULT 0,
+	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
+	updated_by		text NOT NULL DEFAULT CURRENT_USER,
+	CONSTRAINT msg_mailings_time CHECK (starts_at < ends_at AND pg_catalog.isfinite(starts_at) AND ends_at < '10000-01-01 00:00:00+00'),
+	CONSTRAINT msg_mailings_window CHECK ((window_from IS NULL) = (window_to IS NULL) AND window_from <> window_to),
+	CONSTRAINT msg_mailings_status CHECK (status IN ('planned', 'running', 'expanded', 'finished', 'cancelling', 'cancelled', 'deleting'))
+);
+CREATE INDEX msg_mailings_act ON @extschema@.msg_mailings (act_at) WHERE act_at IS NOT NULL;
+COMMENT ON TABLE @extschema@.msg_mailings IS 'texts to many clients, each within a span of the day by the client''s own clock; see msg_mailing_create()';
+COMMENT ON COLUMN @extschema@.msg_mailings.id IS 'a number';
+COMMENT ON COLUMN @extschema@.msg_mailings.text IS 'the text, where {phone}, {operator_code}, {tag}, {time_zone}, {client_id}, {mailing_id} and names of a client''s attributes stand for these';
+COMMENT ON COLUMN @extschema@.msg_mailings.channel IS 'the channel that its messages go through';
+COMMENT ON COLUMN @extschema@.msg_mailings.operator_codes IS 'clients of these operators alone; null: of any';
+COMMENT ON COLUMN @extschema@.msg_mailings.tags IS 'clients with one of these tags alone; null: with any, or none';
+COMMENT ON COLUMN @extschema@.msg_mailings.starts_at IS 'nothing is sent before; clients are chosen then';
+COMMENT ON COLUMN @extschema@.msg_mailings.ends_at IS 'nothing is sent after';
+COMMENT ON COLUMN @extschema@.msg_mailings.window_from IS 'time of the day, by the client''s clock, from which on messages are sent; null: all day';
+COMMENT ON COLUMN @extschema@.msg_mailings.window_to IS 'time of the day before which they are sent; earlier than window_from: of the next day';
+COMMENT ON COLUMN @extschema@.msg_mailings.status IS 'planned, running (its clients become messages), expanded (they have), finished (past its end), cancelling, cancelled, or deleting';
+COMMENT ON COLUMN @extschema@.msg_mailings.act_at IS 'when the scheduler has something to do for it; null: never again';
+COMMENT ON COLUMN @extschema@.msg_mailings.next_client IS 'clients up to this id are done with';
+COMMENT ON COLUMN @extschema@.msg_mailings.again IS 'whether its clients are gone through once more, because it was changed after its start';
+COMMENT ON COLUMN @extschema@.msg_mailings.left_out IS 'clients that were chosen and got no message: their window does not open again before the end, or the text would be too long';
+COMMENT ON COLUMN @extschema@.msg_mailings.created_at IS 'when it was made';
+COMMENT ON COLUMN @extschema@.msg_mailings.updated_at IS 'when a user changed it last';
+COMMENT ON COLUMN @extschema@.msg_mailings.updated_by IS 'who did';
+
+-- A table beside messages, where each change of a row would have to be entered in each index that is not its status's own.
+CREATE TABLE @extschema@.msg_mailing_links (
+	mailing_id		bigint NOT NULL,
+	client_id		bigint NOT NULL,
+	message_id		bigint NOT NULL,
+	PRIMARY KEY (mailing_id, client_id)
+);
+-- Rows come in the order of messages, so that this costs next to nothing; workers come from the message, which names mailing and client itself.
+CREATE INDEX msg_mailing_links_message ON @extschema@.msg_mailing_links USING brin (message_id) WITH (pages_per_range = 16, autosummarize = on);
+COMMENT ON TABLE @extschema@.msg_mailing_links IS 'which message a client got of which mailing; kept until the mailing is deleted, even where the message is gone';
+COMMENT ON COLUMN @extschema@.msg_mailing_links.mailing_id IS 'the mailing';
+COMMENT ON COLUMN @extschema@.msg_mailing_links.client_id IS 'the client, who may be gone';
+COMMENT ON COLUMN @extschema@.msg_mailing_links.message_id IS 'the message, which may be gone';
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_clients', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_clients_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_mailings', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_mailings_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_mailing_links', '');
+
+CREATE TRIGGER zz_msgsys_schedule AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_mailings
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_schedule_trigger();
+
+CREATE FUNCTION @extschema@.msg_client_trigger() RETURNS trigger
+AS 'MODULE_PATHNAME', 'msg_client_trigger' LANGUAGE C;
+COMMENT ON FUNCTION @extschema@.msg_client_trigger() IS 'brings a client''s phone and time zone into one form, and derives the operator code';
+CREATE TRIGGER zz_msgsys_client BEFORE INSERT OR UPDATE ON @extschema@.msg_clients
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_client_trigger();
+
+/* msg_phone(phone): a phone number as msg_clients has it. Errors: 22023 not E.164, nor 7XXXXXXXXXX. */
+CREATE FUNCTION @extschema@.msg_phone(phone text) RETURNS text
+AS 'MODULE_PATHNAME', 'msg_phone' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.msg_phone IS 'a phone number in the form of E.164 that msg_clients has';
+
+/* msg_time_zone(time_zone): a time zone as msg_clients has it. Errors: 22023 neither a name of the IANA database nor an offset of at most 14 hours. */
+CREATE FUNCTION @extschema@.msg_time_zone(time_zone text) RETURNS text
+AS 'MODULE_PATHNAME', 'msg_time_zone' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.msg_time_zone IS 'a time zone in the form that msg_clients has';
+
+/*
+ * msg_window(time_zone, window_from, window_to, at): the span from one time of the day to another, by the clocks of a time zone, that is open at a
+ * time or opens next; without times, always. Over midnight where window_to is the earlier. Times that clocks leave out begin or end the span where
+ * they jump; of those that come twice the second begins it and the first ends it, so that clocks always show a time within it.
+ * Errors: 22023 no time zone, no two times, no finite time.
+ */
+CREATE FUNCTION @extschema@.msg_window(time_zone text, window_from time, window_to time, at timestamptz) RETURNS tstzrange
+AS 'MODULE_PATHNAME', 'msg_window' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.msg_window IS 'when, by the clocks of a time zone, it is between two times of the day: the span that holds a moment, or the next one';
+
+/*
+ * msg_mailing_payload(text, ...): what a client gets of a mailing: {"text", "phone", "client_id", "mailing_id"}, the text with its placeholders
+ * replaced. A placeholder without a value stands for nothing; what is no placeholder ({, {a b}) stays. NULL where the text gets longer than msgsys.max_message_bytes.
+ */
+CREATE FUNCTION @extschema@.msg_mailing_payload(text text, mailing_id bigint, client_id bigint, phone text, operator_code text DEFAULT NULL,
+	tag text DEFAULT NULL, time_zone text DEFAULT NULL, attributes jsonb DEFAULT NULL) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'msg_mailing_payload' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION @extschema@.msg_mailing_payload IS 'the payload of a mailing''s message to a client';
+
+/*
+ * msg_mailing_follow(mailing, after, up_to, at): have those messages of a mailing that are not yet sent, of the clients with ids above after and up to
+ * up_to, follow the mailing and the clients as they are now: text, time; cancelled where the client does not match any more, or is gone.
+ * Returns how many were changed and cancelled, and what the workers are to be told of: the lowest id that is idle, and the earliest due time.
+ */
+CREATE FUNCTION @extschema@.msg_mailing_follow(
+	mailing bigint, after bigint, up_to bigint, at timestamptz,
+	OUT changed bigint, OUT cancelled bigint, OUT lowest_id bigint, OUT earliest_due timestamptz)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	WITH waiting AS MATERIALIZED (
+		-- from link to message and not the other way, which a worker, who must not sort, would find cheaper
+		SELECT m.id, l.client_id
+		FROM (SELECT l.client_id, l.message_id FROM @extschema@.msg_mailing_links l
+			WHERE l.mailing_id = mailing AND l.client_id > after AND l.client_id <= up_to ORDER BY l.message_id OFFSET 0) l
+		CROSS JOIN LATERAL (SELECT m.id FROM @extschema@.messages m
+			WHERE m.id = l.message_id AND m.status IN ('scheduled', 'idle', 'retry') LIMIT 1 FOR NO KEY UPDATE) m),
+	wanted AS MATERIALIZED (
+		SELECT w.id, w.client_id, c.id IS NOT NULL AND (g.operator_codes IS NULL OR c.operator_code = ANY (g.operator_codes))
+				AND (g.tags IS NULL OR c.tag = ANY (g.tags)) AND g.status IN ('running', 'expanded') AS matches,
+			@extschema@.msg_mailing_payload(g.text, g.id, c.id, c.phone, c.operator_code, c.tag, c.time_zone, c.attributes) AS payload,
+			g.ends_at, @extschema@.msg_window(c.time_zone, g.window_from, g.window_to, greatest(g.starts_at, at)) AS span, greatest(g.starts_at, at) AS base
+		FROM waiting w JOIN @extschema@.msg_mailings g ON g.id = mailing LEFT JOIN @extschema@.msg_clients c ON c.id = w.client_id),
+	planned AS MATERIALIZED (
+		SELECT w.id, w.client_id, w.payload, nullif(greatest(lower(w.span), w.base), at) AS opens, least(upper(w.span), w.ends_at) AS expires,
+			matches AND payload IS NOT NULL AND greatest(lower(w.span), w.base) < w.ends_at AS wanted, w.matches
+		FROM wanted w),
+	moved AS (
+		UPDATE @extschema@.messages m SET
+			status = CASE WHEN NOT p.wanted THEN 'cancelled' WHEN m.status = 'idle' AND p.opens IS NOT NULL THEN 'scheduled' ELSE m.status END,
+			finished_at = CASE WHEN NOT p.wanted THEN at END,
+			payload = CASE WHEN p.wanted THEN p.payload ELSE m.payload END,
+			expires_at = CASE WHEN p.wanted THEN p.expires ELSE m.expires_at END,
+			due_at = CASE WHEN NOT p.wanted THEN m.due_at
+				WHEN m.status = 'retry' THEN greatest(m.due_at, p.opens)
+				WHEN m.status = 'idle' AND p.opens IS NULL THEN NULL
+				WHEN p.opens IS NOT NULL THEN p.opens
+				ELSE least(m.due_at, at) END
+		FROM planned p WHERE m.id = p.id
+		RETURNING m.id, m.status, m.due_at, p.client_id, p.matches),
+	unlinked AS (
+		-- who is not meant any more is no client of the mailing; who has no time left, or whose mailing ends, stays one
+		DELETE FROM @extschema@.msg_mailing_links l
+		USING moved CROSS JOIN LATERAL (SELECT k.ctid FROM @extschema@.msg_mailing_links k
+			WHERE k.mailing_id = mailing AND k.client_id = moved.client_id LIMIT 1) k
+		WHERE l.ctid = k.ctid AND NOT moved.matches
+			AND EXISTS (SELECT FROM @extschema@.msg_mailings g WHERE g.id = mailing AND g.status IN ('running', 'expanded')))
+	SELECT count(*) FILTER (WHERE status <> 'cancelled'), count(*) FILTER (WHERE status = 'cancelled'),
+		min(id) FILTER (WHERE status = 'idle'), min(due_at) FILTER (WHERE status IN ('scheduled', 'retry'))
+	INTO changed, cancelled, lowest_id, earliest_due FROM moved;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_mailing_follow IS 'has what is not yet sent of a mailing follow the mailing and the clients as they are now';
+
+/*
+ * msg_mailing_expand(mailing, after, up_to, at): a message to each client of a mailing, of those with ids above after and up to up_to, who
+ * has none yet. Returns how many were made and left out, the first and the last id, and what msg_mailing_follow() returns for the workers.
+ */
+CREATE FUNCTION @extschema@.msg_mailing_expand(
+	mailing bigint, after bigint, up_to bigint, at timestamptz,
+	OUT created bigint, OUT left_out bigint, OUT first_id bigint, OUT last_id bigint, OUT lowest_id bigint, OUT earliest_due timestamptz)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	-- scalars, for a field of a record costs ten times as much to read, and these are read for each client
+	to_channel text;
+	template text;
+	codes text[];
+	some_tags text[];
+	from_time time;
+	to_time time;
+	ends timestamptz;
+	base timestamptz;
+	once_more boolean;
+BEGIN
+	SELECT o.channel, o.text, o.operator_codes, o.tags, o.window_from, o.window_to, o.ends_at, greatest(o.starts_at, at), o.again
+	INTO STRICT to_channel, template, codes, some_tags, from_time, to_time, ends, base, once_more
+	FROM @extschema@.msg_mailings o WHERE o.id = mailing;
+	WITH made AS (
+		INSERT INTO @extschema@.messages AS m (channel, message_key, event_type, payload, status, due_at, expires_at)
+		SELECT to_channel, c.id, 'mailing', c.payload, CASE WHEN c.opens > at THEN 'scheduled'::@extschema@.msg_status ELSE 'idle' END,
+			CASE WHEN c.opens > at THEN c.opens END, c.expires
+		FROM (
+			SELECT c.id, greatest(lower(w.span), base) AS opens, least(upper(w.span), ends) AS expires,
+				@extschema@.msg_mailing_payload(template, mailing, c.id, c.phone, c.operator_code, c.tag, c.time_zone, c.attributes) AS payload
+			FROM @extschema@.msg_clients c, LATERAL (SELECT @extschema@.msg_window(c.time_zone, from_time, to_time, base) AS span OFFSET 0) w
+			WHERE c.id > after AND c.id <= up_to AND (codes IS NULL OR c.operator_code = ANY (codes))
+				AND (some_tags IS NULL OR c.tag = ANY (some_tags))
+				AND (NOT once_more OR NOT EXISTS (SELECT FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = mailing AND l.client_id = c.id))
+			ORDER BY c.id OFFSET 0) c
+		WHERE c.payload IS NOT NULL AND c.opens < ends
+		RETURNING m.id, m.message_key::bigint AS client_id, m.status, m.due_at),
+	linked AS (
+		INSERT INTO @extschema@.msg_mailing_links (mailing_id, client_id, message_id) SELECT mailing, client_id, id FROM made)
+	SELECT count(*), (
+			SELECT count(*) FROM @extschema@.msg_clients c
+			WHERE c.id > after AND c.id <= up_to AND (codes IS NULL OR c.operator_code = ANY (codes))
+				AND (some_tags IS NULL OR c.tag = ANY (some_tags))
+				AND (NOT once_more OR NOT EXISTS (SELECT FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = mailing AND l.client_id = c.id))) - count(*),
+		min(id), max(id), min(id) FILTER (WHERE status = 'idle'), min(due_at)
+	INTO created, left_out, first_id, last_id, lowest_id, earliest_due FROM made;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_mailing_expand IS 'makes the messages of a mailing to a range of clients';
+
+/*
+ * msg_mailings_run(at, most): one piece of the work that mailings have to be done at a time, for the mailing that has waited longest: at most so many
+ * clients are looked at, an eighth of that where messages are changed. Called by the scheduler, and by tests. Returns which mailing that was (NULL: there is nothing to do), what was
+ * done, and when there is something to do next (NULL: never); foreign: the mailing was restored from another database, and nothing was done.
+ */
+CREATE FUNCTION @extschema@.msg_mailings_run(
+	at timestamptz DEFAULT NULL, most integer DEFAULT 10000, restored_before timestamptz DEFAULT '-infinity',
+	OUT mailing bigint, OUT channel text, OUT first_client bigint, OUT last_client bigint, OUT created bigint, OUT changed bigint, OUT cancelled bigint,
+	OUT first_id bigint, OUT last_id bigint, OUT lowest_id bigint, OUT earliest_due timestamptz, OUT "foreign" boolean, OUT next_at timestamptz)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	now_at timestamptz := coalesce(msg_mailings_run.at, @extschema@.msg_now());
+	g @extschema@.msg_mailings;
+	made record;
+	followed record;
+	skipped bigint := 0;
+	done boolean := true;
+BEGIN
+	created := 0;
+	changed := 0;
+	cancelled := 0;
+	"foreign" := false;
+	SELECT * INTO g FROM @extschema@.msg_mailings o WHERE o.act_at <= now_at ORDER BY o.act_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
+	IF FOUND AND g.created_at < restored_before THEN
+		"foreign" := true;
+		RETURN;
+	END IF;
+	IF FOUND THEN
+		mailing := g.id;
+		channel := g.channel;
+		first_client := g.next_client;
+		IF g.status IN ('planned', 'running') AND g.ends_at <= now_at OR g.status = 'expanded' THEN
+			UPDATE @extschema@.msg_mailings o SET status = 'finished', act_at = NULL WHERE o.id = g.id;
+		ELSE
+			IF g.status = 'planned' THEN
+				UPDATE @extschema@.msg_mailings o SET status = 'running' WHERE o.id = g.id;
+				g.status := 'running';
+			END IF;
+			-- a message that is changed costs several times what a new one does
+			IF g.again OR g.status <> 'running' THEN
+				most := greatest(most / 8, 1);
+			END IF;
+			-- what may be many rows is gone through in the order of clients
+			IF g.status = 'running' AND NOT g.again THEN
+				SELECT max(s.id), count(*) < most INTO last_client, done
+				FROM (SELECT c.id FROM @extschema@.msg_clients c WHERE c.id > g.next_client ORDER BY c.id LIMIT most) s;
+			ELSIF g.status = 'running' THEN
+				SELECT max(s.id), count(*) < most INTO last_client, done
+				FROM (SELECT u.id FROM (
+						(SELECT c.id FROM @extschema@.msg_clients c WHERE c.id > g.next_client ORDER BY c.id LIMIT most)
+						UNION (SELECT l.client_id FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = g.id AND l.client_id > g.next_client ORDER BY l.client_id LIMIT most)) u(id)
+					ORDER BY u.id LIMIT most) s;
+			ELSE
+				SELECT max(s.client_id), count(*) < most INTO last_client, done
+				FROM (SELECT l.client_id FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = g.id AND l.client_id > g.next_client ORDER BY l.client_id LIMIT most) s;
+			END IF;
+			last_client := coalesce(last_client, g.next_client);
+			IF g.again OR g.status <> 'running' THEN
+				SELECT * INTO followed FROM @extschema@.msg_mailing_follow(g.id, g.next_client, last_client, now_at);
+				changed := followed.changed;
+				cancelled := followed.cancelled;
+				lowest_id := followed.lowest_id;
+				earliest_due := followed.earliest_due;
+			END IF;
+			IF g.status = 'running' THEN
+				SELECT * INTO made FROM @extschema@.msg_mailing_expand(g.id, g.next_client, last_client, now_at);
+				created := made.created;
+				first_id := made.first_id;
+				last_id := made.last_id;
+				skipped := made.left_out;
+				lowest_id := least(lowest_id, made.lowest_id);
+				earliest_due := least(earliest_due, made.earliest_due);
+			ELSIF g.status = 'deleting' THEN
+				DELETE FROM @extschema@.msg_mailing_links l
+				WHERE l.mailing_id = g.id AND l.client_id > g.next_client AND l.client_id <= last_client;
+			END IF;
+			IF done AND g.status = 'deleting' THEN
+				DELETE FROM @extschema@.msg_mailings o WHERE o.id = g.id;
+			ELSE
+				UPDATE @extschema@.msg_mailings o SET next_client = last_client,
+					status = CASE WHEN NOT done THEN o.status WHEN o.status = 'running' THEN 'expanded' ELSE 'cancelled' END,
+					left_out = o.left_out + skipped,
+					act_at = CASE WHEN NOT done THEN now_at WHEN o.status = 'running' THEN o.ends_at END
+				WHERE o.id = g.id;
+			END IF;
+		END IF;
+	END IF;
+	SELECT min(o.act_at) INTO next_at FROM @extschema@.msg_mailings o WHERE o.act_at IS NOT NULL;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_mailings_run IS 'does one piece of the work of mailings that is due; called by the scheduler';
+
+/*
+ * msg_client_set(phone, ...): make a client, or change the one with this id, or else with this phone. What is left out (NULL) stays as it is; an empty
+ * operator_code is derived from the phone again, an empty tag taken away. What is not yet sent of running mailings follows the change.
+ * Returns the row. Errors: 22023 a phone or time zone that cannot be, 23502 a new client without phone, 23505 another client has the phone.
+ */
+CREATE FUNCTION @extschema@.msg_client_set(
+	phone text DEFAULT NULL, operator_code text DEFAULT NULL, tag text DEFAULT NULL, time_zone text DEFAULT NULL, attributes jsonb DEFAULT NULL,
+	id bigint DEFAULT NULL)
+RETURNS @extschema@.msg_clients LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	old @extschema@.msg_clients;
+	new @extschema@.msg_clients;
+BEGIN
+	IF msg_client_set.id IS NOT NULL THEN
+		SELECT * INTO old FROM @extschema@.msg_clients c WHERE c.id = msg_client_set.id FOR UPDATE;
+	ELSE
+		SELECT * INTO old FROM @extschema@.msg_clients c WHERE c.phone = @extschema@.msg_phone(msg_client_set.phone) FOR UPDATE;
+	END IF;
+	IF FOUND THEN
+		UPDATE @extschema@.msg_clients c SET
+			phone = coalesce(msg_client_set.phone, old.phone), operator_code = coalesce(msg_client_set.operator_code, old.operator_code),
+			tag = nullif(coalesce(msg_client_set.tag, old.tag), ''), time_zone = coalesce(msg_client_set.time_zone, old.time_zone),
+			attributes = coalesce(msg_client_set.attributes, old.attributes), updated_at = now()
+		WHERE c.id = old.id RETURNING c.* INTO new;
+		PERFORM @extschema@.msg_client_follow(new.id);
+	ELSE
+		INSERT INTO @extschema@.msg_clients AS c (id, phone, operator_code, tag, time_zone, attributes)
+		VALUES (coalesce(msg_client_set.id, nextval('@extschema@.msg_clients_id_seq')), msg_client_set.phone, msg_client_set.operator_code,
+			nullif(msg_client_set.tag, ''), coalesce(msg_client_set.time_zone, 'UTC'), coalesce(msg_client_set.attributes, '{}'))
+		RETURNING c.* INTO new;
+	END IF;
+	RETURN new;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_client_set IS 'makes a client of mailings or changes one, found by id or else by phone; what is left out stays as it is';
+
+/* msg_client_drop(id): drop a client, and cancel what is not yet sent to it. Returns whether there was one. */
+CREATE FUNCTION @extschema@.msg_client_drop(id bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	DELETE FROM @extschema@.msg_clients c WHERE c.id = msg_client_drop.id;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
+	PERFORM @extschema@.msg_client_follow(msg_client_drop.id);
+	RETURN true;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_client_drop IS 'drops a client of mailings and cancels what is not yet sent to it; false where there is none';
+
+/* msg_client_follow(id): have what is not yet sent to a client follow a change of it. Waits for the scheduler, a piece of its work at most. */
+CREATE FUNCTION @extschema@.msg_client_follow(id bigint) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	mailing bigint;
+BEGIN
+	-- locked, lest the scheduler makes a message at this moment of what the client was before
+	FOR mailing IN SELECT g.id FROM @extschema@.msg_mailings g WHERE g.status IN ('running', 'expanded') ORDER BY g.id FOR NO KEY UPDATE LOOP
+		PERFORM @extschema@.msg_mailing_follow(mailing, msg_client_follow.id - 1, msg_client_follow.id, @extschema@.msg_now());
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_client_follow IS 'has what is not yet sent to a client follow a change of it; called by msg_client_set() and msg_client_drop()';
+
+/* msg_mailing_check(channel, ends_at): refuse what cannot be a mailing's: 42704 no such channel, 22023 an end that is past. */
+CREATE FUNCTION @extschema@.msg_mailing_check(channel text, ends_at timestamptz) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	IF NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_mailing_check.channel) THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_mailing_check.channel),
+			HINT = 'Make it with msg_channel_set().';
+	END IF;
+	IF msg_mailing_check.ends_at <= @extschema@.msg_now() THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'mailing ends before it can begin', DETAIL = format('ends_at is %s.', msg_mailing_check.ends_at);
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_mailing_check IS 'refuses a channel or an end that a mailing cannot have';
+
+/*
+ * msg_mailing_create(text, ends_at, ...): plan a mailing. text: see the column of msg_mailings; starts_at: now, where it is left out; channel;
+ * operator_codes and tags: only clients with one of these (NULL: any); window_from and window_to: the time of the day, by each client's own
+ * clock, within which messages are sent (NULL: all day), over midnight where window_to is the earlier. At its start each client becomes a message, sent in
+ * the first window that is open or opens; what is not sent when that closes waits for the next day's, and expires at the mailing's end.
+ * Returns its id. Errors: 42704 no such channel, 22023 an end that is past, 23502 no text or end, 23514 no start before the end, half a window.
+ */
+CREATE FUNCTION @extschema@.msg_mailing_create(
+	text text, ends_at timestamptz, starts_at timestamptz DEFAULT NULL, channel text DEFAULT 'default', operator_codes text[] DEFAULT NULL,
+	tags text[] DEFAULT NULL, window_from time DEFAULT NULL, window_to time DEFAULT NULL)
+RETURNS bigint LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	made bigint;
+	start_time timestamptz := coalesce(msg_mailing_create.starts_at, @extschema@.msg_now());
+BEGIN
+	PERFORM @extschema@.msg_mailing_check(msg_mailing_create.channel, msg_mailing_create.ends_at);
+	INSERT INTO @extschema@.msg_mailings (text, channel, operator_codes, tags, starts_at, ends_at, window_from, window_to, act_at)
+	VALUES (msg_mailing_create.text, msg_mailing_create.channel, nullif(msg_mailing_create.operator_codes, '{}'), nullif(msg_mailing_create.tags, '{}'),
+		start_time, msg_mailing_create.ends_at, msg_mailing_create.window_from, msg_mailing_create.window_to, start_time)
+	RETURNING id INTO made;
+	RETURN made;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_mailing_create IS 'plans a mailing: a text to all clients of a filter, each within a span of the day by the client''s own clock; returns its id';
+
+/*
+ * msg_mailing_update(id, ...): change a mailing that is not over; the parameters are those of msg_mailing_create(). What is left out (NULL) stays as it is, an
+ * empty array takes a filter away, the times 00:00 and 24:00 the window. After its start the clients are gone through again: what is not yet sent
+ * follows, who is not meant any more gets nothing, who is now meant gets a message; that takes the scheduler a moment, and what workers have in hand then is sent as it was.
+ * Returns the row. Errors: 42704 no such mailing, 55000 it is over, or its channel is to change after its start; and msg_mailing_create()'s.
+ */
+CREATE FUNCTION @extschema@.msg_mailing_update(
+	id bigint, text text DEFAULT NULL, ends_at timestamptz DEFAULT NULL, starts_at timestamptz DEFAULT NULL, channel text DEFAULT NULL,
+	operator_codes text[] DEFAULT NULL, tags text[] DEFAULT NULL, window_from time DEFAULT NULL, window_to time DEFAULT NULL)
+RETURNS @extschema@.msg_mailings LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	g @extschema@.msg_mailings;
+BEGIN
+	SELECT * INTO g FROM @extschema@.msg_mailings o WHERE o.id = msg_mailing_update.id FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		RAISE undefined_object USING MESSAGE = format('mailing %s does not exist', msg_mailing_update.id);
+	END IF;
+	IF g.status NOT IN ('planned', 'running', 'expanded') THEN
+		RAISE object_not_in_prerequisite_state USING MESSAGE = format('mailing %s is %s', g.id, g.status);
+	END IF;
+	IF g.status <> 'planned' AND msg_mailing_update.channel <> g.channel THEN
+		RAISE object_not_in_prerequisite_state USING MESSAGE = format('mailing %s has begun: its channel cannot be changed any more', g.id),
+			HINT = 'Cancel it, and make another one.';
+	END IF;
+	PERFORM @extschema@.msg_mailing_check(coalesce(msg_mailing_update.channel, g.channel), coalesce(msg_mailing_update.ends_at, g.ends_at));
+	UPDATE @extschema@.msg_mailings o SET
+		text = coalesce(msg_mailing_update.text, g.text), channel = coalesce(msg_mailing_update.channel, g.channel),
+		operator_codes = nullif(coalesce(msg_mailing_update.operator_codes, g.operator_codes), '{}'),
+		tags = nullif(coalesce(msg_mailing_update.tags, g.tags), '{}'),
+		starts_at = coalesce(msg_mailing_update.starts_at, g.starts_at), ends_at = coalesce(msg_mailing_update.ends_at, g.ends_at),
+		window_from = coalesce(msg_mailing_update.window_from, g.window_from), window_to = coalesce(msg_mailing_update.window_to, g.window_to),
+		status = CASE WHEN g.status = 'planned' THEN 'planned' ELSE 'running' END, again = g.status <> 'planned', next_client = 0, left_out = 0,
+		act_at = CASE WHEN g.status = 'planned' THEN coalesce(msg_mailing_update.starts_at, g.starts_at) ELSE @extschema@.msg_now() END,
+		updated_at = now(), updated_by = CURRENT_USER
+	WHERE o.id = g.id RETURNING o.* INTO g;
+	RETURN g;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_mailing_update IS 'changes a mailing that is not over; what is left out stays as it is, and what is not yet sent follows';
+
+/*
+ * msg_mailing_cancel(id): cancel a mailing: what is not yet sent is cancelled, which takes the scheduler a moment.
+ * Returns whether it was cancelled: false where it is over already, or not there.
+ */
+CREATE FUNCTION @extschema@.msg_mailing_cancel(id bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	UPDATE @extschema@.msg_mailings o SET status = CASE WHEN o.status = 'planned' THEN 'cancelled' ELSE 'cancelling' END, next_client = 0,
+		act_at = CASE WHEN o.status <> 'planned' THEN @extschema@.msg_now() END, updated_at = now(), updated_by = CURRENT_USER
+	WHERE o.id = msg_mailing_cancel.id AND o.status IN ('planned', 'running', 'expanded');
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_mailing_cancel IS 'cancels a mailing and what is not yet sent of it; false where it is over already';
+
+/*
+ * msg_mailing_delete(id): cancel a mailing, and forget it and which messages were its own; the messages stay. Where it has begun, that takes the
+ * scheduler a moment. Returns whether there was one.
+ */
+CREATE FUNCTION @extschema@.msg_mailing_delete(id bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	DELETE FROM @extschema@.msg_mailings o WHERE o.id = msg_mailing_delete.id AND (o.status = 'planned'
+		OR o.status = 'cancelled' AND NOT EXISTS (SELECT FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = o.id));
+	IF NOT FOUND THEN
+		UPDATE @extschema@.msg_mailings o SET status = 'deleting', next_client = 0, act_at = @extschema@.msg_now(), updated_at = now(), updated_by = CURRENT_USER
+		WHERE o.id = msg_mailing_delete.id AND o.status <> 'deleting';
+	END IF;
+	RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_mailing_delete IS 'cancels a mailing and forgets it; false where there is none';
+
+-- By way of the mailings, so that a client alone is found too, by a look at the primary key for each of them.
+CREATE VIEW @extschema@.msg_mailing_log AS
+SELECT g.id AS mailing_id, l.client_id, l.message_id, c.phone, m.channel, m.status, m.due_at, m.expires_at, m.attempts, m.sent_at, m.delivered_at, m.finished_at,
+	m.response_code, m.response_id, m.last_error, m.payload ->> 'text' AS text
+FROM @extschema@.msg_mailings g
+JOIN @extschema@.msg_mailing_links l ON l.mailing_id = g.id
+LEFT JOIN @extschema@.messages m ON m.id = l.message_id
+LEFT JOIN @extschema@.msg_clients c ON c.id = l.client_id;
+COMMENT ON VIEW @extschema@.msg_mailing_log IS 'what became of each client of each mailing, to be found by mailing, message or client; what is of a message that was purged is null';
+
+/*
+ * msg_mailing_stats(id): a mailing's clients (NULL: each mailing's) by what became of their messages. clients is the sum of the statuses and of
+ * purged (the message is not kept any more); left_out is beside that, see the column of msg_mailings.
+ */
+CREATE FUNCTION @extschema@.msg_mailing_stats(
+	id bigint DEFAULT NULL,
+	OUT mailing_id bigint, OUT state text, OUT starts_at timestamptz, OUT ends_at timestamptz, OUT clients bigint, OUT left_out bigint,
+	OUT scheduled bigint, OUT idle bigint, OUT retry bigint, OUT sent bigint, OUT received bigint, OUT delivered bigint, OUT dead bigint,
+	OUT cancelled bigint, OUT expired bigint, OUT purged bigint)
+RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT g.id, g.status, g.starts_at, g.ends_at, s.clients, g.left_out, s.scheduled, s.idle, s.retry, s.sent, s.received, s.delivered, s.dead, s.cancelled,
+	s.expired, s.purged
+FROM @extschema@.msg_mailings g, LATERAL (
+	SELECT count(*) AS clients, count(*) FILTER (WHERE m.status = 'scheduled') AS scheduled, count(*) FILTER (WHERE m.status = 'idle') AS idle,
+		count(*) FILTER (WHERE m.status = 'retry') AS retry, count(*) FILTER (WHERE m.status = 'sent') AS sent,
+		count(*) FILTER (WHERE m.status = 'received') AS received, count(*) FILTER (WHERE m.status = 'delivered') AS delivered,
+		count(*) FILTER (WHERE m.status = 'dead') AS dead, count(*) FILTER (WHERE m.status = 'cancelled') AS cancelled,
+		count(*) FILTER (WHERE m.status = 'expired') AS expired, count(*) FILTER (WHERE m.id IS NULL) AS purged
+	FROM @extschema@.msg_mailing_links l LEFT JOIN @extschema@.messages m ON m.id = l.message_id
+	WHERE l.mailing_id = g.id) s
+WHERE msg_mailing_stats.id IS NULL OR g.id = msg_mailing_stats.id
+ORDER BY g.id
+$$;
+COMMENT ON FUNCTION @extschema@.msg_mailing_stats IS 'clients of a mailing, or of each (null), by what became of their messages';
+
+/*
+ * msg_mailing_messages(id, status, limit, after): the messages of a mailing, of one status or any (NULL), in the order of clients, those with ids above after.
+ */
+CREATE FUNCTION @extschema@.msg_mailing_messages(id bigint, status @extschema@.msg_status DEFAULT NULL, "limit" integer DEFAULT 100, after bigint DEFAULT 0)
+RETURNS SETOF @extschema@.msg_mailing_log LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+	IF msg_mailing_messages."limit" < 0 THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'limit must not be negative';
+	END IF;
+	RETURN QUERY SELECT g.* FROM @extschema@.msg_mailing_log g
+	WHERE g.mailing_id = msg_mailing_messages.id AND g.client_id > msg_mailing_messages.after
+		AND (msg_mailing_messages.status IS NULL OR g.status = msg_mailing_messages.status)
+	ORDER BY g.client_id LIMIT msg_mailing_messages."limit";
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_mailing_messages IS 'the messages of a mailing, by client, of one status or any (null)';
+
+/*
+ * msg_daily_report(day): what ended on a day (from midnight to midnight by the session's time zone) of each mailing that was running on it: by
+ * outcome, and how many of its messages have not ended until now. Messages that were purged are not counted.
+ */
+CREATE FUNCTION @extschema@.msg_daily_report(
+	day date DEFAULT @extschema@.msg_now()::date - 1,
+	OUT mailing_id bigint, OUT state text, OUT delivered bigint, OUT sent bigint, OUT dead bigint, OUT expired bigint, OUT cancelled bigint, OUT waiting bigint)
+RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT g.id, g.status, s.delivered, s.sent, s.dead, s.expired, s.cancelled, s.waiting
+FROM @extschema@.msg_mailings g, LATERAL (
+	SELECT count(*) FILTER (WHERE m.status = 'delivered' AND t.ended) AS delivered, count(*) FILTER (WHERE m.status IN ('sent', 'received') AND t.ended) AS sent,
+		count(*) FILTER (WHERE m.status = 'dead' AND t.ended) AS dead, count(*) FILTER (WHERE m.status = 'expired' AND t.ended) AS expired,
+		count(*) FILTER (WHERE m.status = 'cancelled' AND t.ended) AS cancelled, count(*) FILTER (WHERE m.finished_at IS NULL) AS waiting
+	FROM @extschema@.msg_mailing_links l JOIN @extschema@.messages m ON m.id = l.message_id,
+		LATERAL (SELECT m.finished_at >= msg_daily_report.day::timestamptz AND m.finished_at < (msg_daily_report.day + 1)::timestamptz AS ended) t
+	WHERE l.mailing_id = g.id) s
+WHERE g.starts_at < (msg_daily_report.day + 1)::timestamptz AND g.ends_at >= msg_daily_report.day::timestamptz AND g.status <> 'planned'
+ORDER BY g.id
+$$;
+COMMENT ON FUNCTION @extschema@.msg_daily_report IS 'what ended on a day of each mailing that was running on it, by outcome';
+
+-- ---------------------------------------------------------------- Debezium's outbox, samples
+
+/*
+ * The view inserts straight into messages, as fast as an INSERT there. aggregatetype is the channel (an unknown one is msg_create()'s error), id the
+ * deduplication key. What an application deletes after its INSERT, as Debezium's allow, is to be sent all the same: a DELETE does nothing.
+ */
+CREATE VIEW @extschema@.msg_outbox AS
+SELECT dedup_key AS id, channel AS aggregatetype, message_key AS aggregateid, event_type AS type, payload FROM @extschema@.messages;
+CREATE RULE msg_outbox_delete AS ON DELETE TO @extschema@.msg_outbox DO INSTEAD NOTHING;
+COMMENT ON VIEW @extschema@.msg_outbox IS 'messages by the columns of Debezium''s outbox table: an INSERT creates a message; id is its deduplication key, aggregatetype its channel, aggregateid its key, type its event type; a DELETE does nothing';
+DO $$
+BEGIN
+	-- with the rights of who inserts, row security among them; version 14 knows the owner's alone
+	IF pg_catalog.current_setting('server_version_num')::integer >= 150000 THEN
+		ALTER VIEW @extschema@.msg_outbox SET (security_invoker = true);
+	END IF;
+END $$;
+
+/*
+ * msg_sample(n, seed, channel): create n messages as a shop might send them: an order's events, keyed by the customer, with a phone number and a text. The same n, seed
+ * and version of PostgreSQL make the same messages, but for ids and times; nothing is removed. Returns how many were made. Errors: 22023 n is negative; and msg_create()'s.
+ */
+CREATE FUNCTION @extschema@.msg_sample(n integer DEFAULT 10, seed bigint DEFAULT 1, channel text DEFAULT 'default') RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	made bigint;
+	names constant text[] := '{Anna,Bilal,Chen,Dilek,Emma,Farid,Giulia,Hans,Ines,Jan,Kemal,Lena,Mei,Noah,Olga,Priya,Quentin,Rosa,Samir,Tuğba,Umut,Vera,Wei,Yusuf,Zoë}';
+	goods constant text[] := '{lamp,chair,desk,kettle,scarf,umbrella,backpack,headphones,notebook,bottle}';
+	currencies constant text[] := '{EUR,TRY,USD,GBP}';
+	events constant text[] := '{created,paid,shipped,delivered,cancelled}';
+BEGIN
+	IF msg_sample.n IS NULL OR msg_sample.n < 0 THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'n must not be negative';
+	END IF;
+	-- each number that is drawn is a hash of the message's number and the seed
+	WITH drawn AS (
+		SELECT g, 1000 + r[1] % 9000 AS customer, 100000 + g AS number, 1 + r[2] % 3 AS count, (100 + r[3] % 20000) / 100.0 AS price, names[1 + r[1] % 25] AS name,
+			goods[1 + r[4] % 10] AS good, currencies[1 + r[1] % 4] AS currency, events[1 + r[5] % 5] AS event, '+9055' || lpad((r[1] % 9000 * 11003 % 100000000)::text, 8, '0') AS phone
+		FROM generate_series(1, msg_sample.n) g,
+			LATERAL (SELECT ARRAY(SELECT hashint8extended(g, msg_sample.seed * 8 + k) & 2147483647 FROM generate_series(1, 5) k) AS r OFFSET 0) r),
+	inserted AS (
+		INSERT INTO @extschema@.messages AS m (channel, message_key, event_type, payload)
+		SELECT msg_sample.channel, 'customer-' || d.customer, 'order.' || d.event, jsonb_build_object('order', d.number, 'customer', jsonb_build_object('id', d.customer, 'name', d.name),
+			'items', jsonb_build_array(jsonb_build_object('name', d.good, 'count', d.count, 'price', d.price)), 'total', d.count * d.price, 'currency', d.currency,
+			'to', d.phone, 'content', format('Dear %s, your order %s (%s × %s) was %s.', d.name, d.number, d.count, d.good, d.event))
+		FROM drawn d ORDER BY d.g
+		RETURNING 1)
+	SELECT count(*) INTO made FROM inserted;
+	RETURN made;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_sample IS 'creates n sample messages, the same for the same seed, and returns how many';
 
 -- ---------------------------------------------------------------- seeing
 
@@ -1416,7 +2658,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	t constant text := 'ON TABLE @extschema@.';
 	rights text[] := ARRAY['USAGE ON SCHEMA @extschema@'];
-	functions text[] := '{}';
+	functions text[] := '{msg_now}';
 	r text;
 BEGIN
 	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
@@ -1439,14 +2681,16 @@ BEGIN
 	IF kind IN ('reader', 'operator') THEN
 		functions := functions || '{msg_openapi,msg_openapi_type,msg_http_time,msg_http_number,msg_http_000_messages,msg_http_001_sent,msg_http_002_reply,msg_http_002_working,msg_http_002_list,msg_http_002_two,msg_http_004_sent,msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
 		rights := rights || ARRAY['SELECT ' || t || 'messages', 'SELECT ' || t || 'msg_channels', 'SELECT ' || t || 'msg_channel_settings',
-			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation',
-			'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
+			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_pause_log', 'SELECT ' || t || 'msg_paces', 'SELECT ' || t || 'msg_runs', 'SELECT ' || t || 'msg_statistics', 'SELECT ' || t || 'msg_retention', 'SELECT ' || t || 'msg_archive',
+			'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation', 'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
-		functions := functions || '{msg_http_body,msg_http_001_toggle,msg_http_002_start,msg_http_002_stop,msg_http_002_toggle,msg_http_002_commit,msg_http_004_control,msg_cancel,msg_retry,msg_redrive,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test}'::text[];
+		functions := functions || '{msg_create_from_query,msg_known_names,msg_cancel,msg_reschedule,msg_retry,msg_redrive,msg_pace_set,msg_pace_drop,msg_cron,msg_cron_drop,msg_crons,msg_cron_schema,msg_statistics_take,msg_retention_set,msg_retention_drop,msg_purge,msg_purge_step,msg_archive_partition,msg_archive_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test,msg_http_body,msg_http_001_toggle,msg_http_002_start,msg_http_002_stop,msg_http_002_toggle,msg_http_002_commit,msg_http_004_control}'::text[];
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
-			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'UPDATE ' || t || 'msg_installation',
+			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'INSERT ' || t || 'msg_pause_log', 'INSERT, UPDATE, DELETE ' || t || 'msg_paces',
+			'INSERT, DELETE ' || t || 'msg_statistics', 'INSERT, UPDATE, DELETE ' || t || 'msg_retention', 'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_attempts',
+			'UPDATE ' || t || 'msg_runs', 'UPDATE ' || t || 'msg_installation',
 			'SELECT ' || t || 'msg_attempts', 'INSERT, UPDATE, DELETE ' || t || 'msg_webhooks',
 			'SELECT (channel), DELETE ' || t || 'msg_webhook_secrets', 'DELETE ' || t || 'msg_breakers'];
 	END IF;
@@ -1457,11 +2701,53 @@ BEGIN
 		functions := functions || '{msg_backlog_sample,msg_openapi,msg_openapi_type}'::text[];
 	END IF;
 	IF kind = 'worker' THEN
-		functions := functions || '{msg_retry_delay}'::text[];
-		rights := rights || ARRAY['SELECT, UPDATE ' || t || 'messages', 'SELECT, UPDATE ' || t || 'msg_channels',
-			'SELECT ' || t || 'msg_channel_settings', 'SELECT ' || t || 'msg_pauses', 'SELECT, INSERT, UPDATE ' || t || 'msg_offsets',
+		functions := functions || '{msg_retry_delay,msg_purge_step,msg_archive_partition}'::text[];
+		rights := rights || ARRAY['SELECT, UPDATE, DELETE ' || t || 'messages', 'SELECT, UPDATE ' || t || 'msg_channels', 'SELECT ' || t || 'msg_retention',
+			'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_runs', 'SELECT, DELETE ' || t || 'msg_attempts',
+			'SELECT ' || t || 'msg_channel_settings', 'SELECT ' || t || 'msg_pauses', 'SELECT, UPDATE ' || t || 'msg_paces',
+			'SELECT, INSERT, UPDATE ' || t || 'msg_runs', 'SELECT, INSERT, UPDATE ' || t || 'msg_offsets',
 			'SELECT, UPDATE ' || t || 'msg_installation', 'SELECT, UPDATE ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_webhook_secrets', 'INSERT ' || t || 'msg_attempts', 'SELECT, INSERT, UPDATE, DELETE ' || t || 'msg_breakers'];
+	END IF;
+	-- fan-out
+	IF kind IN ('producer', 'operator') THEN
+		functions := functions || '{msg_publish,msg_event_matches}'::text[];
+		rights := rights || ('SELECT (id, event_type, channel, filter) ' || t || 'msg_subscriptions');
+	END IF;
+	IF kind IN ('reader', 'operator') THEN
+		functions := functions || '{msg_event_matches}'::text[];
+		rights := rights || ('SELECT ' || t || 'msg_subscriptions');
+	END IF;
+	IF kind = 'operator' THEN
+		functions := functions || '{msg_subscribe,msg_unsubscribe}'::text[];
+		rights := rights || ('INSERT, DELETE ' || t || 'msg_subscriptions');
+	END IF;
+	-- Debezium's outbox, samples
+	IF kind IN ('producer', 'operator') THEN
+		functions := functions || '{msg_sample}'::text[];
+		rights := rights || ('INSERT, SELECT (id) ' || t || 'msg_outbox');
+	END IF;
+	IF kind IN ('reader', 'operator') THEN
+		rights := rights || ('SELECT ' || t || 'msg_outbox');
+	END IF;
+	-- mailings
+	IF kind IN ('reader', 'operator') THEN
+		functions := functions || '{msg_mailing_stats,msg_mailing_messages,msg_daily_report,msg_phone,msg_time_zone,msg_window}'::text[];
+		rights := rights || ARRAY['SELECT ' || t || 'msg_clients', 'SELECT ' || t || 'msg_mailings', 'SELECT ' || t || 'msg_mailing_links',
+			'SELECT ' || t || 'msg_mailing_log'];
+	END IF;
+	IF kind = 'operator' THEN
+		functions := functions || '{msg_client_set,msg_client_drop,msg_client_follow,msg_mailing_create,msg_mailing_update,msg_mailing_cancel,msg_mailing_delete,msg_mailing_check}'::text[];
+		rights := rights || ARRAY['INSERT, UPDATE, DELETE ' || t || 'msg_clients', 'INSERT, UPDATE, DELETE ' || t || 'msg_mailings',
+			'DELETE ' || t || 'msg_mailing_links', 'USAGE ON SEQUENCE @extschema@.msg_clients_id_seq'];
+	END IF;
+	IF kind = 'worker' THEN
+		functions := functions || '{msg_mailings_run,msg_mailing_expand,msg_window}'::text[];
+		rights := rights || ARRAY['INSERT ' || t || 'messages', 'SELECT ' || t || 'msg_clients', 'SELECT, UPDATE, DELETE ' || t || 'msg_mailings',
+			'SELECT, INSERT, DELETE ' || t || 'msg_mailing_links'];
+	END IF;
+	IF kind IN ('operator', 'worker') THEN
+		functions := functions || '{msg_mailing_follow,msg_mailing_payload,msg_window}'::text[];
 	END IF;
 	FOREACH r IN ARRAY rights LOOP
 		EXECUTE format('GRANT %s TO %I', r, role);

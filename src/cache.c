@@ -14,14 +14,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
-#include <time.h>
 
 #include <hiredis/hiredis.h>
 #ifdef MSGSYS_HIREDIS_SSL
+#include <arpa/inet.h>
 #include <hiredis/hiredis_ssl.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #endif
 
 #include "explain.h"
+#include "monotonic.h"
+#include "trust.h"
 
 #define DEFAULT_PORT		6379
 #define FIRST_BACKOFF_MS	1000
@@ -38,21 +43,13 @@ struct Cache
 	int			connect_timeout_ms;
 	int			timeout_ms;
 	redisContext *connection;
+	char	   *ca_file;		/* NULL: the system's */
 #ifdef MSGSYS_HIREDIS_SSL
-	redisSSLContext *ssl;
+	SSL_CTX    *ssl;
 #endif
 	int64_t		again_at;		/* ms: not to be tried before */
 	int			backoff_ms;
 };
-
-static int64_t
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static struct timeval
 milliseconds(int ms)
@@ -162,6 +159,8 @@ cache_open(const CacheConfig *config, char *err, size_t errlen)
 	}
 	cache->connect_timeout_ms = config->connect_timeout_ms;
 	cache->timeout_ms = config->timeout_ms;
+	if (config->ca_file && *config->ca_file)
+		cache->ca_file = strdup(config->ca_file);
 	if (!read_url(cache, config->url, err, errlen))
 	{
 		cache_close(cache);
@@ -187,8 +186,9 @@ cache_close(Cache *cache)
 	disconnect(cache);
 #ifdef MSGSYS_HIREDIS_SSL
 	if (cache->ssl)
-		redisFreeSSLContext(cache->ssl);
+		SSL_CTX_free(cache->ssl);
 #endif
+	free(cache->ca_file);
 	free(cache->host);
 	free(cache->user);
 	free(cache->password);
@@ -224,6 +224,60 @@ command(Cache *cache, int argc, const char **argv, char *err, size_t errlen)
 	return ok;
 }
 
+#ifdef MSGSYS_HIREDIS_SSL
+static bool
+explain_tls(char *err, size_t errlen)
+{
+	char		words[200];
+
+	ERR_error_string_n(ERR_get_error(), words, sizeof(words));
+	ERR_clear_error();
+	return explain(err, errlen, "TLS: %s", words);
+}
+
+/* Begin TLS, and see to it that the certificate is that of the host, which hiredis' own contexts do not. */
+static bool
+encrypt(Cache *cache, char *err, size_t errlen)
+{
+	unsigned char address[sizeof(struct in6_addr)];
+	bool		is_address = inet_pton(AF_INET, cache->host, address) == 1 || inet_pton(AF_INET6, cache->host, address) == 1;
+	SSL		   *ssl;
+
+	if (cache->ssl == NULL)
+	{
+		cache->ssl = SSL_CTX_new(TLS_client_method());
+		if (cache->ssl == NULL)
+			return explain_tls(err, errlen);
+		SSL_CTX_set_verify(cache->ssl, SSL_VERIFY_PEER, NULL);
+		SSL_CTX_set_min_proto_version(cache->ssl, TLS1_2_VERSION);
+		if (SSL_CTX_load_verify_locations(cache->ssl, cache->ca_file ? cache->ca_file : SYSTEM_CA_FILE, NULL) != 1)
+		{
+			SSL_CTX_free(cache->ssl);
+			cache->ssl = NULL;
+			return explain_tls(err, errlen);
+		}
+	}
+	ssl = SSL_new(cache->ssl);
+	if (ssl == NULL)
+		return explain_tls(err, errlen);
+	if (is_address)
+		X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), cache->host);
+	else
+	{
+		SSL_set_tlsext_host_name(ssl, cache->host);
+		SSL_set1_host(ssl, cache->host);
+	}
+	/* owned by the connection, once that works */
+	if (redisInitiateSSL(cache->connection, ssl) == REDIS_OK)
+		return true;
+	explain(err, errlen, "TLS: %s", SSL_get_verify_result(ssl) == X509_V_OK ? cache->connection->errstr :
+			X509_verify_cert_error_string(SSL_get_verify_result(ssl)));
+	ERR_clear_error();
+	SSL_free(ssl);
+	return false;
+}
+#endif
+
 /* TLS, credentials and database of a new connection. */
 static bool
 greet(Cache *cache, char *err, size_t errlen)
@@ -231,17 +285,8 @@ greet(Cache *cache, char *err, size_t errlen)
 	char		db[16];
 
 #ifdef MSGSYS_HIREDIS_SSL
-	if (cache->tls)
-	{
-		redisSSLContextError error = REDIS_SSL_CTX_NONE;
-
-		if (cache->ssl == NULL)
-			cache->ssl = redisCreateSSLContext("/etc/ssl/certs/ca-certificates.crt", NULL, NULL, NULL, cache->host, &error);
-		if (cache->ssl == NULL)
-			return explain(err, errlen, "%s", redisSSLContextGetError(error));
-		if (redisInitiateSSLWithContext(cache->connection, cache->ssl) != REDIS_OK)
-			return explain(err, errlen, "%s", cache->connection->errstr);
-	}
+	if (cache->tls && !encrypt(cache, err, errlen))
+		return false;
 #endif
 	if (cache->password)
 	{

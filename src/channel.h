@@ -10,6 +10,19 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
+/* How many messages at a time, and how far the run under way is (pace.c). */
+typedef struct Pace
+{
+	int			batch;			/* messages of a run; 0: the channel has no pace */
+	int64		every;			/* microseconds from run to run */
+	TimestampTz next_at;		/* when the next is due */
+	int64		run_id;			/* the one under way; 0: none */
+	int			succeeded;		/* messages of it */
+	int			failed;
+	int			in_memory;		/* of it, whose outcome is not committed */
+	bool		exhausted;		/* it takes nothing more */
+} Pace;
+
 typedef struct Channel
 {
 	char		name[CHANNEL_NAME_MAX]; /* hash key, must be first */
@@ -23,6 +36,7 @@ typedef struct Channel
 	int64		resend_after;	/* microseconds; 0: never */
 	List	   *former_topics;	/* of char *, still read for acknowledgements */
 	bool		paused;
+	Pace		pace;
 
 	/* the relay's own */
 	int64		low;			/* rows up to it are done with: an optimisation,

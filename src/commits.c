@@ -4,10 +4,10 @@
  *
  * A transaction's rows become visible a moment before it can say so (notes.c).
  * A relay that claims in that moment, from a mark between them, would send the
- * later rows of a key before the earlier ones.  So each session enters its lowest
- * id here before it commits, and takes it back once its notes are published: who
- * looks here after taking a snapshot, and then at its notes, knows of every
- * transaction that the snapshot sees.
+ * later rows of a key before the earlier ones; so would a webhook worker.  So each
+ * session enters its lowest ids here before it commits, and takes them back once its
+ * notes are published: who looks here after taking a snapshot, and then at its notes,
+ * knows of every transaction that the snapshot sees.
  */
 #include "commits.h"
 
@@ -16,13 +16,13 @@
 #include "storage/shmem.h"
 
 #define ENTRIES		128			/* sessions within that moment, of all databases */
-#define FREE		((uint64) 0)
-#define TAKEN		PG_UINT64_MAX	/* by one that has not begun to commit */
+#define NO_ID		((uint64) PG_INT64_MAX)
 
 typedef struct CommitEntry
 {
-	pg_atomic_uint64 low;		/* id, FREE or TAKEN */
-	Oid			dboid;			/* valid while low is an id */
+	pg_atomic_uint32 taken;
+	pg_atomic_uint64 low[WAITING_KINDS];	/* id or NO_ID */
+	Oid			dboid;			/* valid while there is an id */
 } CommitEntry;
 
 typedef struct Commits
@@ -53,25 +53,30 @@ commits_init(void)
 		return;
 	pg_atomic_init_u32(&commits->crowd, 0);
 	for (int i = 0; i < ENTRIES; i++)
-		pg_atomic_init_u64(&commits->entries[i].low, FREE);
+	{
+		pg_atomic_init_u32(&commits->entries[i].taken, 0);
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+			pg_atomic_init_u64(&commits->entries[i].low[kind], NO_ID);
+	}
 }
 
-/* This session is about to commit messages, from this id on.  Raises no error. */
+/* This session is about to commit messages, from these ids on (PG_INT64_MAX: none of that kind).  Raises no error. */
 void
-commit_begins(Oid dboid, int64 lowest_id)
+commit_begins(Oid dboid, const int64 lowest[WAITING_KINDS])
 {
 	if (commits == NULL || mine || in_crowd)
 		return;
 	for (int i = 0; i < ENTRIES; i++)
 	{
 		CommitEntry *entry = &commits->entries[(MyProcPid + i) % ENTRIES];
-		uint64		expected = FREE;
+		uint32		expected = 0;
 
-		if (pg_atomic_compare_exchange_u64(&entry->low, &expected, TAKEN))
+		if (pg_atomic_compare_exchange_u32(&entry->taken, &expected, 1))
 		{
 			entry->dboid = dboid;
 			pg_write_barrier();
-			pg_atomic_write_u64(&entry->low, (uint64) Max(lowest_id, 1));
+			for (int kind = 0; kind < WAITING_KINDS; kind++)
+				pg_atomic_write_u64(&entry->low[kind], (uint64) lowest[kind]);
 			mine = entry;
 			return;
 		}
@@ -86,7 +91,12 @@ commit_ends(void)
 {
 	pg_memory_barrier();
 	if (mine)
-		pg_atomic_write_u64(&mine->low, FREE);
+	{
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+			pg_atomic_write_u64(&mine->low[kind], NO_ID);
+		pg_write_barrier();
+		pg_atomic_write_u32(&mine->taken, 0);
+	}
 	if (in_crowd)
 		pg_atomic_fetch_sub_u32(&commits->crowd, 1);
 	mine = NULL;
@@ -95,7 +105,7 @@ commit_ends(void)
 
 /* The lowest id that a session of this database is about to commit; PG_INT64_MAX: none. */
 int64
-commits_lowest(Oid dboid)
+commits_lowest(Oid dboid, WaitingKind kind)
 {
 	int64		lowest = PG_INT64_MAX;
 
@@ -104,9 +114,9 @@ commits_lowest(Oid dboid)
 	for (int i = 0; i < ENTRIES; i++)
 	{
 		CommitEntry *entry = &commits->entries[i];
-		uint64		low = pg_atomic_read_u64(&entry->low);
+		uint64		low = pg_atomic_read_u64(&entry->low[kind]);
 
-		if (low == FREE || low == TAKEN)
+		if (low == NO_ID)
 			continue;
 		pg_read_barrier();
 		if (entry->dboid == dboid)

@@ -6,6 +6,9 @@
 #ifndef MSGSYS_COMPAT_H
 #define MSGSYS_COMPAT_H
 
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 #include "access/transam.h"
 #include "catalog/pg_database.h"
 #include "common/jsonapi.h"
@@ -32,6 +35,11 @@
 #define MSGSYS_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "msgsys", .version = MSGSYS_VERSION)
 #else
 #define MSGSYS_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* 18 has a word for this that stands before a declaration. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn __attribute__((noreturn))
 #endif
 
 /* Shared memory is requested in a hook of its own since 15. */
@@ -96,6 +104,12 @@ compat_owns_database(Oid database, Oid role)
 	return pg_database_ownercheck(database, role);
 #endif
 }
+
+#if PG_VERSION_NUM >= 160000
+#define compat_make_range(type, lower, upper) make_range(type, lower, upper, false, NULL)
+#else
+#define compat_make_range(type, lower, upper) make_range(type, lower, upper, false)
+#endif
 
 static inline JsonLexContext *
 compat_json_lexer(char *json, int length)

@@ -36,6 +36,7 @@ open_cache(int elevel)
 	char		err[256] = "";
 	CacheConfig config = {
 		.url = setting_redis_url,
+		.ca_file = setting_redis_ca_file,
 		.connect_timeout_ms = setting_redis_timeout,
 		.timeout_ms = setting_redis_timeout
 	};
@@ -43,7 +44,7 @@ open_cache(int elevel)
 
 	if (setting_redis_url == NULL || setting_redis_url[0] == '\0')
 		return NULL;
-	settings = psprintf("%s %d", setting_redis_url, setting_redis_timeout);
+	settings = psprintf("%s %s %d", setting_redis_url, setting_redis_ca_file, setting_redis_timeout);
 	if (opened_with && strcmp(opened_with, settings) == 0 && (cache || elevel < ERROR))
 		return cache;
 	if (opened_with)
@@ -91,7 +92,7 @@ delivered_add(const Job *job, const WebhookMark *mark)
 	if (setting_redis_url[0] == '\0')
 		return;
 	initStringInfo(&value);
-	build_value(&value, job->request.json ? job->request.body : NULL, job->request.body_length, mark->response_id, GetCurrentTimestamp(), mark->code);
+	build_value(&value, job->request.json ? job->request.body : NULL, job->request.body_length, mark->response_id, clock_now(), mark->code);
 	entry = palloc(sizeof(CacheEntry));
 	entry->key = cache_key(job->id);
 	entry->value = value.data;

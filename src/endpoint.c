@@ -81,6 +81,13 @@ endpoint_works(const Endpoint *endpoint)
 	return endpoint->webhook && !endpoint->webhook->disabled && !endpoint->gone && endpoint->channel && !endpoint->channel->paused;
 }
 
+/* Whether its messages are sent by runs; those that come through a topic are so before that. */
+bool
+endpoint_is_paced(const Endpoint *endpoint)
+{
+	return endpoint->channel && endpoint->channel->topic == NULL && endpoint->channel->pace.batch > 0;
+}
+
 /* Whether its rate limit lets a request go now; if not, when. */
 static bool
 has_token(Endpoint *endpoint, TimestampTz now, TimestampTz *again_at)
@@ -146,13 +153,22 @@ endpoint_record(Endpoint *endpoint, bool failed, TimestampTz now)
 		endpoint->breaker_changed |= breaker_forget(&endpoint->breaker, MILLISECONDS(now));
 }
 
+/* Rows of a kind above an id may be there. */
+void
+endpoint_waiting(Endpoint *endpoint, WaitingKind kind, int64 low)
+{
+	Cursor	   *cursor = &endpoint->cursors[kind];
+
+	cursor->low = Min(cursor->low, low);
+	cursor->dirty = true;
+}
+
 /* A message is to be claimed again. */
 void
 endpoint_rewind(Endpoint *endpoint, int64 id)
 {
-	endpoint->idle.low = Min(endpoint->idle.low, id - 1);
-	endpoint->received.low = Min(endpoint->received.low, id - 1);
-	endpoint->idle.dirty = endpoint->received.dirty = true;
+	for (int kind = 0; kind < WAITING_KINDS; kind++)
+		endpoint_waiting(endpoint, kind, id - 1);
 	endpoint->next_due = DT_NOBEGIN;
 }
 
@@ -284,8 +300,18 @@ job_free(Job *job)
 {
 	hash_search(jobs, &job->id, HASH_REMOVE, NULL);
 	job->endpoint->njobs--;
+	if (job->paced && job->endpoint->channel)
+		job->endpoint->channel->pace.in_memory = Max(job->endpoint->channel->pace.in_memory - 1, 0);
 	all_sizes -= job->size;
 	MemoryContextDelete(job->context);
+}
+
+/* A job is of the run of its channel, until it is freed. */
+void
+job_take_into_run(Job *job)
+{
+	job->paced = true;
+	job->endpoint->channel->pace.in_memory++;
 }
 
 static void
@@ -380,6 +406,8 @@ void
 endpoint_give_back(Endpoint *endpoint)
 {
 	dlist_mutable_iter iter;
+	HASH_SEQ_STATUS seq;
+	KeyState   *state;
 
 	dlist_foreach_modify(iter, &endpoint->ready)
 	{
@@ -396,4 +424,10 @@ endpoint_give_back(Endpoint *endpoint)
 		job_free(job);
 	}
 	endpoint->nready = 0;
+	if (endpoint->keys == NULL)
+		return;
+	/* and what waits behind requests that are under way */
+	hash_seq_init(&seq, endpoint->keys);
+	while ((state = hash_seq_search(&seq)) != NULL)
+		drop_waiting(state);
 }

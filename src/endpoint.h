@@ -14,6 +14,7 @@
 
 #include "breaker.h"
 #include "channel.h"
+#include "commits.h"
 #include "request.h"
 #include "store_webhook.h"
 
@@ -32,7 +33,9 @@ typedef struct Job
 	Size		size;			/* bytes that it takes, about */
 	int			attempt;		/* number of this one, from 1 */
 	TimestampTz expires_at;		/* DT_NOEND: never */
-	TimestampTz claimed_at;
+	bool		was_idle;		/* it is of the channel's backlog */
+	bool		paced;			/* it is of a run of its channel */
+	TimestampTz claimed_at;		/* for the histograms */
 	WebhookMark mark;			/* once it has ended */
 } Job;
 
@@ -58,8 +61,7 @@ struct Endpoint
 	char		name[CHANNEL_NAME_MAX]; /* hash key, must be first */
 	const Webhook *webhook;		/* NULL: the channel has none any more */
 	Channel    *channel;
-	Cursor		idle;			/* of a channel without a topic */
-	Cursor		received;
+	Cursor		cursors[WAITING_KINDS]; /* idle rows are those of a channel without a topic */
 	TimestampTz next_due;		/* of a channel without a topic */
 	dlist_head	ready;
 	int			nready;
@@ -79,10 +81,12 @@ extern List *endpoints;			/* of Endpoint */
 
 extern Endpoint *endpoint_find(const char *name);
 extern Endpoint *endpoint_make(const char *name);
+extern bool endpoint_is_paced(const Endpoint *endpoint);
 extern bool endpoint_works(const Endpoint *endpoint);
 extern bool endpoint_permits(Endpoint *endpoint, TimestampTz now, int inflight, TimestampTz *again_at);
 extern void endpoint_called(Endpoint *endpoint, TimestampTz now);
 extern void endpoint_record(Endpoint *endpoint, bool failed, TimestampTz now);
+extern void endpoint_waiting(Endpoint *endpoint, WaitingKind kind, int64 low);
 extern void endpoint_rewind(Endpoint *endpoint, int64 id);
 
 extern int	jobs_count(void);
@@ -90,6 +94,7 @@ extern Size jobs_size(void);
 extern Job *job_find(int64 id);
 extern Job *job_make(Endpoint *endpoint, int64 id);
 extern void job_free(Job *job);
+extern void job_take_into_run(Job *job);
 extern bool job_ready(Job *job, const char *key, int key_length);
 extern void job_done(Job *job, bool final);
 extern void endpoint_give_back(Endpoint *endpoint);

@@ -34,6 +34,7 @@
 #include "utils/varlena.h"
 
 #define SEND_EVERY	1000		/* microseconds */
+#define DESCRIPTION	"/openapi.json"	/* what / is too, unless that is another system's */
 
 #define EXPOSED_FIELDS \
 	"Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, Transfer-Encoding, Range-Unit"
@@ -91,11 +92,17 @@ static void
 read_target(Call *call)
 {
 	const char *target = call->http->target;
-	size_t		length = strcspn(target, "?#");
+	size_t		length;
 	const char *decoded;
 
 	if (strstr(target, "%00"))
 		rest_refuse(400, "22021", "invalid byte sequence for encoding \"UTF8\": 0x00", NULL, NULL);
+	/* as proxies are asked, and servers have to understand it too (RFC 9112, 3.2.2) */
+	if (pg_strncasecmp(target, "http://", 7) == 0)
+		target += 7 + strcspn(target + 7, "/");
+	if (*target != '/')
+		rest_refuse(404, "PGRST125", "Invalid path specified in request URL", NULL, NULL);
+	length = strcspn(target, "?#");
 	call->path = url_decode(target, length, false, palloc);
 	call->query = target[length] == '?' ? pstrdup(target + length + 1) : NULL;
 	decoded = url_decode(target, strlen(target), false, palloc);
@@ -269,7 +276,7 @@ route_of(const Call *call)
 		return ROUTE_HEALTH;
 	if (is_below(path, "/ui"))
 		return ROUTE_UI;
-	if (strcmp(path, "/") == 0 || is_below(path, "/docs"))
+	if (strcmp(path, "/") == 0 || strcmp(path, DESCRIPTION) == 0 || is_below(path, "/docs"))
 		return ROUTE_API;
 	return strncmp(path, "/rpc/", 5) == 0 ? ROUTE_RPC : ROUTE_TABLE;
 }
@@ -297,7 +304,7 @@ dispatch(Call *call, Route route)
 		health_answer(call, true);
 	else if (route == ROUTE_UI)
 		page(call, "ui");
-	else if (route == ROUTE_API && call->path[1] != '\0')
+	else if (route == ROUTE_API && is_below(call->path, "/docs"))
 		page(call, "docs");
 	else if (route == ROUTE_API)
 		http_transaction(call, handle_description, false);
@@ -386,6 +393,11 @@ open_server(void)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("msgsys.http_role must not be a superuser"),
 				 errhint("Make an ordinary role that may log in, and set msgsys.http_role to it.")));
+	/* JSON is UTF-8, and nothing here converts */
+	if (GetDatabaseEncoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("msgsys serves HTTP from databases with the encoding UTF8 alone")));
 	if (!http_auth_load())
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIG_FILE_ERROR),
@@ -414,11 +426,14 @@ apply_settings(void)
 static int
 serve_all(void)
 {
+	static unsigned long refused = 0;
 	HttpExchange *exchange;
 	TimestampTz sent;
 	int			n = 0;
 
 	http_server_run(server);
+	slot_count_up(COUNT_REFUSED, http_server_refused(server) - refused);
+	refused = http_server_refused(server);
 	sent = GetCurrentTimestamp();
 	while ((exchange = http_server_next(server)) != NULL)
 	{

@@ -31,6 +31,7 @@ PG_FUNCTION_INFO_V1(msg_wait);
 PG_FUNCTION_INFO_V1(msg_ack);
 PG_FUNCTION_INFO_V1(msg_worker_slots);
 PG_FUNCTION_INFO_V1(msg_announce);
+PG_FUNCTION_INFO_V1(msg_now);
 
 #define LONGEST_WAIT	600000	/* ms */
 
@@ -46,6 +47,20 @@ own_schema(FunctionCallInfo fcinfo)
 	schema = ((Form_pg_proc) GETSTRUCT(tuple))->pronamespace;
 	ReleaseSysCache(tuple);
 	return quote_identifier(get_namespace_name(schema));
+}
+
+/* The time by which messages come due and expire. */
+TimestampTz
+clock_now(void)
+{
+	return GetCurrentTimestamp() + setting_clock_offset * USECS_PER_SEC;
+}
+
+/* msg_now(): the same for SQL. */
+Datum
+msg_now(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(clock_now());
 }
 
 static long

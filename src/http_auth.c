@@ -83,14 +83,14 @@ http_auth_load(void)
 
 /* ---------------------------------------------------------------- refusals */
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 refuse_token(const char *code, const char *message, const char *details)
 {
 	rest_refuse_field("WWW-Authenticate", psprintf("Bearer error=\"invalid_token\", error_description=\"%s\"", message));
 	rest_refuse(401, code, message, details, NULL);
 }
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 refuse_anonymous(void)
 {
 	rest_refuse_field("WWW-Authenticate", "Bearer");

@@ -29,14 +29,14 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include <curl/curl.h>
 
 #include "explain.h"
+#include "monotonic.h"
 #include "ssrf.h"
+#include "trust.h"
 
-#define SYSTEM_CA_FILE		"/etc/ssl/certs/ca-certificates.crt"
 #define IDLE_TRANSFERS_MAX	1024	/* handles that are kept for later requests */
 #define IDLE_ANSWER_MAX		4096	/* bytes of room that they keep for an answer */
 #define CONNECTION_LIFETIME	300L	/* s, so that a moved name is noticed */
@@ -78,15 +78,6 @@ struct HttpClient
 	int			nidle;
 	Transfer   *reported;		/* whose results the caller has */
 };
-
-static int64_t
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 /* ---------- addresses ---------- */
 
@@ -428,9 +419,17 @@ configure_connection(Transfer *transfer, const HttpRequest *request, char *err, 
 	CURL	   *easy = transfer->easy;
 
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+#endif
+#if LIBCURL_VERSION_NUM >= 0x075500
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+#else
+	/* Ubuntu 22.04 */
+	curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
+	curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS, (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, before_request);

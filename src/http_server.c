@@ -102,18 +102,20 @@ connection_changed(void *cls, struct MHD_Connection *mhd, void **context,
 
 	if (code == MHD_CONNECTION_NOTIFY_STARTED)
 	{
-		const union MHD_ConnectionInfo *fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-		const union MHD_ConnectionInfo *address = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+		const union MHD_ConnectionInfo *info;
 
 		connection = calloc(1, sizeof(Connection));
 		*context = connection;
 		if (connection == NULL)
 			return;
-		connection->fd = fd ? fd->connect_fd : -1;
+		/* each answer may be in the same place as the one before (1.0) */
+		info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
+		connection->fd = info ? info->connect_fd : -1;
 		connection->since = now_ms();
-		if (address && address->client_addr)
-			getnameinfo(address->client_addr,
-						address->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in),
+		info = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+		if (info && info->client_addr)
+			getnameinfo(info->client_addr,
+						info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in),
 						connection->peer, sizeof(connection->peer), NULL, 0, NI_NUMERICHOST);
 		connection->next = server->connections;
 		if (server->connections)

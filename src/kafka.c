@@ -28,6 +28,7 @@
 #include "explain.h"
 #include "kafka_limits.h"
 #include "kafka_options.h"
+#include "monotonic.h"
 
 #define LOG_LINES			64
 #define LOG_LINE_LENGTH		512
@@ -97,16 +98,6 @@ struct Broker
 	bool		destroyed;
 	bool		abandoned;		/* whoever destroys it frees it */
 };
-
-/* The time for timeouts, which no change of the clock disturbs. */
-static int64_t
-now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 /* ---------- the handle ---------- */
 

@@ -45,9 +45,15 @@ char	   *setting_webhook_url = NULL;
 char	   *setting_webhook_allow = NULL;
 int			setting_webhook_connections = 256;
 char	   *setting_redis_url = NULL;
+char	   *setting_redis_ca_file = NULL;
 char	   *setting_redis_prefix = NULL;
 int			setting_redis_ttl = 86400;
 int			setting_redis_timeout = 100;
+int			setting_grace_period = 5000;
+int			setting_keep_runs = 30 * 86400;
+int			setting_max_backlog = 0;
+int			setting_backlog_action = BACKLOG_ERROR;
+int			setting_clock_offset = 0;
 char	   *setting_http_listen = NULL;
 int			setting_http_workers = 1;
 char	   *setting_http_database = NULL;
@@ -78,6 +84,12 @@ static const struct config_enum_entry ack_options[] = {
 	{NULL, 0, false}
 };
 
+static const struct config_enum_entry backlog_options[] = {
+	{"error", BACKLOG_ERROR, false},
+	{"warning", BACKLOG_WARNING, false},
+	{NULL, 0, false}
+};
+
 static const struct config_enum_entry jwt_options[] = {
 	{"HS256", JWT_HS256, false},
 	{"RS256", JWT_RS256, false},
@@ -89,6 +101,7 @@ static const char *const stage_names[STAGE_COUNT] = {
 	[STAGE_RELAY] = "relay",
 	[STAGE_RECEIVER] = "receiver",
 	[STAGE_WEBHOOK] = "webhook",
+	[STAGE_SCHEDULER] = "scheduler",
 	[STAGE_HTTP] = "http",
 };
 
@@ -109,6 +122,8 @@ stage_workers(Stage stage)
 			return setting_receiver_workers;
 		case STAGE_WEBHOOK:
 			return setting_webhook_workers;
+		case STAGE_SCHEDULER:
+			return 1;
 		case STAGE_HTTP:
 			return setting_http_listen && setting_http_listen[0] ? setting_http_workers : 0;
 		case STAGE_COUNT:
@@ -275,7 +290,10 @@ define_settings(void)
 				  "Most requests of a webhook worker at once.", NULL);
 	define_text("msgsys.redis_url", &setting_redis_url, "", GUC_SUPERUSER_ONLY,
 				"Redis that caches what was delivered.",
-				"redis://[user:password@]host[:port][/db] or unix:///path; empty means that nothing is cached.");
+				"redis://[user:password@]host[:port][/db], rediss:// for TLS, or unix:///path; empty means that nothing is cached.");
+	define_text("msgsys.redis_ca_file", &setting_redis_ca_file, "", 0,
+				"Certificates that Redis' own must be signed by one of.",
+				"Empty means those that the system trusts.");
 	define_text("msgsys.redis_prefix", &setting_redis_prefix, "msgsys:", 0,
 				"What the keys in Redis begin with, before the message's id.", NULL);
 	define_number("msgsys.redis_ttl", &setting_redis_ttl, 86400, 1, 365 * 86400,
@@ -283,6 +301,22 @@ define_settings(void)
 	define_number("msgsys.redis_timeout", &setting_redis_timeout, 100, 1, 10000,
 				  GUC_UNIT_MS, "Longest wait for Redis.",
 				  "After that it is left alone for a while, which grows to 30 s.");
+
+	define_number("msgsys.grace_period", &setting_grace_period, 5000, 0, 600000,
+				  GUC_UNIT_MS, "How long a worker that is to end may finish what it has under way.",
+				  "Batches of the relay, and requests to webhooks. 0 means not at all; what is not finished is done again.");
+	define_number("msgsys.max_backlog", &setting_max_backlog, 0, 0, INT_MAX, 0,
+				  "Most messages of a channel that may wait to be sent.",
+				  "Beyond it msgsys.backlog_action says what happens. 0 means that there is no limit.");
+	DefineCustomEnumVariable("msgsys.backlog_action",
+							 "What becomes of a message for a channel that has msgsys.max_backlog waiting.",
+							 "An error refuses it; a warning is given once a transaction.",
+							 &setting_backlog_action, BACKLOG_ERROR, backlog_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	define_number("msgsys.keep_runs", &setting_keep_runs, 30 * 86400, 0, INT_MAX, GUC_UNIT_S,
+				  "How long the runs of channels with a pace are kept.", "0 means for ever.");
+	DefineCustomIntVariable("msgsys.clock_offset", "Seconds that messages' clock is ahead of the system's.",
+							"For tests and rehearsals: what is due tomorrow is sent today.",
+							&setting_clock_offset, 0, -INT_MAX, INT_MAX, PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 
 	if (process_shared_preload_libraries_in_progress)
 	{

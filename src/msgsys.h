@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "fmgr.h"
 
 #define MSGSYS_NAME		"msgsys"
@@ -24,6 +25,7 @@ typedef enum Stage
 	STAGE_RELAY,
 	STAGE_RECEIVER,
 	STAGE_WEBHOOK,
+	STAGE_SCHEDULER,
 	STAGE_HTTP,
 	STAGE_COUNT
 } Stage;
@@ -35,6 +37,13 @@ typedef enum AckMode
 	ACK_READBACK,				/* our own receiver read it back */
 	ACK_TOPIC					/* a consumer wrote to the acknowledgement topic */
 } AckMode;
+
+/* What becomes of a message for a channel that is full; the order of setting_backlog_action's values. */
+typedef enum BacklogAction
+{
+	BACKLOG_ERROR,
+	BACKLOG_WARNING
+} BacklogAction;
 
 /* Settings, defined in msgsys.c; the description of each is there. */
 extern char *setting_databases;
@@ -64,9 +73,15 @@ extern char *setting_webhook_url;
 extern char *setting_webhook_allow;
 extern int	setting_webhook_connections;
 extern char *setting_redis_url;
+extern char *setting_redis_ca_file;
 extern char *setting_redis_prefix;
 extern int	setting_redis_ttl;
 extern int	setting_redis_timeout;
+extern int	setting_grace_period;
+extern int	setting_max_backlog;
+extern int	setting_backlog_action;
+extern int	setting_keep_runs;
+extern int	setting_clock_offset;
 extern char *setting_http_listen;
 extern int	setting_http_workers;
 extern char *setting_http_database;
@@ -96,6 +111,9 @@ extern const char *stage_name(Stage stage);
 /* Number of workers that a stage has in each database. */
 extern int	stage_workers(Stage stage);
 
+/* The time by which messages come due and expire (functions.c). */
+extern TimestampTz clock_now(void);
+
 /* Hooks into utility commands (hooks.c). */
 extern void hooks_install(void);
 
@@ -105,6 +123,7 @@ extern PGDLLEXPORT void msgsys_worker_main(Datum arg);
 extern void relay_main(void);
 extern void receiver_main(void);
 extern void webhook_main(void);
+extern void scheduler_main(void);
 extern void facade_main(void);
 
 #endif							/* MSGSYS_H */

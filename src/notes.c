@@ -8,6 +8,7 @@
  */
 #include "msgsys.h"
 
+#include "backlog.h"
 #include "commits.h"
 #include "notes.h"
 #include "shmem.h"
@@ -20,14 +21,15 @@
 typedef struct PendingNote
 {
 	char		channel[CHANNEL_NAME_MAX];	/* hash key, must be first */
-	int64		lowest_id;		/* PG_INT64_MAX: none */
-	int64		lowest_received;	/* the same */
+	int64		lowest[WAITING_KINDS];	/* ids; PG_INT64_MAX: none */
 	TimestampTz due;			/* DT_NOEND: none */
+	int64		backlog;		/* messages that wait now and did not before */
 } PendingNote;
 
 static HTAB *pending = NULL;
 static PendingNote *latest = NULL;	/* most transactions name one channel */
 static bool config_changed = false;
+static bool schedule_changed = false;
 static uint64 changed_buckets = 0;
 static bool registered = false;
 
@@ -39,6 +41,7 @@ forget(void)
 	pending = NULL;
 	latest = NULL;
 	config_changed = false;
+	schedule_changed = false;
 	changed_buckets = 0;
 }
 
@@ -48,6 +51,8 @@ publish_all(void)
 {
 	if (config_changed)
 		publish_config(MyDatabaseId);
+	if (schedule_changed)
+		publish_schedule(MyDatabaseId);
 	if (pending)
 	{
 		HASH_SEQ_STATUS seq;
@@ -56,10 +61,10 @@ publish_all(void)
 		hash_seq_init(&seq, pending);
 		while ((note = hash_seq_search(&seq)) != NULL)
 		{
-			if (note->lowest_id != PG_INT64_MAX)
-				publish_claimable(MyDatabaseId, note->channel, note->lowest_id);
-			if (note->lowest_received != PG_INT64_MAX)
-				publish_received(MyDatabaseId, note->channel, note->lowest_received);
+			for (int kind = 0; kind < WAITING_KINDS; kind++)
+				if (note->lowest[kind] != PG_INT64_MAX)
+					publish_waiting(MyDatabaseId, note->channel, kind, note->lowest[kind]);
+			backlog_add(MyDatabaseId, note->channel, note->backlog);
 			if (note->due != DT_NOEND)
 				publish_due(MyDatabaseId, note->channel, note->due);
 		}
@@ -67,32 +72,37 @@ publish_all(void)
 	status_changed(changed_buckets);
 }
 
-/* The lowest id of all that is noted; PG_INT64_MAX: none. */
-static int64
-lowest_noted(void)
+/* The lowest ids of all that is noted.  Returns whether there are any. */
+static bool
+lowest_noted(int64 lowest[WAITING_KINDS])
 {
-	int64		lowest = PG_INT64_MAX;
+	bool		any = false;
 	HASH_SEQ_STATUS seq;
 	PendingNote *note;
 
+	for (int kind = 0; kind < WAITING_KINDS; kind++)
+		lowest[kind] = PG_INT64_MAX;
 	if (pending == NULL)
-		return lowest;
+		return false;
 	hash_seq_init(&seq, pending);
 	while ((note = hash_seq_search(&seq)) != NULL)
-		lowest = Min(lowest, note->lowest_id);
-	return lowest;
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+		{
+			lowest[kind] = Min(lowest[kind], note->lowest[kind]);
+			any |= lowest[kind] != PG_INT64_MAX;
+		}
+	return any;
 }
 
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
-	int64		lowest;
+	int64		lowest[WAITING_KINDS];
 
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			lowest = lowest_noted();
-			if (lowest != PG_INT64_MAX)
+			if (lowest_noted(lowest))
 				commit_begins(MyDatabaseId, lowest);
 			break;
 		case XACT_EVENT_COMMIT:
@@ -145,30 +155,49 @@ pending_note(const char *channel)
 	latest = hash_search(pending, key, HASH_ENTER, &found);
 	if (!found)
 	{
-		latest->lowest_id = latest->lowest_received = PG_INT64_MAX;
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+			latest->lowest[kind] = PG_INT64_MAX;
 		latest->due = DT_NOEND;
+		latest->backlog = 0;
 	}
 	return latest;
+}
+
+static void
+note_waiting(const char *channel, WaitingKind kind, int64 id)
+{
+	PendingNote *note = pending_note(channel);
+
+	if (id < note->lowest[kind])
+		note->lowest[kind] = id;
 }
 
 /* This transaction makes a row claimable. */
 void
 note_claimable(const char *channel, int64 id)
 {
-	PendingNote *note = pending_note(channel);
-
-	if (id < note->lowest_id)
-		note->lowest_id = id;
+	note_waiting(channel, WAITING_IDLE, id);
 }
 
 /* This transaction makes a row that waits for its channel's webhook. */
 void
 note_received(const char *channel, int64 id)
 {
-	PendingNote *note = pending_note(channel);
+	note_waiting(channel, WAITING_RECEIVED, id);
+}
 
-	if (id < note->lowest_received)
-		note->lowest_received = id;
+/* This transaction makes so many messages wait to be sent, or so many fewer. */
+void
+note_backlog(const char *channel, int n)
+{
+	pending_note(channel)->backlog += n;
+}
+
+/* How many it has made wait. */
+int64
+noted_backlog(const char *channel)
+{
+	return pending ? pending_note(channel)->backlog : 0;
 }
 
 /* This transaction makes a row that comes due. */
@@ -189,12 +218,22 @@ note_config(void)
 	config_changed = true;
 }
 
+/* This transaction changes what the scheduler has to do, or when. */
+void
+note_schedule(void)
+{
+	register_callback();
+	schedule_changed = true;
+}
+
 /* A prepared transaction is about to commit: its notes are forgotten, so any message may be its. */
 void
 note_prepared(void)
 {
+	static const int64 any[WAITING_KINDS] = {1, 1};
+
 	register_callback();
-	commit_begins(MyDatabaseId, 1);
+	commit_begins(MyDatabaseId, any);
 }
 
 /* This transaction changes the status of a message. */

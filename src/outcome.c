@@ -20,7 +20,7 @@
 #define LONGEST_ID		200
 
 static bool
-listed(const int *codes, int n, int status)
+listed(const int64 *codes, int n, int status)
 {
 	for (int i = 0; i < n; i++)
 		if (codes[i] == status)
@@ -177,5 +177,5 @@ outcome_unsendable(Job *job, const char *reason)
 	HttpResult	result = {.outcome = HTTP_BAD_REQUEST,.retry_after_s = -1};
 
 	strlcpy(result.error, reason, sizeof(result.error));
-	(void) outcome_judge(job, &result, GetCurrentTimestamp());
+	(void) outcome_judge(job, &result, clock_now());
 }

@@ -235,21 +235,17 @@ mark_free(void *arg)
 {
 	Work	   *work = arg;
 	int64	   *ids = palloc(work->n * sizeof(int64));
-	int64	   *held = palloc(work->n * sizeof(int64));
+	bool	   *held = palloc(work->n * sizeof(bool));
 	Event	   *unheld = palloc(work->n * sizeof(Event));
 	int			nunheld = 0;
-	int			nheld;
-	int			h = 0;
 
 	for (int i = 0; i < work->n; i++)
 		ids[i] = work->events[i].ack.id;
-	nheld = store_lock_free(ids, work->n, held);
+	store_lock_free(ids, work->n, held);
 	npostponed = 0;
 	for (int i = 0; i < work->n; i++)
 	{
-		while (h < nheld && held[h] < ids[i])
-			h++;
-		work->events[i].held = h < nheld && held[h] == ids[i];
+		work->events[i].held = held[i];
 		if (work->events[i].held)
 			postpone(&work->events[i]);
 		else
@@ -476,12 +472,12 @@ receiver_main(void)
 		if (!worker_refresh(&reloaded))
 		{
 			close_consumer();
-			worker_wait(setting_poll_interval);
+			worker_rest(setting_poll_interval);
 			continue;
 		}
 		if (!consumer_ready(&opened))
 		{
-			worker_wait(setting_poll_interval);
+			worker_rest(setting_poll_interval);
 			continue;
 		}
 		now = GetCurrentTimestamp();
@@ -502,6 +498,6 @@ receiver_main(void)
 			pause = Min(pause, REOPEN_EVERY);
 		if (in_doubt())
 			pause = Min(pause, ASK_EVERY);
-		worker_wait(pause);
+		worker_rest(pause);
 	}
 }

@@ -9,6 +9,7 @@
  */
 #include "msgsys.h"
 
+#include "headers.h"
 #include "record.h"
 #include "worker.h"
 
@@ -81,19 +82,16 @@ set_text_header(BrokerHeader *header, const char *name, text *value, const char 
 static int
 own_headers(BrokerHeader *headers, Jsonb *own)
 {
-	JsonbIterator *it = JsonbIteratorInit(&own->root);
-	JsonbIteratorToken token;
+	HeaderWalk	walk;
+	JsonbValue	name = {0};
 	JsonbValue	value;
-	char	   *name = NULL;
 	int			n = 0;
 
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			name = pnstrdup(value.val.string.val, value.val.string.len);
-		else if (token == WJB_VALUE && value.type == jbvString)
-			set_header(&headers[n++], name, value.val.string.val, value.val.string.len);
-	}
+	headers_begin(&walk, own);
+	while (headers_next(&walk, &name, &value))
+		if (value.type == jbvString)
+			set_header(&headers[n++], pnstrdup(name.val.string.val, name.val.string.len),
+					   value.val.string.val, value.val.string.len);
 	return n;
 }
 
@@ -243,4 +241,21 @@ record_header_reserved(const char *name, size_t length)
 	return (length >= 3 && pg_strncasecmp(name, "ce_", 3) == 0) ||
 		(length >= 7 && pg_strncasecmp(name, "msgsys-", 7) == 0) ||
 		(length == 12 && pg_strncasecmp(name, "content-type", 12) == 0);
+}
+
+/* A value of JSON within a text: a string as it is, null as nothing. */
+void
+record_append_json(StringInfo out, const JsonbValue *value)
+{
+	Jsonb	   *jsonb;
+
+	if (value->type == jbvNull)
+		return;
+	if (value->type == jbvString)
+	{
+		appendBinaryStringInfo(out, value->val.string.val, value->val.string.len);
+		return;
+	}
+	jsonb = JsonbValueToJsonb(unconstify(JsonbValue *, value));
+	JsonbToCString(out, &jsonb->root, VARSIZE(jsonb));
 }

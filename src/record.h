@@ -7,6 +7,9 @@
 
 #include "msgsys.h"
 
+#include "lib/stringinfo.h"
+#include "utils/jsonb.h"
+
 #include "broker.h"
 #include "store.h"
 
@@ -23,6 +26,7 @@ extern const char *record_source(void);
 extern const char *record_time(TimestampTz time);
 extern bool record_name(const BrokerMessage *message, RecordName *name);
 extern bool message_name_parse(const char *text, size_t length, int64 *id);
+extern void record_append_json(StringInfo out, const JsonbValue *value);
 extern bool record_header_reserved(const char *name, size_t length);
 
 #endif							/* MSGSYS_RECORD_H */

@@ -9,8 +9,10 @@
  */
 #include "msgsys.h"
 
+#include "backlog.h"
 #include "broker.h"
 #include "channel.h"
+#include "pace.h"
 #include "record.h"
 #include "shmem.h"
 #include "store.h"
@@ -19,7 +21,6 @@
 
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -79,9 +80,6 @@ static MemoryContext batch_context = NULL;
 static int	batch_limit = FIRST_BATCH;
 static int	backoff = 0;		/* ms; 0: the broker answers */
 static TimestampTz ask_again_at = 0;
-static TimestampTz last_sweep = 0;
-static long sweep_cost = 0;		/* ms that the last one took */
-static bool sweep_wanted = true;
 static int	first_share = 0;	/* which channel begins the next claim */
 
 /* ---------------------------------------------------------------- broker */
@@ -98,7 +96,7 @@ broker_lost(const char *reason)
 		slot_error(reason);
 	}
 	backoff = Min(BACKOFF_LONGEST, Max(BACKOFF_FIRST, backoff * 2));
-	ask_again_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), backoff);
+	ask_again_at = TimestampTzPlusMilliseconds(clock_now(), backoff);
 	slot_state(WORKER_BROKER_DOWN);
 }
 
@@ -143,7 +141,7 @@ broker_answers(void)
 		return true;
 
 	/* it has been away, or its connections broke just now: ask */
-	if (GetCurrentTimestamp() < ask_again_at)
+	if (clock_now() < ask_again_at)
 		return false;
 	if (!broker_reachable(producer, 500, err, sizeof(err)))
 	{
@@ -169,7 +167,7 @@ topic_of(const Channel *channel, ClaimKind kind, bool retry)
 static bool
 topics_prepare(ClaimKind kind, ClaimShare *shares, int nshares)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = clock_now();
 	char		err[256];
 
 	for (int i = 0; i < nshares; i++)
@@ -241,7 +239,7 @@ take_reports(Batch *batch)
 				topic_doubt(item->topic->name);
 		}
 		batch->outstanding -= n;
-		batch->last_report = GetCurrentTimestamp();
+		batch->last_report = clock_now();
 	}
 }
 
@@ -252,7 +250,7 @@ take_reports(Batch *batch)
 static void
 await_reports(Batch *batch, int most)
 {
-	batch->last_report = GetCurrentTimestamp();
+	batch->last_report = clock_now();
 	for (;;)
 	{
 		long		left;
@@ -264,14 +262,14 @@ await_reports(Batch *batch, int most)
 		if (batch->outstanding == 0 || batch->outstanding < most || (batch->gave_up && !dead))
 			return;
 		left = (dead ? Min(LAST_REPORTS, setting_send_timeout) : setting_send_timeout) -
-			TimestampDifferenceMilliseconds(batch->last_report, GetCurrentTimestamp());
+			TimestampDifferenceMilliseconds(batch->last_report, clock_now());
 		if (left <= 0)
 		{
 			batch->gave_up = true;
 			return;
 		}
 		worker_wait(Min(left, 1000));
-		CHECK_FOR_INTERRUPTS();
+		(void) worker_stopping();
 	}
 }
 
@@ -447,14 +445,14 @@ mark_batch(Batch *batch)
 	if (batch->nexpired > 0)
 		store_mark_expired(batch->expired, batch->nexpired);
 	if (nrefused > 0)
-		store_next_due(batch->shares, batch->nshares);
+		store_next_due(batch->shares, batch->nshares, DT_NOBEGIN);
 }
 
 /* One line, for batches that are worth one. */
 static void
 log_batch(Batch *batch)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = clock_now();
 
 	if (setting_log_batch < 0 || batch->n < Max(setting_log_batch, 1))
 		return;
@@ -468,6 +466,30 @@ log_batch(Batch *batch)
 					TimestampDifferenceMilliseconds(batch->claimed_at, batch->confirmed_at),
 					TimestampDifferenceMilliseconds(batch->confirmed_at, now)),
 			 batch->nrefused > 0 ? errdetail("%d were refused.", batch->nrefused) : 0));
+}
+
+/* Whether a batch is of a run of a channel with a pace, which one worker sends. */
+static bool
+is_paced(ClaimKind kind, const ClaimShare *shares)
+{
+	return kind != CLAIM_DEAD_LETTER && shares[0].channel->pace.batch > 0;
+}
+
+/* Write down what the batch has done of its run. */
+static void
+mark_run(Batch *batch)
+{
+	PaceResult	result = {.channel = batch->shares[0].channel};
+
+	for (int i = 0; i < batch->n; i++)
+	{
+		Item	   *item = &batch->items[i];
+
+		if (item->reported && (item->outcome == BROKER_OK || item->outcome == BROKER_REFUSED || item->outcome == BROKER_REFUSED_RETRY))
+			pace_count(&result, item->id, item->outcome == BROKER_OK, item->reason);
+	}
+	pace_write(&result);
+	pace_settle(&result);
 }
 
 /* Count how long the messages of a batch took that were sent for the first time. */
@@ -495,15 +517,34 @@ observe_batch(Batch *batch)
 	slot_observe(HISTOGRAM_WAIT, &wait);
 }
 
-/* Tell who waits for these messages. */
+/* Tell who waits for these messages, and that they do not wait any more. */
 static void
 announce_batch(Batch *batch)
 {
 	uint64		buckets = 0;
+	Channel    *channel = NULL;
+	int			done = 0;
 
 	for (int i = 0; i < batch->n; i++)
-		if (batch->items[i].reported)
-			buckets |= status_bucket(batch->items[i].id);
+	{
+		Item	   *item = &batch->items[i];
+
+		if (!item->reported || item->outcome == BROKER_REFUSED_BATCH)
+			continue;
+		buckets |= status_bucket(item->id);
+		if (batch->kind != CLAIM_IDLE)
+			continue;
+		/* a channel's messages come one after the other */
+		if (channel && channel != item->channel)
+		{
+			backlog_add(MyDatabaseId, channel->name, -done);
+			done = 0;
+		}
+		channel = item->channel;
+		done++;
+	}
+	if (channel)
+		backlog_add(MyDatabaseId, channel->name, -done);
 	status_changed(buckets);
 }
 
@@ -543,7 +584,7 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 		.shares = shares,
 		.nshares = nshares,
 		.claimed = palloc0(nshares * sizeof(int)),
-		.began = GetCurrentTimestamp(),
+		.began = clock_now(),
 	};
 	int			nclaimed;
 
@@ -562,32 +603,29 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 		worker_wait(100);
 		return false;
 	}
-	nclaimed = store_claim(kind, shares, nshares, slot_number(), setting_relay_workers,
+	nclaimed = store_claim(kind, shares, nshares, slot_number(), is_paced(kind, shares) ? 1 : setting_relay_workers,
 						   relay_row, &batch);
 	if (batch.restored)
 	{
-		store_set_restored();
-		worker_commit();
-		publish_config(MyDatabaseId);
-		ereport(LOG,
-				(errmsg("msgsys found messages that were restored from another database and sends nothing"),
-				 errhint("Call msg_adopt() if they are to be sent from here.")));
+		worker_met_restored();
 		return false;
 	}
-	batch.claimed_at = GetCurrentTimestamp();
+	batch.claimed_at = clock_now();
 	await_reports(&batch, 0);
-	batch.confirmed_at = GetCurrentTimestamp();
+	batch.confirmed_at = clock_now();
 	/* a channel whose share was not used up has nothing more */
 	if (kind == CLAIM_IDLE && !batch.cut && !batch.gave_up && nclaimed < batch.limit)
 		for (int s = 0; s < nshares; s++)
 			if (batch.claimed[s] < shares[s].limit)
 				shares[s].channel->dirty = false;
 	mark_batch(&batch);
+	if (is_paced(kind, shares))
+		mark_run(&batch);
 	if (kind == CLAIM_DEAD_LETTER && !batch.cut && !batch.gave_up)
 		for (int s = 0; s < nshares; s++)
 			shares[s].channel->dead_letters = batch.claimed[s] >= shares[s].limit;
 	else if (kind != CLAIM_IDLE)
-		store_next_due(shares, nshares);
+		store_next_due(shares, nshares, DT_NOBEGIN);
 	worker_commit();
 
 	announce_batch(&batch);
@@ -619,7 +657,8 @@ take_notes(void)
 	bool		sweep;
 	int			n = notes_take(&notes, &sweep);
 
-	sweep_wanted |= sweep;
+	if (sweep)
+		worker_want_sweep();
 	for (int i = 0; i < n; i++)
 	{
 		Channel    *channel = channel_find(notes[i].channel);
@@ -627,12 +666,12 @@ take_notes(void)
 		if (channel == NULL)
 		{
 			/* made by the same commit, or of another stage: see it in a sweep */
-			sweep_wanted = true;
+			worker_want_sweep();
 			continue;
 		}
-		if (notes[i].low != PG_INT64_MAX)
+		if (notes[i].low[WAITING_IDLE] != PG_INT64_MAX)
 		{
-			channel->low = Min(channel->low, notes[i].low);
+			channel->low = Min(channel->low, notes[i].low[WAITING_IDLE]);
 			channel->dirty = true;
 		}
 		channel->next_due = Min(channel->next_due, notes[i].due);
@@ -651,35 +690,46 @@ want_notes(void)
 		notes_want(((Channel *) lfirst(lc))->name, ((Channel *) lfirst(lc))->topic != NULL);
 }
 
-/* When the next sweep is due: the cheaper they are, the more often. */
-static TimestampTz
-next_sweep(void)
+/* A sweep found a channel's first idle row. */
+static void
+found_idle(const char *name, WaitingKind kind, int64 id)
 {
-	long		pause = Max(setting_poll_interval, sweep_cost * 100);
+	Channel    *channel = channel_find(name);
 
-	return TimestampTzPlusMilliseconds(last_sweep, Min(pause, setting_sweep_interval));
+	if (channel)
+	{
+		channel->low = id - 1;
+		channel->dirty = true;
+	}
 }
 
+/* Look from the beginning, for what no note told of. */
 static void
-sweep(void)
+look(void)
 {
-	instr_time	begin;
-	instr_time	end;
 	ListCell   *lc;
 
-	if (!worker_begin())
-		return;
-	INSTR_TIME_SET_CURRENT(begin);
-	store_sweep();
+	store_sweep(WAITING_IDLE, found_idle);
+	store_sweep_due();
 	foreach(lc, channels)
 		((Channel *) lfirst(lc))->dead_letters = true;
-	INSTR_TIME_SET_CURRENT(end);
-	worker_commit();
-	INSTR_TIME_SUBTRACT(end, begin);
-	sweep_cost = (long) INSTR_TIME_GET_MILLISEC(end);
-	last_sweep = GetCurrentTimestamp();
-	sweep_wanted = false;
-	slot_count_up(COUNT_SWEEPS, 1);
+}
+
+/* Whether a channel may have rows of a kind to be claimed. */
+static bool
+has_rows(const Channel *channel, ClaimKind kind, TimestampTz now)
+{
+	switch (kind)
+	{
+		case CLAIM_IDLE:
+			return channel->dirty;
+		case CLAIM_DUE:
+			return channel->next_due <= now;
+		case CLAIM_DEAD_LETTER:
+			return channel->dead_letters;
+		default:
+			return channel->resend_after != 0 && channel->ack != ACK_NONE && channel->next_resend <= now;
+	}
 }
 
 /*
@@ -700,11 +750,7 @@ share_out(ClaimKind kind, TimestampTz now, ClaimShare **shares)
 
 		if (channel->topic == NULL || channel->paused)
 			continue;
-		if ((kind == CLAIM_IDLE && !channel->dirty) ||
-			(kind == CLAIM_DUE && channel->next_due > now) ||
-			(kind == CLAIM_DEAD_LETTER && !channel->dead_letters) ||
-			(kind == CLAIM_RESEND &&
-			 (channel->resend_after == 0 || channel->ack == ACK_NONE || channel->next_resend > now)))
+		if ((channel->pace.batch > 0 && kind != CLAIM_DEAD_LETTER) || !has_rows(channel, kind, now))
 			continue;
 		if (kind == CLAIM_RESEND)
 			channel->next_resend = now + Max(USECS_PER_SEC, channel->resend_after / 4);
@@ -719,11 +765,39 @@ share_out(ClaimKind kind, TimestampTz now, ClaimShare **shares)
 	return n;
 }
 
+/* Relay what is left of the run of a channel with a pace.  Returns whether there was anything. */
+static bool
+relay_run(Channel *channel, TimestampTz now)
+{
+	bool		any = false;
+
+	if (!pace_open(channel, now))
+		return false;
+	for (int kind = CLAIM_IDLE; kind <= CLAIM_RESEND; kind++)
+		while (pace_left(channel) > 0 && has_rows(channel, kind, now))
+		{
+			ClaimShare	share = {.channel = channel,.low = channel->low,.limit = Min(pace_left(channel), batch_limit)};
+
+			if (kind == CLAIM_RESEND)
+				channel->next_resend = now + Max(USECS_PER_SEC, channel->resend_after / 4);
+			if (!broker_answers() || !topics_prepare(kind, &share, 1))
+				return any;
+			if (!relay_batch(kind, &share, 1))
+				break;
+			any = true;
+		}
+	/* unless it was given up */
+	if (backoff == 0)
+		pace_close(channel);
+	return any;
+}
+
 /* Relay one batch of each kind that there is.  Returns whether there was any. */
 static bool
 relay_all(TimestampTz now)
 {
 	bool		any = false;
+	ListCell   *lc;
 
 	for (int kind = CLAIM_IDLE; kind <= CLAIM_DEAD_LETTER; kind++)
 	{
@@ -736,6 +810,13 @@ relay_all(TimestampTz now)
 			return false;
 		any |= relay_batch(kind, shares, nshares);
 	}
+	foreach(lc, channels)
+	{
+		Channel    *channel = lfirst(lc);
+
+		if (channel->pace.batch > 0 && channel->topic && !channel->paused)
+			any |= relay_run(channel, now);
+	}
 	return any;
 }
 
@@ -743,7 +824,7 @@ relay_all(TimestampTz now)
 static long
 idle_time(TimestampTz now)
 {
-	TimestampTz until = next_sweep();
+	TimestampTz until = DT_NOEND;
 	ListCell   *lc;
 
 	if (backoff > 0)
@@ -754,12 +835,17 @@ idle_time(TimestampTz now)
 
 		if (channel->topic == NULL || channel->paused)
 			continue;
+		if (channel->pace.batch > 0)
+		{
+			until = Min(until, pace_next(channel));
+			continue;
+		}
 		until = Min(until, channel->next_due);
 		if (channel->resend_after > 0 && channel->ack != ACK_NONE)
 			until = Min(until, channel->next_resend);
 	}
 	/* round up, lest a due time is missed by less than a millisecond */
-	return Min(setting_poll_interval, TimestampDifferenceMilliseconds(now, until) + 1);
+	return Min(Min(setting_poll_interval, worker_sweep_in()), TimestampDifferenceMilliseconds(now, until) + 1);
 }
 
 /* Main loop of a relay worker. */
@@ -778,7 +864,7 @@ relay_main(void)
 		take_notes();
 		if (!worker_refresh(&reloaded))
 		{
-			worker_wait(setting_poll_interval);
+			worker_rest(setting_poll_interval);
 			continue;
 		}
 		if (extension != installation.extension)
@@ -788,13 +874,15 @@ relay_main(void)
 			extension = installation.extension;
 		}
 		if (reloaded)
+		{
 			want_notes();
-		if (sweep_wanted || reloaded || GetCurrentTimestamp() >= next_sweep())
-			sweep();
-		if (relay_all(GetCurrentTimestamp()))
+			worker_want_sweep();
+		}
+		worker_sweep(look);
+		if (relay_all(clock_now()))
 			continue;
 		if (broker_answers())
 			slot_state(channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
-		worker_wait(idle_time(GetCurrentTimestamp()));
+		worker_rest(idle_time(clock_now()));
 	}
 }

@@ -4,12 +4,14 @@
  */
 #include "msgsys.h"
 
+#include "headers.h"
 #include "json_fields.h"
 #include "record.h"
 #include "request.h"
 #include "worker.h"
 
 #include "lib/stringinfo.h"
+#include "postmaster/postmaster.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -113,23 +115,6 @@ is_payload(const char *name, size_t length)
 	return length >= 7 && strncmp(name, "payload", 7) == 0 && (length == 7 || name[7] == '.');
 }
 
-/* A value of JSON within a text: a string as it is. */
-static void
-append_json(StringInfo out, const JsonbValue *value)
-{
-	Jsonb	   *jsonb;
-
-	if (value->type == jbvNull)
-		return;
-	if (value->type == jbvString)
-	{
-		appendBinaryStringInfo(out, value->val.string.val, value->val.string.len);
-		return;
-	}
-	jsonb = JsonbValueToJsonb(unconstify(JsonbValue *, value));
-	JsonbToCString(out, &jsonb->root, VARSIZE(jsonb));
-}
-
 /* As it may stand in a URL: only what RFC 3986 calls unreserved. */
 static void
 append_encoded(StringInfo out, const char *text)
@@ -164,7 +149,7 @@ fill(const char *template, size_t length, const Subject *subject, bool for_url)
 		else if (close && !for_url && is_payload(name, n))
 		{
 			if (payload_value(subject, name, n, &value))
-				append_json(&out, &value);
+				record_append_json(&out, &value);
 		}
 		else
 		{
@@ -236,35 +221,20 @@ add(Request *request, const char *name, const char *value)
 	request->headers[request->nheaders++].value = value;
 }
 
-/* Whether a name can be a header's: a token of RFC 9110. */
-static bool
-is_token(const char *name)
-{
-	if (*name == '\0')
-		return false;
-	for (; *name; name++)
-		if (!isalnum((unsigned char) *name) && !strchr("!#$%&'*+-.^_`|~", *name))
-			return false;
-	return true;
-}
-
 /* The message's own headers, but for those that HTTP cannot carry or that are not theirs. */
 static void
 add_own(Request *request, Jsonb *own)
 {
-	JsonbIterator *it = JsonbIteratorInit(&own->root);
-	JsonbIteratorToken token;
+	HeaderWalk	walk;
+	JsonbValue	name = {0};
 	JsonbValue	value;
-	char	   *name = NULL;
 
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			name = pnstrdup(value.val.string.val, value.val.string.len);
-		else if (token == WJB_VALUE && value.type == jbvString && is_token(name) &&
-				 !request_header_reserved(name, strlen(name)))
-			add(request, name, pnstrdup(value.val.string.val, value.val.string.len));
-	}
+	headers_begin(&walk, own);
+	while (headers_next(&walk, &name, &value))
+		if (value.type == jbvString && header_name_is_token(name.val.string.val, name.val.string.len) &&
+			!request_header_reserved(name.val.string.val, name.val.string.len))
+			add(request, pnstrdup(name.val.string.val, name.val.string.len),
+				pnstrdup(value.val.string.val, value.val.string.len));
 }
 
 /* Make a claimed row the request of this attempt, but for its signature. */
@@ -358,4 +328,19 @@ request_http(const Request *request, const Webhook *webhook, HttpRequest *http)
 	http->client_cert = webhook->client_cert;
 	http->client_key = webhook->client_key;
 	http->proxy = webhook->proxy;
+}
+
+/* How a client for webhooks is opened: PostgreSQL's own port is never called. */
+void
+request_client_config(HttpClientConfig *config, Reactor *reactor, int max_connections)
+{
+	static int	ports[1];
+
+	ports[0] = PostPortNumber;
+	memset(config, 0, sizeof(*config));
+	config->reactor = reactor;
+	config->max_connections = max_connections;
+	config->allow = setting_webhook_allow;
+	config->forbidden_ports = ports;
+	config->nforbidden_ports = lengthof(ports);
 }

@@ -29,6 +29,7 @@ typedef struct Request
 extern void request_build(Request *request, const Webhook *webhook, const ClaimedRow *row, int attempt);
 extern bool request_sign(Request *request, const Webhook *webhook);
 extern void request_http(const Request *request, const Webhook *webhook, HttpRequest *http);
+extern void request_client_config(HttpClientConfig *config, Reactor *reactor, int max_connections);
 extern bool request_header_reserved(const char *name, size_t length);
 
 #endif							/* MSGSYS_REQUEST_H */

@@ -335,7 +335,7 @@ read_table(Rest *rest, const RestTable *table)
 
 /* ---------------------------------------------------------------- /name */
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 refuse_table(const RestCatalog *catalog, const char *name)
 {
 	List	   *names = NIL;

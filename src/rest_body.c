@@ -13,7 +13,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 refuse_body(const char *message)
 {
 	rest_refuse(400, "PGRST102", message, NULL, NULL);

@@ -8,10 +8,11 @@
 #include "msgsys.h"
 
 #include "call.h"
+#include "compat.h"
 
 /* Refuse the request with a code of PostgREST's; details and hint may be NULL.  Ends as an ERROR does. */
-extern void rest_refuse(int status, const char *code, const char *message, const char *details,
-						const char *hint) pg_attribute_noreturn();
+pg_noreturn extern void rest_refuse(int status, const char *code, const char *message, const char *details,
+									const char *hint);
 
 /* A header field of the refusal that comes next. */
 extern void rest_refuse_field(const char *name, const char *value);

@@ -20,7 +20,7 @@ compare_names(const ListCell *a, const ListCell *b)
 }
 
 /* No function has this name and these arguments. */
-static void pg_attribute_noreturn()
+pg_noreturn static void
 refuse_function(const Rest *rest, const char *name, List *arguments)
 {
 	const char *schema = rest->catalog->schema;

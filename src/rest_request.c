@@ -246,7 +246,7 @@ rest_content_type(const Call *call)
 
 /* ---------------------------------------------------------------- rows */
 
-static void pg_attribute_noreturn()
+pg_noreturn static void
 refuse_range(const char *details)
 {
 	rest_refuse(416, "PGRST103", "Requested range not satisfiable", details, NULL);

@@ -21,6 +21,7 @@
 #include "utils/memutils.h"
 
 #define PLANS_MAX	256			/* kept at a time */
+#define TEXT_MAX	4096		/* bytes of a statement whose plan is kept: longer ones are seldom asked twice */
 
 void
 rest_sql_init(RestSql *sql)
@@ -413,7 +414,7 @@ find_plan(RestSql *sql)
 	plan = SPI_prepare(sql->text.data, sql->nparameters, sql->types);
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	if (sql->once)
+	if (sql->once || sql->text.len > TEXT_MAX)
 		return plan;
 	if (nplans < PLANS_MAX)
 		place = &plans[nplans];

@@ -16,6 +16,7 @@
  */
 #include "msgsys.h"
 
+#include "backlog.h"
 #include "commits.h"
 #include "compat.h"
 #include "metrics.h"
@@ -72,10 +73,9 @@ typedef struct ChannelEntry
 /* One slot's notes of one channel; see the head of this file. */
 typedef struct NoteCell
 {
-	pg_atomic_uint64 low;
-	pg_atomic_uint64 received;
+	pg_atomic_uint64 low[WAITING_KINDS];
 	pg_atomic_uint64 due;
-	pg_atomic_uint32 unwanted;	/* low and due are another stage's affair */
+	pg_atomic_uint32 unwanted;	/* idle and due rows are another stage's affair */
 } NoteCell;
 
 typedef struct Shared
@@ -119,6 +119,8 @@ static const char *const counter_names[COUNT_COUNTERS] = {
 	[COUNT_EXPIRED] = "expired",
 	[COUNT_DEAD_LETTERS] = "dead_letters",
 	[COUNT_GAVE_UP] = "gave_up",
+	[COUNT_RUNS] = "runs",
+	[COUNT_PURGED] = "purged",
 	[COUNT_SWEEPS] = "sweeps",
 	[COUNT_RECORDS] = "records",
 	[COUNT_RECEIVED] = "received",
@@ -200,7 +202,7 @@ shmem_request(void)
 #endif
 	RequestAddinShmemSpace(shared_size());
 	RequestAddinShmemSpace(cells_size());
-	RequestAddinShmemSpace(commits_size());
+	RequestAddinShmemSpace(add_size(commits_size(), backlog_size()));
 	RequestAddinShmemSpace(mul_size(setting_max_channels, CHANNEL_NAME_MAX));
 	RequestAddinShmemSpace(hash_estimate_size(setting_max_channels,
 											  sizeof(ChannelEntry)));
@@ -246,13 +248,14 @@ shmem_startup(void)
 		}
 	}
 	commits_init();
+	backlog_init();
 	metrics_init();
 	cells = ShmemInitStruct("msgsys notes", cells_size(), &found);
 	if (!found)
 		for (int i = 0; i < slot_count() * setting_max_channels; i++)
 		{
-			pg_atomic_init_u64(&cells[i].low, (uint64) NO_ID);
-			pg_atomic_init_u64(&cells[i].received, (uint64) NO_ID);
+			for (int kind = 0; kind < WAITING_KINDS; kind++)
+				pg_atomic_init_u64(&cells[i].low[kind], (uint64) NO_ID);
 			pg_atomic_init_u32(&cells[i].unwanted, 0);
 			pg_atomic_init_u64(&cells[i].due, (uint64) DT_NOEND);
 		}
@@ -450,7 +453,8 @@ slot_attach(int i)
 	/* notes of a worker before us are worth nothing without its marks */
 	for (int c = 0; c < setting_max_channels; c++)
 	{
-		pg_atomic_write_u64(&cell(i, c)->low, (uint64) NO_ID);
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+			pg_atomic_write_u64(&cell(i, c)->low[kind], (uint64) NO_ID);
 		pg_atomic_write_u64(&cell(i, c)->due, (uint64) DT_NOEND);
 	}
 	pg_atomic_write_u32(&slot->sweep, 1);
@@ -605,7 +609,7 @@ database_blocked(Oid dboid)
  * The index of a channel's cells, given out at its first use; NO_CHANNEL when
  * there is no room, whereupon the caller asks for a sweep.
  */
-static int
+int
 channel_index(Oid dboid, const char *channel)
 {
 	static ChannelEntry last = {.index = NO_CHANNEL};
@@ -660,10 +664,11 @@ atomic_minimum(pg_atomic_uint64 *cell, int64 value)
 
 typedef enum NoteKind
 {
-	NOTE_LOW,
-	NOTE_RECEIVED,
+	NOTE_IDLE = WAITING_IDLE,
+	NOTE_RECEIVED = WAITING_RECEIVED,
 	NOTE_DUE,
 	NOTE_SWEEP,
+	NOTE_SCHEDULE,
 	NOTE_WAKE
 } NoteKind;
 
@@ -672,10 +677,11 @@ static void
 publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 {
 	int			index = NO_CHANNEL;
+	bool		of_rows = kind <= NOTE_DUE;
 
 	if (shared == NULL)
 		return;
-	if (kind == NOTE_LOW || kind == NOTE_RECEIVED || kind == NOTE_DUE)
+	if (of_rows)
 	{
 		index = channel_index(dboid, channel);
 		if (index == NO_CHANNEL)
@@ -692,16 +698,16 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 			continue;
 		if (kind == NOTE_RECEIVED && slot->stage != STAGE_WEBHOOK)
 			continue;
-		if ((kind == NOTE_LOW || kind == NOTE_DUE) &&
+		if (slot->stage == STAGE_SCHEDULER ? of_rows : kind == NOTE_SCHEDULE)
+			continue;
+		if ((kind == NOTE_IDLE || kind == NOTE_DUE) &&
 			pg_atomic_read_u32(&cell(i, index)->unwanted))
 			continue;
-		if (kind == NOTE_LOW)
-			atomic_minimum(&cell(i, index)->low, value);
-		else if (kind == NOTE_RECEIVED)
-			atomic_minimum(&cell(i, index)->received, value);
+		if (kind < NOTE_DUE)
+			atomic_minimum(&cell(i, index)->low[kind], value);
 		else if (kind == NOTE_DUE)
 			atomic_minimum(&cell(i, index)->due, value);
-		else if (kind == NOTE_SWEEP)
+		else if (kind == NOTE_SWEEP || kind == NOTE_SCHEDULE)
 			pg_atomic_write_u32(&slot->sweep, 1);
 		/* one wake-up for all the notes that it takes at once */
 		if (pg_atomic_exchange_u32(&slot->noted, 1) == 0)
@@ -710,18 +716,11 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 	LWLockRelease(shared->lock);
 }
 
-/* Rows of a channel from this id on may be claimable. */
+/* Rows of a channel from this id on may wait to be sent, or for its webhook. */
 void
-publish_claimable(Oid dboid, const char *channel, int64 id)
+publish_waiting(Oid dboid, const char *channel, WaitingKind kind, int64 id)
 {
-	publish(dboid, NOTE_LOW, channel, id - 1);
-}
-
-/* Rows of a channel from this id on may wait for its webhook. */
-void
-publish_received(Oid dboid, const char *channel, int64 id)
-{
-	publish(dboid, NOTE_RECEIVED, channel, id - 1);
+	publish(dboid, (NoteKind) kind, channel, id - 1);
 }
 
 /* A row of a channel comes due then. */
@@ -736,6 +735,13 @@ void
 publish_sweep(Oid dboid)
 {
 	publish(dboid, NOTE_SWEEP, NULL, 0);
+}
+
+/* What the scheduler has to do, or when, may have changed. */
+void
+publish_schedule(Oid dboid)
+{
+	publish(dboid, NOTE_SCHEDULE, NULL, 0);
 }
 
 /* Channels, pauses or the extension itself have changed. */
@@ -799,38 +805,42 @@ notes_take(Note **notes, bool *sweep)
 	for (int i = 0; i < nchannels; i++)
 	{
 		NoteCell   *c = cell(my_slot, i);
-		int64		low;
-		int64		received;
-		TimestampTz due;
+		bool		any = (TimestampTz) pg_atomic_read_u64(&c->due) != DT_NOEND;
+		Note	   *note;
 
-		if ((int64) pg_atomic_read_u64(&c->low) == NO_ID &&
-			(int64) pg_atomic_read_u64(&c->received) == NO_ID &&
-			(TimestampTz) pg_atomic_read_u64(&c->due) == DT_NOEND)
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+			any |= (int64) pg_atomic_read_u64(&c->low[kind]) != NO_ID;
+		if (!any)
 			continue;
-		low = (int64) pg_atomic_exchange_u64(&c->low, (uint64) NO_ID);
-		received = (int64) pg_atomic_exchange_u64(&c->received, (uint64) NO_ID);
-		due = (TimestampTz) pg_atomic_exchange_u64(&c->due, (uint64) DT_NOEND);
 		if (*notes == NULL)
 			*notes = palloc((nchannels - i) * sizeof(Note));
-		strlcpy((*notes)[n].channel, channel_of[i], CHANNEL_NAME_MAX);
-		(*notes)[n].low = low;
-		(*notes)[n].received = received;
-		(*notes)[n].due = due;
+		note = &(*notes)[n];
+		strlcpy(note->channel, channel_of[i], CHANNEL_NAME_MAX);
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+			note->low[kind] = (int64) pg_atomic_exchange_u64(&c->low[kind], (uint64) NO_ID);
+		note->due = (TimestampTz) pg_atomic_exchange_u64(&c->due, (uint64) DT_NOEND);
 		n++;
 	}
 	return n;
 }
 
+/* Whether there are notes to take.  Their latch may have been used up by a wait for a lock. */
+bool
+notes_waiting(void)
+{
+	return pg_atomic_read_u32(&shared->slots[my_slot].noted) != 0;
+}
+
 /*
- * From which id on there may be something that marks do not know of: notes that
+ * From which id on there may be rows of a kind that marks do not know of: notes that
  * this worker has not taken yet, and commits whose notes are to come.  It covers
  * every transaction that a snapshot taken before sees.
  */
 int64
-notes_floor(void)
+notes_floor(WaitingKind kind)
 {
 	WorkerSlot *slot = &shared->slots[my_slot];
-	int64		lowest = commits_lowest(slot->dboid);
+	int64		lowest = commits_lowest(slot->dboid, kind);
 	int			nchannels;
 
 	if (lowest != PG_INT64_MAX)
@@ -843,7 +853,7 @@ notes_floor(void)
 	nchannels = shared->nchannels;
 	LWLockRelease(shared->lock);
 	for (int i = 0; i < nchannels; i++)
-		lowest = Min(lowest, (int64) pg_atomic_read_u64(&cell(my_slot, i)->low));
+		lowest = Min(lowest, (int64) pg_atomic_read_u64(&cell(my_slot, i)->low[kind]));
 	return lowest;
 }
 

@@ -6,6 +6,7 @@
 #ifndef MSGSYS_SHMEM_H
 #define MSGSYS_SHMEM_H
 
+#include "commits.h"
 #include "msgsys.h"
 
 #include "datatype/timestamp.h"
@@ -36,10 +37,12 @@ typedef enum Counter
 	COUNT_CLAIMED,				/* messages claimed */
 	COUNT_SENT,					/* messages that the broker confirmed */
 	COUNT_BYTES,				/* bytes of payload and key handed to the broker */
-	COUNT_REFUSED,				/* messages that the broker refused */
+	COUNT_REFUSED,				/* messages that the broker refused, or HTTP requests before they were read */
 	COUNT_EXPIRED,				/* messages found expired at the claim */
 	COUNT_DEAD_LETTERS,			/* dead letters that the broker confirmed */
 	COUNT_GAVE_UP,				/* batches given up for want of an answer */
+	COUNT_RUNS,					/* runs of channels with a pace */
+	COUNT_PURGED,				/* messages that retention took out */
 	COUNT_SWEEPS,				/* looks from the beginning, not from the mark */
 	COUNT_RECORDS,				/* records read */
 	COUNT_RECEIVED,				/* messages marked by a record */
@@ -110,24 +113,27 @@ extern bool database_blocked(Oid dboid);
  * Notes to the workers of a database, published once rows are visible to all
  * (see the head of shmem.c); notes.c keeps them until the transaction commits.
  */
-extern void publish_claimable(Oid dboid, const char *channel, int64 id);
-extern void publish_received(Oid dboid, const char *channel, int64 id);
+extern void publish_waiting(Oid dboid, const char *channel, WaitingKind kind, int64 id);
 extern void publish_due(Oid dboid, const char *channel, TimestampTz due);
 extern void publish_sweep(Oid dboid);
+extern void publish_schedule(Oid dboid);
 extern void publish_config(Oid dboid);
 extern uint64 config_generation(void);
 
 typedef struct Note
 {
 	char		channel[CHANNEL_NAME_MAX];
-	int64		low;			/* rows above it may be claimable; PG_INT64_MAX: none */
-	int64		received;		/* rows above it may wait for a webhook; the same */
+	int64		low[WAITING_KINDS]; /* rows above it may wait; PG_INT64_MAX: none */
 	TimestampTz due;			/* earliest due time noted; DT_NOEND: none */
 } Note;
 
 extern void notes_want(const char *channel, bool wanted);
-extern int64 notes_floor(void);
+extern int64 notes_floor(WaitingKind kind);
+extern bool notes_waiting(void);
 extern int	notes_take(Note **notes, bool *sweep);
+
+/* The place of a channel among those that are known; negative: there is none left. */
+extern int	channel_index(Oid dboid, const char *channel);
 
 /* Waiting for a status (msg_wait), woken by whoever changed one. */
 extern void status_wait_prepare(int64 id);

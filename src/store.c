@@ -12,6 +12,7 @@
 #include "shmem.h"
 #include "statement.h"
 #include "store.h"
+#include "store_mailing.h"
 
 #include "access/transam.h"
 #include "access/xact.h"
@@ -35,6 +36,7 @@ typedef enum StoreStatement
 	LOAD_CHANNELS,
 	SET_RESTORED,
 	SWEEP_IDLE,
+	SWEEP_RECEIVED,
 	SWEEP_DUE,
 	CLAIM_IDLE_ROWS,
 	CLAIM_DUE_ROWS,
@@ -52,6 +54,12 @@ typedef enum StoreStatement
 	MARK_READBACK_WEBHOOK,
 	ACKNOWLEDGE,
 	LOCK_FREE,
+	RUN_BEGIN,
+	RUN_MARK,
+	RUN_END,
+	PURGE_STEP,
+	PURGE_RUNS,
+	COUNT_IDLE,
 	PRUNE_TOPICS,
 	POSITIONS,
 	HAS_POSITIONS,
@@ -67,6 +75,21 @@ typedef enum StoreStatement
 #define OWN_ROWS(nworkers, worker) \
 	" AND (" nworkers " = 1 OR CASE WHEN i.message_key IS NULL THEN i.id % " nworkers \
 	" ELSE (hashtextextended(i.message_key, 0) & 9223372036854775807) % " nworkers " END = " worker ")"
+
+/* Each channel's lowest, by hops from channel to channel on the index, however many rows wait. */
+#define FIRST_OF_CHANNELS(column, condition) \
+	"WITH RECURSIVE w AS (" \
+	"(SELECT channel, " column " FROM @.messages WHERE " condition " ORDER BY channel, " column " LIMIT 1) UNION ALL " \
+	"SELECT n.channel, n." column " FROM w, LATERAL (SELECT m.channel, m." column " FROM @.messages m " \
+	"WHERE " condition " AND m.channel > w.channel ORDER BY m.channel, m." column " LIMIT 1) n) " \
+	"SELECT channel, " column " FROM w"
+
+/* What all claims begin with: a share of each channel, from a mark or (a resend) an age on. */
+#define CLAIM		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL (SELECT i."
+
+/* The row comparison keeps the planner off the primary key, whose order by id it would take for as good as that of the partial index. */
+#define ABOVE_MARK	"(i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
+#define BY_ID		" ORDER BY i.channel, i.id LIMIT c.share"
 
 #define CLAIMED_COLUMNS \
 	"ctid, i.xmin, i.id, i.attempts, i.created_at, i.expires_at, i.message_key, i.payload, i.body, i.headers, i.content_type, i.event_type"
@@ -106,85 +129,65 @@ static Statement statements[STATEMENTS] =
 	},
 	[LOAD_CHANNELS] = {
 		"SELECT s.channel, s.topic, s.ack, EXTRACT(epoch FROM s.resend_after)::float8, s.former_topics, "
-		"EXISTS (SELECT FROM @.msg_pauses p WHERE p.channel IN ('*', s.channel)), s.has_webhook FROM @.msg_channel_settings s"
+		"EXISTS (SELECT FROM @.msg_pauses p WHERE p.channel IN ('*', s.channel)), s.has_webhook, "
+		"p.batch::bigint, (EXTRACT(epoch FROM p.every) * 1000000)::bigint, p.next_at, r.id, r.succeeded, r.failed "
+		"FROM @.msg_channel_settings s LEFT JOIN @.msg_paces p ON p.channel = s.channel "
+		"LEFT JOIN @.msg_runs r ON r.channel = p.channel AND r.finished_at IS NULL"
 	},
 	[SET_RESTORED] = {
 		"UPDATE @.msg_installation SET restored_at = clock_timestamp() WHERE restored_at IS NULL"
 	},
 
-	/* Hops from channel to channel on the index, however many rows wait. */
-	[SWEEP_IDLE] = {
-		"WITH RECURSIVE w AS ("
-		"(SELECT channel, id FROM @.messages WHERE status = 'idle' ORDER BY channel, id LIMIT 1) UNION ALL "
-		"SELECT n.channel, n.id FROM w, LATERAL (SELECT m.channel, m.id FROM @.messages m "
-		"WHERE m.status = 'idle' AND m.channel > w.channel ORDER BY m.channel, m.id LIMIT 1) n) "
-		"SELECT channel, id FROM w"
-	},
-	[SWEEP_DUE] = {
-		"WITH RECURSIVE w AS ("
-		"(SELECT channel, due_at FROM @.messages WHERE status IN ('scheduled', 'retry') ORDER BY channel, due_at LIMIT 1) UNION ALL "
-		"SELECT n.channel, n.due_at FROM w, LATERAL (SELECT m.channel, m.due_at FROM @.messages m "
-		"WHERE m.status IN ('scheduled', 'retry') AND m.channel > w.channel ORDER BY m.channel, m.due_at LIMIT 1) n) "
-		"SELECT channel, due_at FROM w"
-	},
+	[SWEEP_IDLE] = {FIRST_OF_CHANNELS("id", "status = 'idle'")},
+	[SWEEP_RECEIVED] = {FIRST_OF_CHANNELS("id", "status = 'received' AND finished_at IS NULL")},
+	[SWEEP_DUE] = {FIRST_OF_CHANNELS("due_at", "status IN ('scheduled', 'retry')")},
 
-	/*
-	 * The row comparison keeps the planner off the primary key, whose order by
-	 * id it would take for as good as that of the partial index.
-	 */
 	[CLAIM_IDLE_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
-		"WHERE i.status = 'idle' AND (i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
+		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
+		"WHERE i.status = 'idle' AND " ABOVE_MARK
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.channel, i.id LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
+		BY_ID " FOR NO KEY UPDATE SKIP LOCKED) m",
 		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
 	},
 	[CLAIM_DUE_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS DUE_ROW " FROM @.messages i "
+		CLAIM CLAIMED_COLUMNS DUE_ROW " FROM @.messages i "
 		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
 		OWN_ROWS("$4", "$5")
 		" ORDER BY i.due_at LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
 		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 	},
 	[CLAIM_RESEND_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, microseconds, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS SENT_ROW " FROM @.messages i "
+		CLAIM CLAIMED_COLUMNS SENT_ROW " FROM @.messages i "
 		"WHERE i.status = 'sent' AND i.finished_at IS NULL AND i.channel = c.channel "
-		"AND i.sent_at <= $6 - c.microseconds * '1 microsecond'::interval"
+		"AND i.sent_at <= $6 - c.low * '1 microsecond'::interval"
 		OWN_ROWS("$4", "$5")
 		" ORDER BY i.sent_at LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
 		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 	},
 
 	[CLAIM_DEAD_LETTERS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS DEAD_ROW " FROM @.messages i "
+		CLAIM CLAIMED_COLUMNS DEAD_ROW " FROM @.messages i "
 		"WHERE i.dlq_pending AND (i.channel, i.id) > (c.channel, 0) AND i.channel <= c.channel"
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.channel, i.id LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
+		BY_ID " FOR NO KEY UPDATE SKIP LOCKED) m",
 		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
 	},
 	[CLAIM_WEBHOOK_IDLE_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
-		"WHERE i.status = 'idle' AND (i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
+		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
+		"WHERE i.status = 'idle' AND " ABOVE_MARK
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.channel, i.id LIMIT c.share) m",
+		BY_ID ") m",
 		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
 	},
 	[CLAIM_WEBHOOK_RECEIVED_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
-		"WHERE i.status = 'received' AND i.finished_at IS NULL AND (i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
+		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
+		"WHERE i.status = 'received' AND i.finished_at IS NULL AND " ABOVE_MARK
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.channel, i.id LIMIT c.share) m",
+		BY_ID ") m",
 		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
 	},
 	[CLAIM_WEBHOOK_DUE_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL ("
-		"SELECT i." CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
+		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
 		OWN_ROWS("$4", "$5")
 		" ORDER BY i.due_at LIMIT c.share) m",
@@ -222,8 +225,8 @@ static Statement statements[STATEMENTS] =
 	},
 	[NEXT_DUE] = {
 		"SELECT c.n, (SELECT i.due_at FROM @.messages i WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel "
-		"ORDER BY i.due_at LIMIT 1) FROM unnest($1) WITH ORDINALITY c(channel, n)",
-		1, {TEXTARRAYOID}
+		"AND i.due_at > $2 ORDER BY i.due_at LIMIT 1) FROM unnest($1) WITH ORDINALITY c(channel, n)",
+		2, {TEXTARRAYOID, TIMESTAMPTZOID}
 	},
 
 	/* May find the relay's lock on the row, and then waits and looks again; the time is that before. */
@@ -271,6 +274,32 @@ static Statement statements[STATEMENTS] =
 		"LEFT JOIN LATERAL (SELECT i.id FROM @.messages i WHERE i.id = u.id FOR NO KEY UPDATE SKIP LOCKED) m ON true "
 		"WHERE m.id IS NULL",
 		1, {INT8ARRAYOID}
+	},
+	[RUN_BEGIN] = {
+		"WITH p AS (UPDATE @.msg_paces SET next_at = $3 WHERE channel = $1 RETURNING channel) "
+		"INSERT INTO @.msg_runs (channel, due_at, started_at) SELECT channel, $2, $4 FROM p RETURNING id",
+		4, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[RUN_MARK] = {
+		"UPDATE @.msg_runs SET claimed = $2, succeeded = succeeded + $3, failed = failed + $4, first_id = least(first_id, $5), "
+		"last_id = greatest(last_id, $6), error = coalesce($7, error) WHERE id = $1",
+		7, {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, TEXTOID}
+	},
+	[RUN_END] = {
+		"UPDATE @.msg_runs SET finished_at = $2, claimed = succeeded + failed WHERE id = $1 AND finished_at IS NULL",
+		2, {INT8OID, TIMESTAMPTZOID}
+	},
+	[PURGE_STEP] = {
+		"SELECT last, purged::bigint, more, (EXTRACT(epoch FROM shortest) * 1000)::bigint FROM @.msg_purge_step($1, $2)",
+		2, {INT8OID, INT4OID}
+	},
+	[PURGE_RUNS] = {
+		"DELETE FROM @.msg_runs WHERE finished_at < $1 AND id IN (SELECT id FROM @.msg_runs ORDER BY id LIMIT 10000)",
+		1, {TIMESTAMPTZOID}
+	},
+	[COUNT_IDLE] = {
+		"SELECT count(*) FROM (SELECT FROM @.messages WHERE status = 'idle' AND channel = $1 LIMIT $2) m",
+		2, {TEXTOID, INT8OID}
 	},
 	[PRUNE_TOPICS] = {
 		"UPDATE @.msg_channels c SET former_topics = NULL WHERE c.former_topics IS NOT NULL AND NOT EXISTS ("
@@ -346,6 +375,24 @@ ack_mode(const char *name)
 	return strcmp(name, "topic") == 0 ? ACK_TOPIC : ACK_READBACK;
 }
 
+/* A channel's pace, and the run of it that is under way. */
+static void
+read_pace(Pace *pace, uint64 row)
+{
+	int64		run_id = result_int64(row, 11, 0);
+	bool		isnull;
+
+	pace->batch = (int) result_int64(row, 8, 0);
+	pace->every = Max(result_int64(row, 9, 0), 1);
+	pace->next_at = DatumGetTimestampTz(result_column(row, 10, &isnull));
+	if (run_id == pace->run_id)
+		return;					/* we know more of it */
+	pace->run_id = run_id;
+	pace->succeeded = (int) result_int64(row, 12, 0);
+	pace->failed = (int) result_int64(row, 13, 0);
+	pace->exhausted = false;
+}
+
 /* Read the channels' settings. */
 void
 store_load_channels(void)
@@ -384,6 +431,7 @@ store_load_channels(void)
 		}
 		channel->paused = DatumGetBool(result_column(i, 6, &isnull));
 		channel->has_webhook = DatumGetBool(result_column(i, 7, &isnull));
+		read_pace(&channel->pace, i);
 	}
 	channels_load_end();
 }
@@ -402,28 +450,26 @@ store_lock_messages(void)
 		ConditionalLockRelationOid(relation, RowExclusiveLock);
 }
 
-/* Look from the beginning: which channels have rows waiting, and from where on. */
+/* Look from the beginning: tell of each channel's first row of a kind that waits. */
 void
-store_sweep(void)
+store_sweep(WaitingKind kind, WaitingCallback found)
 {
-	uint64		n = run(SWEEP_IDLE, NULL, NULL);
-	bool		isnull;
+	uint64		n = run(kind == WAITING_IDLE ? SWEEP_IDLE : SWEEP_RECEIVED, NULL, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+		found(result_text(i, 1), kind, result_int64(i, 2, 0));
+}
+
+/* Find when the first row of each channel comes due. */
+void
+store_sweep_due(void)
+{
+	uint64		n = run(SWEEP_DUE, NULL, NULL);
 
 	for (uint64 i = 0; i < n; i++)
 	{
 		Channel    *channel = channel_find(result_text(i, 1));
-		int64		id = DatumGetInt64(result_column(i, 2, &isnull));
-
-		if (channel)
-		{
-			channel->low = id - 1;
-			channel->dirty = true;
-		}
-	}
-	n = run(SWEEP_DUE, NULL, NULL);
-	for (uint64 i = 0; i < n; i++)
-	{
-		Channel    *channel = channel_find(result_text(i, 1));
+		bool		isnull;
 
 		if (channel)
 			channel->next_due = DatumGetTimestampTz(result_column(i, 2, &isnull));
@@ -545,6 +591,7 @@ typedef struct ClaimLows
 	int			nshares;
 	MemoryContext memory;		/* of the claim */
 	bool		awaited;		/* not yet made */
+	WaitingKind kind;			/* of the rows */
 } ClaimLows;
 
 /* The second parameter of a claim: marks, none above the floor; or of a resend, its ages. */
@@ -573,7 +620,7 @@ fetch_claim_param(ParamListInfo params, int number, bool speculative, ParamExter
 	{
 		MemoryContext old = MemoryContextSwitchTo(lows->memory);
 
-		params->params[1].value = lows_array(lows, false, notes_floor());
+		params->params[1].value = lows_array(lows, false, notes_floor(lows->kind));
 		MemoryContextSwitchTo(old);
 		lows->awaited = false;
 	}
@@ -618,7 +665,8 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 		.shares = shares,
 		.nshares = nshares,
 		.memory = CurrentMemoryContext,
-		.awaited = kind == CLAIM_IDLE || kind == CLAIM_WEBHOOK_IDLE || kind == CLAIM_WEBHOOK_RECEIVED
+		.awaited = kind == CLAIM_IDLE || kind == CLAIM_WEBHOOK_IDLE || kind == CLAIM_WEBHOOK_RECEIVED,
+		.kind = kind == CLAIM_WEBHOOK_RECEIVED ? WAITING_RECEIVED : WAITING_IDLE
 	};
 	Datum		values[6];
 
@@ -629,7 +677,7 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 	values[2] = array_of(limits, nshares, INT4OID);
 	values[3] = Int64GetDatum(nworkers);
 	values[4] = Int64GetDatum(worker);
-	values[5] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[5] = TimestampTzGetDatum(clock_now());
 	for (int i = 0; i < params->numParams; i++)
 	{
 		params->params[i].value = values[i];
@@ -671,7 +719,7 @@ store_mark_sent(const SentMark *marks, int n)
 	values[1] = array_of(partitions, n, INT4OID);
 	values[2] = array_of(offsets, n, INT8OID);
 	values[3] = array_of(finals, n, BOOLOID);
-	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[4] = TimestampTzGetDatum(clock_now());
 	run(MARK_SENT, values, NULL);
 }
 
@@ -693,7 +741,7 @@ store_mark_refused(const RefusedMark *marks, int n)
 	values[0] = array_of(tids, n, TIDOID);
 	values[1] = array_of(permanent, n, BOOLOID);
 	values[2] = text_array(reasons, n);
-	values[3] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[3] = TimestampTzGetDatum(clock_now());
 	run(MARK_REFUSED, values, NULL);
 }
 
@@ -715,7 +763,7 @@ store_mark_dead_letters(const RefusedMark *marks, int n)
 	run(MARK_DEAD_LETTERS, values, NULL);
 }
 
-/* These messages, which this transaction has claimed, came too late. */
+/* These messages, which this transaction has claimed, came too late; those of mailings may have another day. */
 void
 store_mark_expired(const ItemPointerData *tids, int n)
 {
@@ -724,16 +772,18 @@ store_mark_expired(const ItemPointerData *tids, int n)
 
 	for (int i = 0; i < n; i++)
 		datums[i] = PointerGetDatum(&tids[i]);
+	/* a row that is postponed is not there any more */
+	store_mailings_postpone_rows(tids, n);
 	values[0] = array_of(datums, n, TIDOID);
-	values[1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[1] = TimestampTzGetDatum(clock_now());
 	run(MARK_EXPIRED, values, NULL);
 }
 
-/* Find when the next row of each of these channels comes due. */
+/* Find when the next row of each of these channels comes due, after a time. */
 void
-store_next_due(ClaimShare *shares, int nshares)
+store_next_due(ClaimShare *shares, int nshares, TimestampTz after)
 {
-	Datum		values[1] = {share_names(shares, nshares)};
+	Datum		values[2] = {share_names(shares, nshares), TimestampTzGetDatum(after)};
 	uint64		n = run(NEXT_DUE, values, NULL);
 
 	for (uint64 i = 0; i < n; i++)
@@ -787,7 +837,7 @@ store_mark_readback(const Readback *records, int n, List *only_channels, List *w
 	values[1] = array_of(partitions, n, INT4OID);
 	values[2] = array_of(offsets, n, INT8OID);
 	values[3] = array_of(attempts, n, INT4OID);
-	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[4] = TimestampTzGetDatum(clock_now());
 	if (only_channels == NIL)
 		nulls[5] = 'n';
 	else
@@ -835,7 +885,7 @@ store_acknowledge(const char *schema, const Ack *acks, int n)
 	values[1] = array_of(outcomes, n, INT4OID);
 	values[2] = array_of(attempts, n, INT4OID);
 	values[3] = text_array(errors, n);
-	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[4] = TimestampTzGetDatum(clock_now());
 	rc = SPI_execute_plan(statement_plan(&statements[ACKNOWLEDGE], schema), values, NULL, false, 0);
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
@@ -849,31 +899,105 @@ store_acknowledge(const char *schema, const Ack *acks, int n)
 		if (DatumGetBool(result_column(i, 4, &isnull)))
 			note_received(result_text(i, 1), result_int64(i, 5, 0));
 		if (DatumGetBool(result_column(i, 6, &isnull)))
-			note_due(result_text(i, 1), GetCurrentTimestamp());
+			note_due(result_text(i, 1), clock_now());
 	}
 	return (int) SPI_processed;
 }
 
 /*
  * Lock those of these messages that nobody else holds, until the end of the
- * transaction.  Returns the number of the others, their ids in held, in the
- * order of ids.
+ * transaction; ids are in their order.  Says of each whether somebody holds it, and
+ * returns how many those are.
  */
 int
-store_lock_free(const int64 *ids, int n, int64 *held)
+store_lock_free(const int64 *ids, int n, bool *held)
 {
 	Datum	   *datums = palloc(Max(n, 1) * sizeof(Datum));
 	Datum		values[1];
 	uint64		nheld;
-	bool		isnull;
+	int			at = 0;
 
 	for (int i = 0; i < n; i++)
+	{
 		datums[i] = Int64GetDatum(ids[i]);
+		held[i] = false;
+	}
 	values[0] = array_of(datums, n, INT8OID);
 	nheld = run(LOCK_FREE, values, NULL);
 	for (uint64 i = 0; i < nheld; i++)
-		held[i] = DatumGetInt64(result_column(i, 1, &isnull));
+	{
+		int64		id = result_int64(i, 1, 0);
+
+		while (at < n && ids[at] < id)
+			at++;
+		/* an id may be there more than once */
+		for (; at < n && ids[at] == id; at++)
+			held[at] = true;
+	}
 	return (int) nheld;
+}
+
+/* Begin a run of a channel, and say when the next is due.  Returns its id; 0: the channel has no pace. */
+int64
+store_run_begin(const char *channel, TimestampTz due, TimestampTz next, TimestampTz now)
+{
+	Datum		values[4] = {CStringGetTextDatum(channel), TimestampTzGetDatum(due), TimestampTzGetDatum(next), TimestampTzGetDatum(now)};
+
+	return run(RUN_BEGIN, values, NULL) > 0 ? result_int64(0, 1, 0) : 0;
+}
+
+/* Write down what became of messages of a run, of which so many are claimed in all. */
+void
+store_run_mark(int64 id, int claimed, int succeeded, int failed, int64 first_id, int64 last_id, const char *error)
+{
+	Datum		values[7] = {Int64GetDatum(id), Int64GetDatum(claimed), Int64GetDatum(succeeded), Int64GetDatum(failed),
+	Int64GetDatum(first_id), Int64GetDatum(last_id)};
+
+	if (error)
+		values[6] = CStringGetTextDatum(error);
+	run(RUN_MARK, values, error ? NULL : "      n");
+}
+
+/* A run has ended. */
+void
+store_run_end(int64 id)
+{
+	Datum		values[2] = {Int64GetDatum(id), TimestampTzGetDatum(clock_now())};
+
+	run(RUN_END, values, NULL);
+}
+
+/* Apply the rules of retention to the next rows above an id. */
+void
+store_purge_step(int64 above, int rows, PurgeStep *step)
+{
+	Datum		values[2] = {Int64GetDatum(above), Int32GetDatum(rows)};
+	bool		isnull;
+
+	run(PURGE_STEP, values, NULL);
+	step->last = result_int64(0, 1, 0);
+	step->purged = (int) result_int64(0, 2, 0);
+	step->more = DatumGetBool(result_column(0, 3, &isnull));
+	step->shortest_ms = result_int64(0, 4, PG_INT32_MAX);
+}
+
+/* Forget runs that ended before a time, 10,000 at most. */
+void
+store_purge_runs(TimestampTz before)
+{
+	Datum		values[1] = {TimestampTzGetDatum(before)};
+
+	run(PURGE_RUNS, values, NULL);
+}
+
+/* How many messages of a channel are idle, at most so many. */
+int64
+store_count_idle(const char *channel, int64 most)
+{
+	Datum		values[2] = {CStringGetTextDatum(channel), Int64GetDatum(most)};
+
+	run(COUNT_IDLE, values, NULL);
+	return result_int64(0, 1, 0);
 }
 
 /* Forget the former topics of channels that wait for no acknowledgement. */

@@ -15,6 +15,7 @@
 #include "utils/jsonb.h"
 
 #include "channel.h"
+#include "commits.h"
 #include "worker.h"
 
 typedef enum ClaimKind
@@ -116,18 +117,38 @@ extern void store_load_installation(Installation *into);
 extern void store_load_channels(void);
 extern void store_set_restored(void);
 extern bool store_lock_messages(void);
-extern void store_sweep(void);
+
+/* Told of a channel's first row of a kind that waits. */
+typedef void (*WaitingCallback) (const char *channel, WaitingKind kind, int64 id);
+
+extern void store_sweep(WaitingKind kind, WaitingCallback found);
+extern void store_sweep_due(void);
 extern int	store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 						int nworkers, ClaimCallback callback, void *arg);
 extern void store_mark_sent(const SentMark *marks, int n);
 extern void store_mark_refused(const RefusedMark *marks, int n);
 extern void store_mark_dead_letters(const RefusedMark *marks, int n);
 extern void store_mark_expired(const ItemPointerData *tids, int n);
-extern void store_next_due(ClaimShare *shares, int nshares);
+extern void store_next_due(ClaimShare *shares, int nshares, TimestampTz after);
 extern int	store_mark_readback(const Readback *records, int n, List *only_channels,
 								List *webhook_channels);
 extern int	store_acknowledge(const char *schema, const Ack *acks, int n);
-extern int	store_lock_free(const int64 *ids, int n, int64 *held);
+extern int	store_lock_free(const int64 *ids, int n, bool *held);
+extern int64 store_run_begin(const char *channel, TimestampTz due, TimestampTz next, TimestampTz now);
+extern void store_run_mark(int64 id, int claimed, int succeeded, int failed, int64 first_id, int64 last_id, const char *error);
+extern void store_run_end(int64 id);
+/* What a step of retention found. */
+typedef struct PurgeStep
+{
+	int64		last;			/* highest id looked at */
+	int			purged;
+	bool		more;			/* there may be more above it */
+	int64		shortest_ms;	/* of all rules */
+} PurgeStep;
+
+extern void store_purge_step(int64 above, int rows, PurgeStep *step);
+extern void store_purge_runs(TimestampTz before);
+extern int64 store_count_idle(const char *channel, int64 most);
 extern void store_prune_topics(void);
 extern StoredPosition *store_positions(int *n);
 extern bool store_has_positions(const char *topic);

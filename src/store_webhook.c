@@ -4,8 +4,10 @@
  */
 #include "msgsys.h"
 
+#include "headers.h"
 #include "notes.h"
 #include "statement.h"
+#include "store_mailing.h"
 #include "store_webhook.h"
 #include "worker.h"
 
@@ -20,8 +22,6 @@ typedef enum WebhookStatement
 {
 	LOAD_WEBHOOKS,
 	LOAD_SECRETS,
-	SWEEP_IDLE,
-	SWEEP_RECEIVED,
 	MARK,
 	ADD_ATTEMPTS,
 	DISABLE,
@@ -47,7 +47,7 @@ static Statement statements[STATEMENTS] =
 {
 	[LOAD_WEBHOOKS] = {
 		"SELECT w.channel, w.url, w.method, w.headers, w.body_template, w.cloudevents, " MILLISECONDS("w.timeout") ", " MILLISECONDS("w.connect_timeout") ", "
-		"w.success_codes, w.retry_codes, (SELECT array_agg(" MICROSECONDS("i.i") " ORDER BY i.n) FROM unnest(w.retry_schedule) WITH ORDINALITY i(i, n)), "
+		"w.success_codes::bigint[], w.retry_codes::bigint[], (SELECT array_agg(" MICROSECONDS("i.i") " ORDER BY i.n) FROM unnest(w.retry_schedule) WITH ORDINALITY i(i, n)), "
 		MICROSECONDS("w.retry_after_max") ", w.concurrency::bigint, coalesce(w.rate, 0), w.ordered, w.http2, w.redirects::bigint, w.ca_file, w.proxy, "
 		"w.keep_attempts, w.breaker_share, w.breaker_calls::bigint, " MILLISECONDS("w.breaker_window") ", " MILLISECONDS("w.breaker_pause") ", "
 		MILLISECONDS("w.breaker_pause_max") ", w.disabled_at IS NOT NULL, " MICROSECONDS("c.retry_base") ", " MICROSECONDS("c.retry_max") ", c.max_attempts::bigint "
@@ -56,22 +56,6 @@ static Statement statements[STATEMENTS] =
 	[LOAD_SECRETS] = {
 		"SELECT channel, kind, name, value, coalesce(expires_at, 'infinity') FROM @.msg_webhook_secrets "
 		"WHERE expires_at IS NULL OR expires_at > clock_timestamp() ORDER BY id DESC"
-	},
-
-	/* These hop from channel to channel on their indexes, as in store.c. */
-	[SWEEP_IDLE] = {
-		"WITH RECURSIVE w AS ("
-		"(SELECT channel, id FROM @.messages WHERE status = 'idle' ORDER BY channel, id LIMIT 1) UNION ALL "
-		"SELECT n.channel, n.id FROM w, LATERAL (SELECT m.channel, m.id FROM @.messages m "
-		"WHERE m.status = 'idle' AND m.channel > w.channel ORDER BY m.channel, m.id LIMIT 1) n) "
-		"SELECT channel, id FROM w"
-	},
-	[SWEEP_RECEIVED] = {
-		"WITH RECURSIVE w AS ("
-		"(SELECT channel, id FROM @.messages WHERE status = 'received' AND finished_at IS NULL ORDER BY channel, id LIMIT 1) UNION ALL "
-		"SELECT n.channel, n.id FROM w, LATERAL (SELECT m.channel, m.id FROM @.messages m "
-		"WHERE m.status = 'received' AND m.finished_at IS NULL AND m.channel > w.channel ORDER BY m.channel, m.id LIMIT 1) n) "
-		"SELECT channel, id FROM w"
 	},
 
 	/* What happened, happened: an answer that says so may leave cancelled and expired. */
@@ -84,6 +68,8 @@ static Statement statements[STATEMENTS] =
 		"due_at = CASE WHEN u.v = 1 THEN u.due ELSE m.due_at END, dlq_pending = CASE WHEN u.v = 2 AND u.dlq THEN true END "
 		"FROM unnest($1, $2, $3, $4, $5, $6, $7, $9) u(id, v, a, code, rid, error, due, dlq) "
 		"WHERE m.id = u.id AND (m.status IN ('idle', 'scheduled', 'retry', 'received') OR u.v = 0 AND m.status IN ('sent', 'cancelled', 'expired')) "
+		/* what was postponed meanwhile has not expired */
+		"AND (u.v <> 3 OR m.expires_at <= $8) "
 		"RETURNING m.channel, m.due_at, m.status = 'retry', m.dlq_pending IS NOT NULL, m.id",
 		9, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, BOOLARRAYOID}
 	},
@@ -143,45 +129,25 @@ double_at(uint64 row, int number)
 	return isnull ? 0 : DatumGetFloat8(value);
 }
 
-/* The numbers of an array of int4, or NULL. */
-static int *
-codes_at(uint64 row, int number, int *n)
-{
-	bool		isnull;
-	Datum		value = result_column(row, number, &isnull);
-	Datum	   *values;
-	bool	   *nulls;
-	int		   *codes;
-
-	*n = 0;
-	if (isnull)
-		return NULL;
-	deconstruct_array(DatumGetArrayTypeP(value), INT4OID, 4, true, TYPALIGN_INT, &values, &nulls, n);
-	codes = palloc(Max(*n, 1) * sizeof(int));
-	for (int i = 0; i < *n; i++)
-		codes[i] = nulls[i] ? 0 : DatumGetInt32(values[i]);
-	return codes;
-}
-
 /* The numbers of an array of int8, or NULL. */
 static int64 *
-times_at(uint64 row, int number, int *n)
+numbers_at(uint64 row, int number, int *n)
 {
 	bool		isnull;
 	Datum		value = result_column(row, number, &isnull);
 	Datum	   *values;
 	bool	   *nulls;
-	int64	   *times;
+	int64	   *numbers;
 
 	*n = 0;
 	if (isnull)
 		return NULL;
 	deconstruct_array(DatumGetArrayTypeP(value), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
 					  &values, &nulls, n);
-	times = palloc(Max(*n, 1) * sizeof(int64));
+	numbers = palloc(Max(*n, 1) * sizeof(int64));
 	for (int i = 0; i < *n; i++)
-		times[i] = nulls[i] ? 0 : DatumGetInt64(values[i]);
-	return times;
+		numbers[i] = nulls[i] ? 0 : DatumGetInt64(values[i]);
+	return numbers;
 }
 
 /* One header more; secret: nobody may see its value. */
@@ -205,18 +171,15 @@ add_header(Webhook *webhook, const char *name, const char *value, bool secret)
 static void
 add_headers(Webhook *webhook, Jsonb *headers)
 {
-	JsonbIterator *it = JsonbIteratorInit(&headers->root);
-	JsonbIteratorToken token;
+	HeaderWalk	walk;
+	JsonbValue	name = {0};
 	JsonbValue	value;
-	char	   *name = NULL;
 
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			name = pnstrdup(value.val.string.val, value.val.string.len);
-		else if (token == WJB_VALUE && value.type == jbvString)
-			add_header(webhook, name, pnstrdup(value.val.string.val, value.val.string.len), false);
-	}
+	headers_begin(&walk, headers);
+	while (headers_next(&walk, &name, &value))
+		if (value.type == jbvString)
+			add_header(webhook, pnstrdup(name.val.string.val, name.val.string.len),
+					   pnstrdup(value.val.string.val, value.val.string.len), false);
 }
 
 static Webhook *
@@ -237,9 +200,9 @@ webhook_at(uint64 row)
 	webhook->cloudevents = bool_at(row, W_CLOUDEVENTS);
 	webhook->timeout_ms = (int) result_int64(row, W_TIMEOUT, 15000);
 	webhook->connect_timeout_ms = (int) result_int64(row, W_CONNECT_TIMEOUT, 5000);
-	webhook->success_codes = codes_at(row, W_SUCCESS, &webhook->nsuccess_codes);
-	webhook->retry_codes = codes_at(row, W_RETRY, &webhook->nretry_codes);
-	webhook->schedule = times_at(row, W_SCHEDULE, &webhook->nschedule);
+	webhook->success_codes = numbers_at(row, W_SUCCESS, &webhook->nsuccess_codes);
+	webhook->retry_codes = numbers_at(row, W_RETRY, &webhook->nretry_codes);
+	webhook->schedule = numbers_at(row, W_SCHEDULE, &webhook->nschedule);
 	webhook->retry_after_max = result_int64(row, W_RETRY_AFTER_MAX, 0);
 	webhook->concurrency = (int) result_int64(row, W_CONCURRENCY, 1);
 	webhook->rate = double_at(row, W_RATE);
@@ -330,19 +293,6 @@ store_webhooks(MemoryContext context)
 
 /* ---------------------------------------------------------------- messages */
 
-/* Tell of each channel's first message that is idle, and that waits as received. */
-void
-store_webhook_sweep(WaitingCallback idle, WaitingCallback received)
-{
-	uint64		n = statement_run(&statements[SWEEP_IDLE], NULL, NULL);
-
-	for (uint64 i = 0; i < n; i++)
-		idle(result_text(i, 1), result_int64(i, 2, 0));
-	n = statement_run(&statements[SWEEP_RECEIVED], NULL, NULL);
-	for (uint64 i = 0; i < n; i++)
-		received(result_text(i, 1), result_int64(i, 2, 0));
-}
-
 /* Rows of msg_attempts for those marks that ask for one. */
 static void
 add_attempts(const WebhookMark *marks, int n)
@@ -385,7 +335,7 @@ add_attempts(const WebhookMark *marks, int n)
 	values[6] = text_array(addresses, kept);
 	values[7] = text_array(errors, kept);
 	values[8] = text_array(excerpts, kept);
-	values[9] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[9] = TimestampTzGetDatum(clock_now());
 	statement_run(&statements[ADD_ATTEMPTS], values, NULL);
 }
 
@@ -401,14 +351,18 @@ store_webhook_marks(const WebhookMark *marks, int n)
 	Datum	   *letters = palloc(Max(n, 1) * sizeof(Datum));
 	const char **response_ids = palloc(Max(n, 1) * sizeof(char *));
 	const char **errors = palloc(Max(n, 1) * sizeof(char *));
+	int64	   *expired = palloc(Max(n, 1) * sizeof(int64));
 	Datum		values[9];
 	int			moved = 0;
+	int			nexpired = 0;
 	uint64		rows;
 
 	for (int i = 0; i < n; i++)
 	{
 		if (marks[i].verdict == VERDICT_HELD)
 			continue;
+		if (marks[i].verdict == VERDICT_EXPIRED)
+			expired[nexpired++] = marks[i].id;
 		ids[moved] = Int64GetDatum(marks[i].id);
 		verdicts[moved] = Int32GetDatum(marks[i].verdict);
 		attempts[moved] = Int32GetDatum(marks[i].verdict == VERDICT_EXPIRED ? 0 : marks[i].attempt);
@@ -419,6 +373,8 @@ store_webhook_marks(const WebhookMark *marks, int n)
 		errors[moved] = marks[i].verdict == VERDICT_DELIVERED ? NULL : marks[i].error;
 		moved++;
 	}
+	if (nexpired > 0)
+		store_mailings_postpone(expired, nexpired);
 	if (moved > 0)
 	{
 		values[0] = array_of(ids, moved, INT8OID);
@@ -428,7 +384,7 @@ store_webhook_marks(const WebhookMark *marks, int n)
 		values[4] = text_array(response_ids, moved);
 		values[5] = text_array(errors, moved);
 		values[6] = array_of(dues, moved, TIMESTAMPTZOID);
-		values[7] = TimestampTzGetDatum(GetCurrentTimestamp());
+		values[7] = TimestampTzGetDatum(clock_now());
 		values[8] = array_of(letters, moved, BOOLOID);
 		rows = statement_run(&statements[MARK], values, NULL);
 		for (uint64 i = 0; i < rows; i++)
@@ -439,7 +395,7 @@ store_webhook_marks(const WebhookMark *marks, int n)
 			if (bool_at(i, 3))
 				note_due(result_text(i, 1), DatumGetTimestampTz(result_column(i, 2, &isnull)));
 			else if (bool_at(i, 4))
-				note_due(result_text(i, 1), GetCurrentTimestamp());
+				note_due(result_text(i, 1), clock_now());
 		}
 	}
 	add_attempts(marks, n);

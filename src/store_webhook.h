@@ -35,9 +35,9 @@ typedef struct Webhook
 	bool		cloudevents;
 	int			timeout_ms;
 	int			connect_timeout_ms;
-	int		   *success_codes;	/* none: 2xx */
+	int64	   *success_codes;	/* none: 2xx */
 	int			nsuccess_codes;
-	int		   *retry_codes;	/* none: 408, 425, 429, 5xx */
+	int64	   *retry_codes;	/* none: 408, 425, 429, 5xx */
 	int			nretry_codes;
 	int64	   *schedule;		/* microseconds; none: exponential */
 	int			nschedule;
@@ -96,10 +96,8 @@ typedef struct HeldKey
 	int64		id;
 } HeldKey;
 
-typedef void (*WaitingCallback) (const char *channel, int64 id);
 
 extern List *store_webhooks(MemoryContext context);
-extern void store_webhook_sweep(WaitingCallback idle, WaitingCallback received);
 extern void store_webhook_marks(const WebhookMark *marks, int n);
 extern void store_webhook_disable(const char *channel, const char *reason);
 extern void store_breaker(const char *channel, int worker, const Breaker *breaker);

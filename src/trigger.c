@@ -4,6 +4,8 @@
  */
 #include "msgsys.h"
 
+#include "backlog.h"
+#include "headers.h"
 #include "notes.h"
 #include "record.h"
 #include "shmem.h"
@@ -18,7 +20,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -29,6 +30,7 @@
 
 PG_FUNCTION_INFO_V1(msg_message_trigger);
 PG_FUNCTION_INFO_V1(msg_config_trigger);
+PG_FUNCTION_INFO_V1(msg_schedule_trigger);
 
 #define LONGEST_KEY		1024
 
@@ -193,57 +195,19 @@ check_channel(Relation messages, const char *name)
 
 /* ---------------------------------------------------------------- checks */
 
-static bool
-has_control_character(const char *text, int length)
-{
-	for (int i = 0; i < length; i++)
-		if ((unsigned char) text[i] < 0x20 || text[i] == 0x7f)
-			return true;
-	return false;
-}
-
-/* Headers are an object of strings that can stand in any protocol. */
+/* A header's name can stand in any protocol, and says nothing that we say. */
 static void
-check_headers(Jsonb *headers)
+check_header_name(const char *name, int length)
 {
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	value;
-
-	if (!JB_ROOT_IS_OBJECT(headers))
+	if (length == 0 || has_control_character(name, length))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("headers must be an object of strings")));
-	it = JsonbIteratorInit(&headers->root);
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-		{
-			const char *name = value.val.string.val;
-			int			length = value.val.string.len;
-
-			if (length == 0 || has_control_character(name, length))
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("a header's name is empty or has a control character")));
-			if (record_header_reserved(name, length))
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("header \"%.*s\" is one that msgsys sets itself", length, name),
-						 errhint("Use content_type and event_type for what the headers content-type and ce_type say.")));
-		}
-		else if (token == WJB_VALUE)
-		{
-			if (value.type != jbvString)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("headers must be an object of strings")));
-			if (has_control_character(value.val.string.val, value.val.string.len))
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("a header's value has a control character")));
-		}
-	}
+				 errmsg("a header's name is empty or has a control character")));
+	if (record_header_reserved(name, length))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("header \"%.*s\" is one that msgsys sets itself", length, name),
+				 errhint("Use content_type and event_type for what the headers content-type and ce_type say.")));
 }
 
 static void
@@ -320,7 +284,8 @@ before_insert(TriggerData *data)
 		COL_KEY, COL_EVENT_TYPE, COL_CONTENT_TYPE, COL_HEADERS, COL_PAYLOAD, COL_BODY};
 	Status		status;
 	char	   *channel;
-	TimestampTz now = GetCurrentTransactionStartTimestamp();
+	TimestampTz began = GetCurrentTransactionStartTimestamp();
+	TimestampTz now = began + setting_clock_offset * USECS_PER_SEC;
 
 	for (int i = 0; i < lengthof(wanted); i++)
 		values[wanted[i]] = heap_getattr(tuple, wanted[i], desc, &nulls[wanted[i]]);
@@ -339,7 +304,7 @@ before_insert(TriggerData *data)
 	status = status_of(values[COL_STATUS]);
 	channel = TextDatumGetCString(values[COL_CHANNEL]);
 
-	if (DatumGetTimestampTz(values[COL_CREATED_AT]) == now)
+	if (DatumGetTimestampTz(values[COL_CREATED_AT]) == began)
 	{
 		check_channel(rel, channel);
 		if (nulls[COL_PAYLOAD] == nulls[COL_BODY])
@@ -353,7 +318,7 @@ before_insert(TriggerData *data)
 					(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
 					 errmsg("message key is longer than %d bytes", LONGEST_KEY)));
 		if (!nulls[COL_HEADERS])
-			check_headers(DatumGetJsonbP(values[COL_HEADERS]));
+			headers_check(DatumGetJsonbP(values[COL_HEADERS]), check_header_name);
 		if (!nulls[COL_EVENT_TYPE])
 			check_one_line(values[COL_EVENT_TYPE], "event_type");
 		if (!nulls[COL_CONTENT_TYPE])
@@ -380,7 +345,11 @@ before_insert(TriggerData *data)
 			status = SCHEDULED;
 			tuple = heap_modify_tuple_by_cols(tuple, desc, 1, &column, &value, &isnull);
 		}
+		if (status == IDLE)
+			backlog_check(channel, noted_backlog(channel));
 	}
+	if (status == IDLE)
+		note_backlog(channel, 1);
 	note_row(status, channel, DatumGetInt64(values[COL_ID]), values[COL_DUE_AT], nulls[COL_DUE_AT]);
 	return tuple;
 }
@@ -408,6 +377,10 @@ after_update(TriggerData *data)
 				 errmsg("message " INT64_FORMAT " cannot go from %s to %s", id,
 						status_names[from], status_names[to])));
 	check_channel(data->tg_relation, channel);
+	if (from == IDLE)
+		note_backlog(TextDatumGetCString(heap_getattr(data->tg_trigtuple, COL_CHANNEL, desc, &isnull)), -1);
+	if (to == IDLE)
+		note_backlog(channel, 1);
 	note_row(to, channel, id, due, no_due);
 	note_status(id);
 }
@@ -440,5 +413,17 @@ msg_config_trigger(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("msg_config_trigger must be called as a trigger")));
 	note_config();
+	return PointerGetDatum(NULL);
+}
+
+/* Trigger on the tables of the scheduler's jobs: it looks at them again. */
+Datum
+msg_schedule_trigger(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("msg_schedule_trigger must be called as a trigger")));
+	note_schedule();
 	return PointerGetDatum(NULL);
 }

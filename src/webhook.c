@@ -17,10 +17,11 @@
 
 #include "backoff.h"
 #include "channel.h"
-#include "delivered.h"
 #include "endpoint.h"
+#include "flush.h"
 #include "http_client.h"
 #include "outcome.h"
+#include "pace.h"
 #include "request.h"
 #include "shmem.h"
 #include "store.h"
@@ -29,7 +30,6 @@
 
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/postmaster.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
@@ -41,10 +41,6 @@
 #define JOBS_MOST		20000	/* in memory */
 #define JOBS_SIZE_MOST	(64 * 1024 * 1024)
 #define RESULTS_AT_ONCE	256
-#define FLUSH_COUNT		256		/* outcomes that are written at once, at least */
-#define FLUSH_EVERY		2		/* ms between two times, however few there are */
-#define LOCKED_AGAIN	300		/* ms between two tries at rows that users hold */
-#define DUE_AGAIN		1000	/* ms between two looks at due rows that are in memory */
 
 /* What a claim works on. */
 typedef struct Claim
@@ -63,14 +59,7 @@ typedef struct Claim
 static HttpClient *client = NULL;
 static char *allowed = NULL;	/* msgsys.webhook_allow as the client has it */
 static MemoryContext settings_context = NULL;
-static dlist_head ended = DLIST_STATIC_INIT(ended); /* jobs whose outcome is not committed */
-static int	nended = 0;
-static TimestampTz last_flush = 0;
-static TimestampTz locked_until = 0;	/* rows are held: no flush before that */
 static int	first_turn = 0;		/* which endpoint is asked first */
-static TimestampTz last_sweep = 0;
-static bool sweep_wanted = true;
-static bool any_breaker_changed = false;
 
 /* ---------------------------------------------------------------- settings */
 
@@ -86,14 +75,7 @@ static bool
 client_ready(void)
 {
 	char		err[256];
-	int			ports[] = {PostPortNumber};
-	HttpClientConfig config = {
-		.reactor = worker_reactor(),
-		.max_connections = setting_webhook_connections,
-		.allow = setting_webhook_allow,
-		.forbidden_ports = ports,
-		.nforbidden_ports = lengthof(ports),
-	};
+	HttpClientConfig config;
 
 	if (allowed && strcmp(allowed, setting_webhook_allow) == 0)
 		return client != NULL;
@@ -102,6 +84,7 @@ client_ready(void)
 	allowed = MemoryContextStrdup(TopMemoryContext, setting_webhook_allow);
 	if (client == NULL)
 	{
+		request_client_config(&config, worker_reactor(), setting_webhook_connections);
 		client = http_open(&config, err, sizeof(err));
 		if (client)
 			on_proc_exit(close_at_exit, (Datum) 0);
@@ -125,7 +108,17 @@ client_ready(void)
 	return client != NULL;
 }
 
-/* Read the webhooks' settings; what waits for an endpoint that does not work any more is given back. */
+/* Give back all that is not under way. */
+static void
+give_all_back(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, endpoints)
+		endpoint_give_back(lfirst(lc));
+}
+
+/* Read the webhooks' settings; what waits for its turn is given back, for its request was made by the old ones. */
 static bool
 load_webhooks(void)
 {
@@ -172,21 +165,11 @@ load_webhooks(void)
 		notes_want(channel->name, endpoint && endpoint->webhook &&
 				   (channel->topic == NULL || endpoint->webhook->ordered));
 	}
-	foreach(lc, endpoints)
-		if (!endpoint_works(lfirst(lc)))
-			endpoint_give_back(lfirst(lc));
+	give_all_back();
 	return true;
 }
 
 /* ---------------------------------------------------------------- claims */
-
-/* An outcome is known: it is written down with others. */
-static void
-job_ended(Job *job)
-{
-	dlist_push_tail(&ended, &job->node);
-	nended++;
-}
 
 /* The message has expired before it could be sent. */
 static void
@@ -196,7 +179,16 @@ job_expired(Job *job)
 	job->mark.id = job->id;
 	job->mark.channel = job->endpoint->name;
 	job->mark.verdict = VERDICT_EXPIRED;
-	job_ended(job);
+	flush_add(job);
+}
+
+/* How far this worker is in the rows of a claim; NULL where they come by their due time. */
+static Cursor *
+cursor_of(Endpoint *endpoint, ClaimKind kind)
+{
+	if (kind == CLAIM_WEBHOOK_DUE)
+		return NULL;
+	return &endpoint->cursors[kind == CLAIM_WEBHOOK_IDLE ? WAITING_IDLE : WAITING_RECEIVED];
 }
 
 /* Take a row into memory as a job. */
@@ -206,8 +198,7 @@ take_row(const ClaimedRow *row, void *arg)
 	Claim	   *claim = arg;
 	int			s = row->share;
 	Endpoint   *endpoint = claim->endpoints[s];
-	Cursor	   *cursor = claim->kind == CLAIM_WEBHOOK_IDLE ? &endpoint->idle :
-		claim->kind == CLAIM_WEBHOOK_RECEIVED ? &endpoint->received : NULL;
+	Cursor	   *cursor = cursor_of(endpoint, claim->kind);
 	Job		   *job;
 	MemoryContext old;
 
@@ -231,6 +222,7 @@ take_row(const ClaimedRow *row, void *arg)
 		job->claimed_at = claim->now;
 		/* the relay has counted this attempt where there is one */
 		job->attempt = endpoint->channel->topic ? Max(row->attempts, 1) : row->attempts + 1;
+		job->was_idle = claim->kind == CLAIM_WEBHOOK_IDLE;
 		job->expires_at = row->expires_at;
 		if (row->expires_at <= claim->now)
 			job_expired(job);
@@ -242,6 +234,8 @@ take_row(const ClaimedRow *row, void *arg)
 			job->size = job->request.body_length + 2048;
 			if (!job_ready(job, row->key, row->key_length))
 				job_free(job);
+			else if (endpoint_is_paced(endpoint))
+				job_take_into_run(job);
 		}
 	}
 	if (cursor && row->id > cursor->low)
@@ -253,61 +247,56 @@ take_row(const ClaimedRow *row, void *arg)
 static int
 wanted_of(Endpoint *endpoint, TimestampTz now)
 {
+	int			most;
+
 	if (!endpoint_works(endpoint))
 		return 0;
 	if (!breaker_permits(&endpoint->breaker, now / 1000))
 		return 0;
+	most = endpoint_is_paced(endpoint) ? pace_left(endpoint->channel) : READY_MOST;
 	if (endpoint->breaker.state != BREAKER_CLOSED)
-		return endpoint->njobs == 0 ? 1 : 0;	/* the probe */
+		return endpoint->njobs == 0 ? Min(most, 1) : 0; /* the probe */
 	/* not for each job that has ended: claims are made in batches */
 	if (endpoint->nready > READY_MOST / 2 || endpoint->njobs >= READY_MOST + 2 * endpoint->webhook->concurrency)
 		return 0;
-	return READY_MOST - endpoint->nready;
+	return Min(most, READY_MOST - endpoint->nready);
 }
 
 /* Whether an endpoint has rows of a kind to be claimed. */
 static bool
-has_rows(const Endpoint *endpoint, ClaimKind kind, TimestampTz now)
+has_rows(Endpoint *endpoint, ClaimKind kind, TimestampTz now)
 {
-	switch (kind)
-	{
-		case CLAIM_WEBHOOK_RECEIVED:
-			return endpoint->received.dirty;
-		case CLAIM_WEBHOOK_IDLE:
-			return endpoint->idle.dirty && endpoint->channel->topic == NULL;
-		default:
-			return endpoint->next_due <= now && endpoint->channel->topic == NULL;
-	}
+	Cursor	   *cursor = cursor_of(endpoint, kind);
+
+	/* what is to be sent to the topic is the relay's affair */
+	if (kind != CLAIM_WEBHOOK_RECEIVED && endpoint->channel->topic)
+		return false;
+	return cursor ? cursor->dirty : endpoint->next_due <= now;
 }
 
 /* After a claim: who has more rows, and when. */
 static void
 look_ahead(Claim *claim, int nshares)
 {
+	/* those that are due by now are in memory, or their keys wait, but for what is left */
 	if (claim->kind == CLAIM_WEBHOOK_DUE)
-		store_next_due(claim->shares, nshares);
+		store_next_due(claim->shares, nshares, claim->now);
 	for (int s = 0; s < nshares; s++)
 	{
 		Endpoint   *endpoint = claim->endpoints[s];
+		Cursor	   *cursor = cursor_of(endpoint, claim->kind);
 		bool		more = claim->left[s] || claim->claimed[s] >= claim->shares[s].limit;
 
-		if (claim->kind == CLAIM_WEBHOOK_RECEIVED)
-			endpoint->received.dirty = more;
-		else if (claim->kind == CLAIM_WEBHOOK_IDLE)
-			endpoint->idle.dirty = more;
+		if (cursor)
+			cursor->dirty = more;
 		else
-		{
-			endpoint->next_due = claim->shares[s].channel->next_due;
-			/* they are in memory already, or their keys wait */
-			if (endpoint->next_due <= claim->now && claim->taken[s] == 0)
-				endpoint->next_due = TimestampTzPlusMilliseconds(claim->now, DUE_AGAIN);
-		}
+			endpoint->next_due = more ? claim->now : claim->shares[s].channel->next_due;
 	}
 }
 
-/* Claim rows of one kind.  Returns how many jobs that made. */
+/* Claim rows of one kind, of channels with a pace or without.  Returns how many jobs that made. */
 static int
-claim_kind(ClaimKind kind, TimestampTz now)
+claim_kind(ClaimKind kind, bool paced, TimestampTz now)
 {
 	int			room = list_length(endpoints);
 	Claim		claim = {.kind = kind,.now = now};
@@ -315,7 +304,7 @@ claim_kind(ClaimKind kind, TimestampTz now)
 	int			made = 0;
 	ListCell   *lc;
 
-	claim.shares = palloc(Max(room, 1) * sizeof(ClaimShare));
+	claim.shares = palloc0(Max(room, 1) * sizeof(ClaimShare));
 	claim.endpoints = palloc(Max(room, 1) * sizeof(Endpoint *));
 	claim.wanted = palloc(Max(room, 1) * sizeof(int));
 	claim.claimed = palloc0(Max(room, 1) * sizeof(int));
@@ -326,12 +315,13 @@ claim_kind(ClaimKind kind, TimestampTz now)
 		Endpoint   *endpoint = lfirst(lc);
 		int			wanted = wanted_of(endpoint, now);
 
-		if (wanted <= 0 || !has_rows(endpoint, kind, now) || jobs_count() >= JOBS_MOST)
+		if (wanted <= 0 || endpoint_is_paced(endpoint) != paced || !has_rows(endpoint, kind, now) || jobs_count() >= JOBS_MOST)
 			continue;
 		claim.endpoints[nshares] = endpoint;
 		claim.wanted[nshares] = wanted;
 		claim.shares[nshares].channel = endpoint->channel;
-		claim.shares[nshares].low = kind == CLAIM_WEBHOOK_RECEIVED ? endpoint->received.low : endpoint->idle.low;
+		if (cursor_of(endpoint, kind))
+			claim.shares[nshares].low = cursor_of(endpoint, kind)->low;
 		/* rows in memory may be claimed with them */
 		claim.shares[nshares].limit = wanted + endpoint->njobs;
 		nshares++;
@@ -339,15 +329,10 @@ claim_kind(ClaimKind kind, TimestampTz now)
 	if (nshares == 0 || !worker_begin())
 		return 0;
 	pgstat_report_activity(STATE_RUNNING, "claiming messages");
-	store_claim(kind, claim.shares, nshares, slot_number(), setting_webhook_workers, take_row, &claim);
+	store_claim(kind, claim.shares, nshares, slot_number(), paced ? 1 : setting_webhook_workers, take_row, &claim);
 	if (claim.restored)
 	{
-		store_set_restored();
-		worker_commit();
-		publish_config(MyDatabaseId);
-		ereport(LOG,
-				(errmsg("msgsys found messages that were restored from another database and sends nothing"),
-				 errhint("Call msg_adopt() if they are to be sent from here.")));
+		worker_met_restored();
 		return 0;
 	}
 	look_ahead(&claim, nshares);
@@ -358,7 +343,19 @@ claim_kind(ClaimKind kind, TimestampTz now)
 	return made;
 }
 
-/* Read again which keys of ordered channels wait. */
+/* Whether it has to be read again which keys of an ordered channel wait. */
+static bool
+any_keys_wanted(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, endpoints)
+		if (((Endpoint *) lfirst(lc))->keys_wanted)
+			return true;
+	return false;
+}
+
+/* Read it. */
 static void
 load_keys(void)
 {
@@ -370,14 +367,49 @@ load_keys(void)
 		HeldKey    *held;
 		int			n;
 
-		if (!endpoint->keys_wanted || !worker_begin())
+		if (!endpoint->keys_wanted)
 			continue;
 		held = store_held_keys(endpoint->name, &n);
-		worker_commit();
 		endpoint_forget_holds(endpoint);
 		for (int i = 0; i < n; i++)
 			endpoint_hold_key(endpoint, held[i].key, strlen(held[i].key), held[i].id);
 		endpoint->keys_wanted = false;
+	}
+}
+
+/* Begin the runs that are due, where they can be gone on with. */
+static void
+open_runs(TimestampTz now)
+{
+	ListCell   *lc;
+
+	foreach(lc, endpoints)
+	{
+		Endpoint   *endpoint = lfirst(lc);
+
+		if (endpoint_is_paced(endpoint) && endpoint_works(endpoint) && breaker_permits(&endpoint->breaker, now / 1000))
+			pace_open(endpoint->channel, now);
+	}
+}
+
+/* End the runs that have nothing more to take, once all that they took has ended. */
+static void
+close_runs(TimestampTz now)
+{
+	ListCell   *lc;
+
+	foreach(lc, endpoints)
+	{
+		Endpoint   *endpoint = lfirst(lc);
+		bool		more = false;
+
+		if (!endpoint_is_paced(endpoint) || !endpoint_works(endpoint) || endpoint->channel->pace.run_id == 0)
+			continue;
+		if (pace_left(endpoint->channel) > 0)
+			for (int kind = CLAIM_WEBHOOK_IDLE; kind <= CLAIM_WEBHOOK_DUE; kind++)
+				more |= has_rows(endpoint, kind, now);
+		if (!more)
+			pace_close(endpoint->channel);
 	}
 }
 
@@ -386,10 +418,18 @@ claim_all(TimestampTz now)
 {
 	int			made = 0;
 
-	load_keys();
+	if (any_keys_wanted())
+	{
+		if (!worker_begin())
+			return false;
+		load_keys();
+		worker_commit();
+	}
+	open_runs(now);
 	/* what is tried again is older */
 	for (int kind = CLAIM_WEBHOOK_DUE; kind >= CLAIM_WEBHOOK_IDLE; kind--)
-		made += claim_kind(kind, now);
+		made += claim_kind(kind, false, now) + claim_kind(kind, true, now);
+	close_runs(now);
 	return made > 0;
 }
 
@@ -419,7 +459,7 @@ start(Job *job, TimestampTz now)
 		}
 	}
 	outcome_unsendable(job, err);
-	job_ended(job);
+	flush_add(job);
 }
 
 /* Start what may be started now; *again_at is lowered to when more may be, for want of time alone. */
@@ -457,7 +497,7 @@ take_results(void)
 
 	while ((n = http_results(client, results, RESULTS_AT_ONCE)) > 0)
 	{
-		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz now = clock_now();
 		Durations	took = {0};
 
 		for (int i = 0; i < n; i++)
@@ -470,7 +510,7 @@ take_results(void)
 			if (results[i].address[0] != '\0')
 				endpoint->resolved = true;
 			endpoint_record(endpoint, outcome_judge(job, &results[i], now), now);
-			job_ended(job);
+			flush_add(job);
 			if (job->mark.verdict == VERDICT_HELD && !endpoint->gone)
 			{
 				endpoint->gone = true;
@@ -480,7 +520,7 @@ take_results(void)
 			}
 			if (endpoint->breaker_changed)
 			{
-				any_breaker_changed = true;
+				flush_breakers();
 				if (endpoint->breaker.state == BREAKER_OPEN)
 					endpoint_give_back(endpoint);
 			}
@@ -488,208 +528,6 @@ take_results(void)
 		slot_count_up(COUNT_REQUESTS, n);
 		slot_observe(HISTOGRAM_REQUEST, &took);
 	}
-}
-
-/* ---------------------------------------------------------------- outcomes */
-
-typedef struct Flush
-{
-	Job		  **jobs;			/* in the order of ids */
-	WebhookMark *marks;
-	int			n;
-	bool	   *held;			/* somebody has the row */
-	bool		blocked;		/* somebody has the table */
-} Flush;
-
-static int
-compare_jobs(const void *a, const void *b)
-{
-	int64		x = (*(Job *const *) a)->id;
-	int64		y = (*(Job *const *) b)->id;
-
-	return x < y ? -1 : x > y;
-}
-
-/* Write what depends on no message: breakers, webhooks that said that they are gone. */
-static void
-write_endpoints(Flush *flush)
-{
-	ListCell   *lc;
-
-	for (int i = 0; i < flush->n; i++)
-		if (flush->marks[i].verdict == VERDICT_HELD)
-			store_webhook_disable(flush->marks[i].channel, flush->marks[i].error);
-	if (!any_breaker_changed)
-		return;
-	foreach(lc, endpoints)
-	{
-		Endpoint   *endpoint = lfirst(lc);
-
-		if (endpoint->breaker_changed)
-			store_breaker(endpoint->name, slot_number(), &endpoint->breaker);
-	}
-}
-
-/* The usual case: everything in one transaction. */
-static void
-mark_all(void *arg)
-{
-	Flush	   *flush = arg;
-
-	flush->blocked = !store_lock_messages();
-	if (flush->blocked)
-		return;
-	store_webhook_marks(flush->marks, flush->n);
-	write_endpoints(flush);
-}
-
-/* Somebody holds rows: mark those that are free. */
-static void
-mark_free(void *arg)
-{
-	Flush	   *flush = arg;
-	int64	   *ids = palloc(flush->n * sizeof(int64));
-	int64	   *held = palloc(flush->n * sizeof(int64));
-	WebhookMark *unheld = palloc(flush->n * sizeof(WebhookMark));
-	int			n = 0;
-	int			nheld;
-	int			h = 0;
-
-	flush->blocked = !store_lock_messages();
-	if (flush->blocked)
-		return;
-	for (int i = 0; i < flush->n; i++)
-		ids[i] = flush->marks[i].id;
-	nheld = store_lock_free(ids, flush->n, held);
-	for (int i = 0; i < flush->n; i++)
-	{
-		while (h < nheld && held[h] < ids[i])
-			h++;
-		flush->held[i] = h < nheld && held[h] == ids[i];
-		if (!flush->held[i])
-			unheld[n++] = flush->marks[i];
-	}
-	store_webhook_marks(unheld, n);
-	write_endpoints(flush);
-	slot_count_up(COUNT_POSTPONED, nheld);
-}
-
-/* Count what was written. */
-static void
-count_marks(const Flush *flush)
-{
-	static const Counter counters[] = {
-		[VERDICT_DELIVERED] = COUNT_DELIVERED,
-		[VERDICT_RETRY] = COUNT_FAILED,
-		[VERDICT_DEAD] = COUNT_DEAD,
-		[VERDICT_EXPIRED] = COUNT_EXPIRED,
-		[VERDICT_HELD] = COUNT_FAILED
-	};
-	int			counts[VERDICT_HELD + 1] = {0};
-
-	for (int i = 0; i < flush->n; i++)
-		if (!flush->held[i])
-			counts[flush->marks[i].verdict]++;
-	for (int v = 0; v <= VERDICT_HELD; v++)
-		slot_count_up(counters[v], counts[v]);
-	slot_count_up(COUNT_CYCLES, 1);
-}
-
-/* One line, for batches that are worth one. */
-static void
-log_flush(const Flush *flush, TimestampTz began)
-{
-	if (setting_log_batch < 0 || flush->n < Max(setting_log_batch, 1))
-		return;
-	ereport(LOG,
-			(errhidecontext(true), errhidestmt(true),
-			 errmsg("msgsys webhook finished %d attempts, ids " INT64_FORMAT " to " INT64_FORMAT ", written in %ld ms",
-					flush->n, flush->marks[0].id, flush->marks[flush->n - 1].id,
-					TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()))));
-}
-
-/* After the commit: jobs are forgotten, but for those whose rows were held. */
-static void
-settle(Flush *flush)
-{
-	uint64		buckets = 0;
-	TimestampTz now = GetCurrentTimestamp();
-	Durations	deliver = {0};
-	ListCell   *lc;
-
-	dlist_init(&ended);
-	nended = 0;
-	for (int i = 0; i < flush->n; i++)
-	{
-		Job		   *job = flush->jobs[i];
-		Verdict		verdict = flush->marks[i].verdict;
-
-		if (flush->held[i])
-		{
-			job_ended(job);
-			continue;
-		}
-		buckets |= status_bucket(job->id);
-		if (verdict == VERDICT_DELIVERED)
-		{
-			durations_add(&deliver, now - job->claimed_at, 1);
-			delivered_add(job, &flush->marks[i]);
-		}
-		if (verdict == VERDICT_HELD)
-			endpoint_rewind(job->endpoint, job->id);
-		job_done(job, verdict != VERDICT_RETRY && verdict != VERDICT_HELD);
-	}
-	status_changed(buckets);
-	slot_observe(HISTOGRAM_DELIVER, &deliver);
-	foreach(lc, endpoints)
-		((Endpoint *) lfirst(lc))->breaker_changed = false;
-	any_breaker_changed = false;
-	delivered_flush();
-}
-
-/* Write down the outcomes that there are. */
-static void
-flush_ended(TimestampTz now)
-{
-	Flush		flush = {.n = 0};
-	dlist_iter	iter;
-
-	last_flush = now;
-	pgstat_report_activity(STATE_RUNNING, "writing outcomes");
-	flush.jobs = palloc(Max(nended, 1) * sizeof(Job *));
-	flush.marks = palloc(Max(nended, 1) * sizeof(WebhookMark));
-	flush.held = palloc0(Max(nended, 1) * sizeof(bool));
-	dlist_foreach(iter, &ended)
-		flush.jobs[flush.n++] = dlist_container(Job, node, iter.cur);
-	qsort(flush.jobs, flush.n, sizeof(Job *), compare_jobs);
-	for (int i = 0; i < flush.n; i++)
-		flush.marks[i] = flush.jobs[i]->mark;
-
-	if (locked_until == 0 && worker_try(mark_all, &flush) && !flush.blocked)
-		;
-	else if (flush.blocked || !worker_try(mark_free, &flush) || flush.blocked)
-	{
-		/* all stay as they are, in memory */
-		locked_until = TimestampTzPlusMilliseconds(now, LOCKED_AGAIN);
-		return;
-	}
-	count_marks(&flush);
-	if (flush.n > 0)
-		log_flush(&flush, now);
-	settle(&flush);
-	locked_until = nended > 0 ? TimestampTzPlusMilliseconds(now, LOCKED_AGAIN) : 0;
-}
-
-/* Whether to write now: often where there are few, many at once where there are many. */
-static bool
-flush_is_due(TimestampTz now)
-{
-	if (now < locked_until)
-		return false;
-	if (nended == 0)
-		return any_breaker_changed;
-	return nended >= FLUSH_COUNT || http_pending(client) == 0 ||
-		now >= TimestampTzPlusMilliseconds(last_flush, FLUSH_EVERY);
 }
 
 /* ---------------------------------------------------------------- main loop */
@@ -702,26 +540,20 @@ take_notes(void)
 	bool		sweep;
 	int			n = notes_take(&notes, &sweep);
 
-	sweep_wanted |= sweep;
+	if (sweep)
+		worker_want_sweep();
 	for (int i = 0; i < n; i++)
 	{
 		Endpoint   *endpoint = endpoint_find(notes[i].channel);
 
 		if (endpoint == NULL || endpoint->channel == NULL)
 		{
-			sweep_wanted = true;	/* made by the same commit, perhaps */
+			worker_want_sweep();	/* made by the same commit, perhaps */
 			continue;
 		}
-		if (notes[i].low != PG_INT64_MAX)
-		{
-			endpoint->idle.low = Min(endpoint->idle.low, notes[i].low);
-			endpoint->idle.dirty = true;
-		}
-		if (notes[i].received != PG_INT64_MAX)
-		{
-			endpoint->received.low = Min(endpoint->received.low, notes[i].received);
-			endpoint->received.dirty = true;
-		}
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+			if (notes[i].low[kind] != PG_INT64_MAX)
+				endpoint_waiting(endpoint, kind, notes[i].low[kind]);
 		if (notes[i].due != DT_NOEND)
 		{
 			endpoint->next_due = Min(endpoint->next_due, notes[i].due);
@@ -732,67 +564,54 @@ take_notes(void)
 	}
 }
 
+/* A sweep found the first row of a kind that waits. */
 static void
-found_idle(const char *channel, int64 id)
+found_waiting(const char *channel, WaitingKind kind, int64 id)
 {
 	Endpoint   *endpoint = endpoint_find(channel);
 
 	if (endpoint)
-	{
-		endpoint->idle.low = id - 1;
-		endpoint->idle.dirty = true;
-	}
-}
-
-static void
-found_received(const char *channel, int64 id)
-{
-	Endpoint   *endpoint = endpoint_find(channel);
-
-	if (endpoint)
-	{
-		endpoint->received.low = id - 1;
-		endpoint->received.dirty = true;
-	}
+		endpoint_waiting(endpoint, kind, id - 1);
 }
 
 /* Look from the beginning, for what no note told of. */
 static void
-sweep(TimestampTz now)
+look(void)
 {
 	ListCell   *lc;
 
-	last_sweep = now;
-	sweep_wanted = false;
-	if (!worker_begin())
-		return;
-	store_webhook_sweep(found_idle, found_received);
-	worker_commit();
+	foreach(lc, channels)
+		((Channel *) lfirst(lc))->next_due = DT_NOEND;
+	store_sweep_due();
 	foreach(lc, endpoints)
 	{
 		Endpoint   *endpoint = lfirst(lc);
 
-		endpoint->next_due = DT_NOBEGIN;
+		endpoint->next_due = endpoint->channel ? endpoint->channel->next_due : DT_NOEND;
 		endpoint->keys_wanted = endpoint->webhook && endpoint->webhook->ordered;
 	}
-	slot_count_up(COUNT_SWEEPS, 1);
+	for (int kind = 0; kind < WAITING_KINDS; kind++)
+		store_sweep(kind, found_waiting);
+	load_keys();
 }
 
 /* Milliseconds until there is something to do that nothing wakes us for. */
 static long
 idle_time(TimestampTz now, TimestampTz again_at)
 {
-	TimestampTz until = Min(again_at, TimestampTzPlusMilliseconds(last_sweep, setting_sweep_interval));
+	TimestampTz until = again_at;
 	long		timeout = http_timeout(client);
 	ListCell   *lc;
 
-	if (nended > 0)
-		until = Min(until, Max(TimestampTzPlusMilliseconds(last_flush, FLUSH_EVERY), locked_until));
+	until = Min(until, flush_due_at());
 	foreach(lc, endpoints)
 	{
 		Endpoint   *endpoint = lfirst(lc);
 
-		if (endpoint_works(endpoint) && endpoint->channel->topic == NULL)
+		if (endpoint_works(endpoint) && endpoint_is_paced(endpoint))
+			until = Min(until, Max(pace_next(endpoint->channel), endpoint->breaker.state == BREAKER_OPEN ?
+								   endpoint->breaker.until * 1000 : 0));
+		else if (endpoint_works(endpoint) && endpoint->channel->topic == NULL)
 			until = Min(until, Max(endpoint->next_due, endpoint->breaker.state == BREAKER_OPEN ?
 								   endpoint->breaker.until * 1000 : 0));
 		else if (endpoint->breaker.state == BREAKER_OPEN && endpoint->webhook)
@@ -801,17 +620,8 @@ idle_time(TimestampTz now, TimestampTz again_at)
 	if (timeout >= 0)
 		until = Min(until, TimestampTzPlusMilliseconds(now, timeout));
 	/* round up, lest a due time is missed by less than a millisecond */
-	return Min(setting_poll_interval, TimestampDifferenceMilliseconds(now, until) + (until > now ? 1 : 0));
-}
-
-/* Forget all: the extension is gone, or another. */
-static void
-forget_all(void)
-{
-	ListCell   *lc;
-
-	foreach(lc, endpoints)
-		endpoint_give_back(lfirst(lc));
+	return Min(Min(setting_poll_interval, worker_sweep_in()),
+			   TimestampDifferenceMilliseconds(now, until) + (until > now ? 1 : 0));
 }
 
 /* Main loop of a webhook worker. */
@@ -826,20 +636,24 @@ webhook_main(void)
 	for (;;)
 	{
 		bool		reloaded = false;
+		bool		stopping;
 		TimestampTz now;
 		TimestampTz again_at = DT_NOEND;
 
 		worker_cycle();
+		stopping = worker_stopping();
+		if (stopping && flush_waiting() == 0 && (client == NULL || http_pending(client) == 0))
+			worker_stop();
 		take_notes();
 		if (!worker_refresh(&reloaded) || (reloaded && !load_webhooks()))
 		{
-			forget_all();
-			worker_wait(setting_poll_interval);
+			give_all_back();
+			worker_rest(setting_poll_interval);
 			continue;
 		}
 		if (!client_ready())
 		{
-			worker_wait(setting_poll_interval);
+			worker_rest(setting_poll_interval);
 			continue;
 		}
 		if (!breakers_forgotten && worker_begin())
@@ -848,24 +662,27 @@ webhook_main(void)
 			worker_commit();
 			breakers_forgotten = true;
 		}
-		now = GetCurrentTimestamp();
-		if (sweep_wanted || reloaded ||
-			now >= TimestampTzPlusMilliseconds(last_sweep, setting_sweep_interval))
-			sweep(now);
+		now = clock_now();
+		if (reloaded)
+			worker_want_sweep();
+		worker_sweep(look);
 
 		http_tick(client);
 		take_results();
-		if (flush_is_due(GetCurrentTimestamp()))
-			flush_ended(GetCurrentTimestamp());
-		claim_all(now);
-		start_all(GetCurrentTimestamp(), &again_at);
+		if (flush_is_due(clock_now(), http_pending(client) > 0))
+			flush_write(clock_now());
+		if (!stopping)
+		{
+			claim_all(now);
+			start_all(clock_now(), &again_at);
+		}
 		http_tick(client);
 		/* some may have ended at once, and nothing tells of that later */
 		take_results();
-		slot_state(http_pending(client) > 0 || nended > 0 ? WORKER_BUSY :
+		slot_state(http_pending(client) > 0 || flush_waiting() > 0 ? WORKER_BUSY :
 				   channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
 		pgstat_report_activity(STATE_IDLE, NULL);
-		now = GetCurrentTimestamp();
-		worker_wait(flush_is_due(now) ? 0 : idle_time(now, again_at));
+		now = clock_now();
+		worker_rest(flush_is_due(now, http_pending(client) > 0) || (stopping && http_pending(client) == 0) ? 0 : idle_time(now, again_at));
 	}
 }

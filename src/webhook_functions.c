@@ -4,6 +4,7 @@
  */
 #include "msgsys.h"
 
+#include "headers.h"
 #include "request.h"
 #include "signature.h"
 #include "ssrf.h"
@@ -11,7 +12,6 @@
 #include "common/base64.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
-#include "utils/jsonb.h"
 
 PG_FUNCTION_INFO_V1(msg_webhook_check);
 PG_FUNCTION_INFO_V1(msg_webhook_secret);
@@ -61,24 +61,11 @@ check_url(const char *url)
 				 errhint("It is http or https; addresses that are not public have to be in msgsys.webhook_allow.")));
 }
 
-static bool
-has_control_character(const char *text, int length)
-{
-	for (int i = 0; i < length; i++)
-		if ((unsigned char) text[i] < 0x20 || text[i] == 0x7f)
-			return true;
-	return false;
-}
-
 /* A name is a token of RFC 9110, and none that HTTP or we give a meaning. */
 static void
 check_header_name(const char *name, int length)
 {
-	bool		token = length > 0;
-
-	for (int i = 0; i < length; i++)
-		token &= isalnum((unsigned char) name[i]) || strchr("!#$%&'*+-.^_`|~", name[i]) != NULL;
-	if (!token)
+	if (!header_name_is_token(name, length))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a header's name is empty or has characters that HTTP does not allow")));
@@ -86,32 +73,6 @@ check_header_name(const char *name, int length)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("header \"%.*s\" is one that msgsys sets itself", length, name)));
-}
-
-static void
-check_headers(Jsonb *headers)
-{
-	JsonbIterator *it = JsonbIteratorInit(&headers->root);
-	JsonbIteratorToken token;
-	JsonbValue	value;
-
-	if (!JB_ROOT_IS_OBJECT(headers))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("headers must be an object of strings")));
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-			check_header_name(value.val.string.val, value.val.string.len);
-		else if (token == WJB_VALUE && value.type != jbvString)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("headers must be an object of strings")));
-		else if (token == WJB_VALUE && has_control_character(value.val.string.val, value.val.string.len))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("a header's value has a control character")));
-	}
 }
 
 /*
@@ -124,7 +85,7 @@ msg_webhook_check(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 		check_url(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (!PG_ARGISNULL(1))
-		check_headers(PG_GETARG_JSONB_P(1));
+		headers_check(PG_GETARG_JSONB_P(1), check_header_name);
 	PG_RETURN_VOID();
 }
 

@@ -18,7 +18,6 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/postmaster.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -71,16 +70,9 @@ static void
 call(const HttpRequest *request, HttpResult *result)
 {
 	char		err[256];
-	int			ports[] = {PostPortNumber};
 	Reactor    *volatile reactor = reactor_open();
 	HttpClient *volatile client = NULL;
-	HttpClientConfig config = {
-		.reactor = reactor,
-		.max_connections = 1,
-		.allow = setting_webhook_allow,
-		.forbidden_ports = ports,
-		.nforbidden_ports = lengthof(ports),
-	};
+	HttpClientConfig config;
 
 	if (reactor == NULL)
 		ereport(ERROR,
@@ -88,6 +80,7 @@ call(const HttpRequest *request, HttpResult *result)
 				 errmsg("could not create an epoll descriptor: %m")));
 	PG_TRY();
 	{
+		request_client_config(&config, reactor, 1);
 		client = http_open(&config, err, sizeof(err));
 		if (client == NULL)
 			ereport(ERROR,

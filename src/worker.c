@@ -144,6 +144,59 @@ create_wait_set(void)
 	wait_event = compat_wait_event("MsgsysWorkerMain");
 }
 
+/* ---------------------------------------------------------------- stopping */
+
+static volatile sig_atomic_t stop_wanted = false;
+static volatile TimestampTz stop_since;
+
+/* The postmaster signals a process and its group, so that one signal may come twice. */
+#define SAME_SIGNAL		(500 * INT64CONST(1000))	/* microseconds */
+
+/* SIGTERM: what is under way is finished, within msgsys.grace_period; another one ends at once. */
+static void
+stop_gracefully(SIGNAL_ARGS)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (setting_grace_period == 0 || (stop_wanted && now > stop_since + SAME_SIGNAL))
+		die(postgres_signal_arg);
+	else if (!stop_wanted)
+	{
+		stop_since = now;
+		stop_wanted = true;
+		SetLatch(MyLatch);
+	}
+}
+
+/* End now: by an error of severity FATAL, as PostgreSQL's own processes do. */
+void
+worker_stop(void)
+{
+	InterruptPending = true;
+	ProcDiePending = true;
+	CHECK_FOR_INTERRUPTS();
+}
+
+/* How many milliseconds what is under way may still take. */
+static long
+grace_left(void)
+{
+	if (database_blocked(slot_dboid()))
+		return 0;				/* somebody waits for us to go */
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+										   TimestampTzPlusMilliseconds(stop_since, setting_grace_period));
+}
+
+/* Whether this worker is to end: it begins nothing more.  Does not return once its time is over. */
+bool
+worker_stopping(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (stop_wanted && grace_left() <= 0)
+		worker_stop();
+	return stop_wanted;
+}
+
 void
 msgsys_worker_main(Datum arg)
 {
@@ -182,6 +235,7 @@ msgsys_worker_main(Datum arg)
 	create_wait_set();
 	cycle_context = AllocSetContextCreate(TopMemoryContext, "msgsys cycle",
 										  ALLOCSET_DEFAULT_SIZES);
+	pqsignal(SIGTERM, stop_gracefully);
 	switch (slot_stage())
 	{
 		case STAGE_RELAY:
@@ -192,6 +246,9 @@ msgsys_worker_main(Datum arg)
 			break;
 		case STAGE_WEBHOOK:
 			webhook_main();
+			break;
+		case STAGE_SCHEDULER:
+			scheduler_main();
 			break;
 		case STAGE_HTTP:
 			facade_main();
@@ -205,7 +262,9 @@ msgsys_worker_main(Datum arg)
 void
 worker_cycle(void)
 {
-	CHECK_FOR_INTERRUPTS();
+	/* only webhooks have something under way between two cycles, and see to it themselves */
+	if (worker_stopping() && slot_stage() != STAGE_WEBHOOK)
+		worker_stop();
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
@@ -321,6 +380,18 @@ worker_commit(void)
 	end_transaction();
 }
 
+/* A claim met messages that another installation may have sent: commit that nothing is sent from here. */
+void
+worker_met_restored(void)
+{
+	store_set_restored();
+	worker_commit();
+	publish_config(MyDatabaseId);
+	ereport(LOG,
+			(errmsg("msgsys found messages that were restored from another database and sends nothing"),
+			 errhint("Call msg_adopt() if they are to be sent from here.")));
+}
+
 /*
  * Run work in a transaction of its own.  Returns false when it was rolled back
  * because of somebody's locks, and may be tried again; other errors end the
@@ -405,6 +476,8 @@ worker_wait(long timeout_ms)
 	int			n;
 
 	pgstat_report_stat(false);
+	if (stop_wanted)
+		timeout_ms = Min(timeout_ms, grace_left());
 	n = WaitEventSetWait(wait_set, Max(timeout_ms, 0), events, 3, wait_event);
 	for (int i = 0; i < n; i++)
 	{
@@ -413,6 +486,48 @@ worker_wait(long timeout_ms)
 		if (events[i].events & WL_SOCKET_READABLE)
 			reactor_dispatch(reactor);
 	}
+}
+
+/* The same between two cycles of a stage that takes notes: not at all while there are some. */
+void
+worker_rest(long timeout_ms)
+{
+	worker_wait(notes_waiting() ? 0 : timeout_ms);
+}
+
+/* When to sweep next: DT_NOBEGIN is at once. */
+static TimestampTz next_sweep = DT_NOBEGIN;
+
+/* There may be something that no note told of. */
+void
+worker_want_sweep(void)
+{
+	next_sweep = DT_NOBEGIN;
+}
+
+/* Milliseconds until the next sweep. */
+long
+worker_sweep_in(void)
+{
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_sweep);
+}
+
+/* If it is time, look in a transaction at all that waits; the cheaper that is, the sooner it is done again. */
+void
+worker_sweep(void (*look) (void))
+{
+	TimestampTz began = GetCurrentTimestamp();
+	TimestampTz now;
+	long		pause;
+
+	if (began < next_sweep || !worker_begin())
+		return;
+	look();
+	worker_commit();
+	now = GetCurrentTimestamp();
+	pause = Max(setting_poll_interval, TimestampDifferenceMilliseconds(began, now) * 100);
+	next_sweep = TimestampTzPlusMilliseconds(now, Min(pause, setting_sweep_interval));
+	slot_count_up(COUNT_SWEEPS, 1);
 }
 
 /* What all descriptors are watched with. */

@@ -2,7 +2,7 @@
 // forgotten with the page.
 "use strict";
 SwaggerUIBundle({
-	url: location.pathname.replace(/(docs|swagger|api\/v1\/swagger)\/[^/]*$/, ""),
+	url: location.pathname.replace(/(docs|swagger|api\/v1\/swagger)\/[^/]*$/, "openapi.json"),
 	dom_id: "#swagger",
 	layout: "BaseLayout",
 	validatorUrl: null,

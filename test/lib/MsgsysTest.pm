@@ -35,7 +35,7 @@ BEGIN
 
 our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_topic poll_until poll_sql kcat_produce
   read_topic check_topic wait_workers worker_pid stats work_dir session topic_reader
-  kafka_start_later log_count command_ok append_to_file tempdir);
+  kafka_start_later log_count command_ok append_to_file tempdir slurp_file);
 
 my $tools = dirname(abs_path(__FILE__)) . '/../tools';
 my $work  = $ENV{MSGSYS_WORK};

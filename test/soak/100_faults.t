@@ -1,4 +1,5 @@
-# Faults in a random order while clients create messages: kill -9 of workers, of Kafka, of PostgreSQL, Kafka hanging, restarts.
+# Faults in a random order while clients create messages, for Kafka and for an ordered webhook that fails now and then: kill -9 of
+# workers, of Kafka, of PostgreSQL, Kafka hanging, restarts.
 # SOAK_SECONDS is how long (600), SOAK_SEED which order, SOAK_FAULTS a regular expression for which of them. In the end nothing is lost, invented or reordered.
 use strict;
 use warnings;
@@ -6,6 +7,7 @@ use lib 'test/lib';
 use Checker ();
 use IO::Handle;
 use MsgsysTest;
+use Sink;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
@@ -16,32 +18,45 @@ srand $seed;
 diag("seed $seed, $seconds s");
 
 my ($bootstrap, $dir) = kafka_start();
-my $node = new_node('soak', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.relay_workers' => 2, 'msgsys.receiver_workers' => 2,
+my $sink = Sink->new;
+my $node = new_node('soak', 'msgsys.webhook_allow' => '127.0.0.1', 'msgsys.webhook_workers' => 2, 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.relay_workers' => 2, 'msgsys.receiver_workers' => 2,
 	'msgsys.batch_size' => 2000, 'restart_after_crash' => 'on', 'msgsys.sweep_interval' => '5s');
 kafka_create_topic($bootstrap, 'soak', 6);
 $node->safe_psql('postgres', "SELECT msg_channel_set('soak', topic => 'soak', resend_after => '20 s')");
 
+$node->safe_psql('postgres', q{SELECT msg_channel_set('hooks', max_attempts => 1000, retry_base => '20 ms', retry_max => '1 s')});
+$node->safe_psql('postgres', "SELECT msg_webhook_set('hooks', '" . $sink->url('/fail/5/ok') . "', ordered => true, breaker_share => 2, retry_schedule => '{}')");
+
 # A client: transactions of some messages of some keys, some of which roll back. It writes an id to its file once the commit is
 # known. It goes on when its connection breaks, so what was in doubt is not in the file.
 my $stop = "$ENV{MSGSYS_RUN}/soak-stop-$$";
-my @ids;
+my (@ids, @hook_ids, @clients);
 for my $client (1 .. 3)
 {
 	my $file = "$ENV{MSGSYS_RUN}/soak-ids-$$-$client";
 	push @ids, $file;
+	push @hook_ids, "$file-hooks";
 	my $connection = $node->connstr('postgres');
-	next if fork;
+	my $pid = fork;
+	push @clients, $pid;
+	next if $pid;
 	open(my $out, '>>', $file) or die;
-	$out->autoflush;
+	open(my $hooks, '>>', "$file-hooks") or die;
+	$_->autoflush for $out, $hooks;
 	srand($seed + $client);
 	while (!-e $stop)
 	{
 		my $rows = 1 + int(rand 50);
 		my $end = rand() < 0.1 ? 'ROLLBACK' : 'COMMIT';
 		my $sql = "BEGIN; WITH i AS (INSERT INTO messages (channel, message_key, payload)
-			SELECT 'soak', 'key $client ' || g % 20, to_jsonb(g) FROM generate_series(1, $rows) g RETURNING id) SELECT string_agg(id::text, ' ') FROM i; $end";
+			SELECT 'soak', 'key $client ' || g % 20, to_jsonb(g) FROM generate_series(1, $rows) g RETURNING id) SELECT string_agg(id::text, ' ') FROM i;
+			WITH i AS (INSERT INTO messages (channel, message_key, payload)
+			SELECT 'hooks', 'key $client ' || g % 20, to_jsonb(g) FROM generate_series(1, 5) g RETURNING id) SELECT string_agg(id::text, ' ') FROM i; $end";
 		my $answer = qx(psql -XAtq -v ON_ERROR_STOP=1 -d "$connection" -c "$sql" 2>/dev/null);
-		print $out $answer if $? == 0 && $end eq 'COMMIT';
+		next if $? != 0 || $end ne 'COMMIT';
+		my ($line, $hook_line) = split /\n/, $answer;
+		print $out "$line\n";
+		print $hooks "$hook_line\n";
 	}
 	exec 'true';
 }
@@ -56,6 +71,7 @@ sub try_sql
 my %fault = (
 	'kill -9 of a relay'     => sub { my $pid = worker_pid($node, 'relay', int(rand 2));    kill 'KILL', $pid if $pid; },
 	'kill -9 of a receiver'  => sub { my $pid = worker_pid($node, 'receiver', int(rand 2)); kill 'KILL', $pid if $pid; },
+	'kill -9 of a webhook worker' => sub { my $pid = worker_pid($node, 'webhook', int(rand 2)); kill 'KILL', $pid if $pid; },
 	'end of a worker'        => sub { try_sql(q{SELECT pg_terminate_backend(pid) FROM msg_workers ORDER BY random() LIMIT 1}) },
 	'immediate shutdown'     => sub { $node->stop('immediate'); $node->start },
 	'restart'                => sub { $node->stop('fast'); $node->start },
@@ -79,9 +95,10 @@ while (time < $end)
 note("$count{$_} times $_") for sort keys %count;
 open(my $file, '>', $stop) or die;
 close $file;
-1 while wait > 0;
+waitpid $_, 0 for @clients;
 $node->safe_psql('postgres', q{SELECT msg_resume('soak')});
-ok(poll_sql($node, 120, q{SELECT count(*) FROM messages WHERE status <> 'received'}, 0), 'in the end, all are received');
+ok(poll_sql($node, 120, q{SELECT count(*) FROM messages WHERE channel = 'soak' AND status <> 'received'}, 0), 'in the end, all are received');
+ok(poll_sql($node, 120, q{SELECT count(*) FROM messages WHERE channel = 'hooks' AND status <> 'delivered'}, 0), 'or delivered');
 
 my @committed = map { open(my $in, '<', $_) or die; map { split ' ' } <$in> } @ids;
 cmp_ok(scalar @committed, '>', $seconds, scalar(@committed) . ' messages were committed for sure');
@@ -92,5 +109,21 @@ unless (ok(Checker::good($c), Checker::summary($c)))
 	my $of = join(',', map { /\d+/g ? $& : () } map { (/^(\d+)/, /after (\d+)/) } map { @$_ } values %{ $c->{examples} });
 	diag($node->safe_psql('postgres', "SELECT id, message_key, attempts, created_at, sent_at, received_at, kafka_partition, kafka_offset, last_error FROM messages WHERE id IN ($of) ORDER BY 1"));
 }
+
+# the endpoint saw each message, and the first answer "taken" of each in the order of its key
+my %key = map { split /\|/ } split /\n/, $node->safe_psql('postgres', q{SELECT id, message_key FROM messages WHERE channel = 'hooks'});
+my (%seen, %last, $reordered);
+for my $request ($sink->requests)
+{
+	my ($id) = ($request->{id} // '') =~ /:(\d+)$/ or next;
+	next if $seen{$id}++;
+	$reordered++ if ($last{ $key{$id} } // 0) > $id;
+	$last{ $key{$id} } = $id;
+}
+my @hooked = map { open(my $in, '<', $_) or die; map { split ' ' } <$in> } @hook_ids;
+is(scalar(grep { !$seen{$_} } @hooked, keys %key), 0, scalar(@hooked) . ' webhook messages: none lost');
+is(scalar(grep { !exists $key{$_} } keys %seen), 0, 'none invented');
+is($reordered // 0, 0, 'none before an earlier one of its key');
+$sink->stop;
 $node->stop;
 done_testing();

@@ -9,7 +9,7 @@ my ($bootstrap) = kafka_start();
 my $primary = new_node('primary', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.databases' => 'postgres, restored',
 	'msgsys.batch_size' => 500);
 kafka_create_topic($bootstrap, $_, 4) for qw(stream held);
-ok(poll_sql($primary, 20, "SELECT count(*) FROM msg_workers WHERE database = 'postgres' AND state = 'idle'", 3), 'workers run');
+ok(poll_sql($primary, 20, "SELECT count(*) > 0 AND bool_and(state = 'idle') FROM msg_workers WHERE database = 'postgres'", 't'), 'workers run');
 $primary->safe_psql('postgres', "SELECT msg_channel_set('stream', topic => 'stream'); SELECT msg_channel_set('held', topic => 'held'); SELECT msg_pause('held')");
 
 # create N messages of a channel
@@ -85,7 +85,7 @@ create($clone, 'postgres', 'stream', 10);
 isnt($clone->safe_psql('postgres', 'SELECT msg_adopt()'), $uuid, 'it is adopted, with another uuid');
 count_is($clone, 'postgres', 'received', 23020, 'and then sends');
 $clone->restart;
-ok(poll_sql($clone, 20, "SELECT count(*) FROM msg_workers WHERE database = 'postgres' AND state = 'idle'", 3), 'still after a restart');
+ok(poll_sql($clone, 20, "SELECT count(*) > 0 AND bool_and(state = 'idle') FROM msg_workers WHERE database = 'postgres'", 't'), 'still after a restart');
 $clone->stop;
 
 # ---- pg_upgrade

@@ -219,6 +219,24 @@ all_end('rated', 'delivered', 60, 'with a rate of 20 a second');
 @at = sort map { $_->{at} } $sink->requests(sub { $_[0]{path} eq '/ok/201' });
 cmp_ok($at[-1] - $at[0], '>', 1.8, '60 take two seconds after the first 20');
 
+# ---- settings that change while messages wait for their turn
+channel('moving', '/ok/202', 'rate => 1');
+$session->query("INSERT INTO messages (channel, payload) SELECT 'moving', to_jsonb(g) FROM generate_series(1, 30) g");
+poll_until(10, sub { $sink->requests(sub { $_[0]{path} eq '/ok/202' }) });
+$session->query(q{SELECT msg_webhook_set('moving', '} . $sink->url('/ok/203') . q{', rate => 0, headers => '{"X-New": "1"}')});
+my $old = $sink->requests(sub { $_[0]{path} eq '/ok/202' });
+all_end('moving', 'delivered', 30, 'a webhook changes while messages wait');
+cmp_ok(scalar($sink->requests(sub { $_[0]{path} eq '/ok/202' })), '<=', $old + 1, 'those that waited go to the new address');
+is(scalar($sink->requests(sub { $_[0]{path} eq '/ok/203' && !$_[0]{headers}{'x-new'} })), 0, 'with the new headers');
+channel('moving-keys', '/delay/500/ok/206', 'ordered => true');
+$session->query("INSERT INTO messages (channel, message_key, payload) SELECT 'moving-keys', 'k', to_jsonb(g) FROM generate_series(1, 10) g");
+ok(poll_until(10, sub { $sink->requests(sub { $_[0]{path} eq '/delay/500/ok/206' }) }), 'the first of a key is under way');
+$session->query(q{SELECT msg_webhook_set('moving-keys', '} . $sink->url('/ok/207') . q{')});
+$old = $sink->requests(sub { $_[0]{path} eq '/delay/500/ok/206' });
+all_end('moving-keys', 'delivered', 10, 'and what waited for it');
+cmp_ok(scalar($sink->requests(sub { $_[0]{path} eq '/delay/500/ok/206' })), '<=', $old + 1, 'goes to the new address too');
+is(join(',', map { $_->{body} } sort { $a->{at} <=> $b->{at} } $sink->requests(sub { $_[0]{path} =~ m{/ok/20[67]} })), join(',', 1 .. 10), 'in the order of the key');
+
 # ---- circuit breaker
 channel('broken', '/status/503', q{breaker_share => 0.5, breaker_calls => 10, breaker_pause => '300 ms', concurrency => 1});
 $session->query("SELECT msg_channel_set('broken', max_attempts => 1000)");

@@ -89,6 +89,37 @@ ok(poll_until(20, sub { deliver(1); log_count($node, 'msgsys.redis_url cannot be
 $session->query("SELECT msg_cache_fill()");
 like($node->safe_psql('postgres', "DO \$\$BEGIN PERFORM msg_cache_fill(); EXCEPTION WHEN config_file_error THEN CREATE TEMP TABLE refused (); END\$\$; SELECT to_regclass('refused')"),
 	qr/refused/, 'and an error in a session');
+# ---- TLS
+SKIP:
+{
+	skip 'this hiredis has no TLS', 1 if system('pkg-config --exists hiredis_ssl') != 0;
+	my $dir = tempdir();
+	my $openssl = sub { system("cd $dir && openssl $_[0] 2>/dev/null") == 0 or die "openssl $_[0]" };
+	$openssl->("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=$_ -keyout $_.key -out $_.pem -batch") for qw(ca other);
+	append_to_file("$dir/ext", "subjectAltName=IP:127.0.0.1\n");
+	$openssl->('req -newkey rsa:2048 -nodes -subj /CN=redis -keyout redis.key -out redis.csr -batch');
+	$openssl->('x509 -req -in redis.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out redis.pem');
+	my $tls_port = do { my $s = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1'); $s->sockport };
+	my $tls = Program->new('redis-server', '--port', 0, '--tls-port', $tls_port, '--bind', '127.0.0.1', '--save', '', '--dir', $dir,
+		'--tls-cert-file', "$dir/redis.pem", '--tls-key-file', "$dir/redis.key", '--tls-ca-cert-file', "$dir/ca.pem", '--tls-auth-clients', 'no');
+	$tls->await(qr/Ready to accept connections/, 20);
+	my $cached = sub { `redis-cli -p $tls_port --tls --cacert $dir/ca.pem dbsize` + 0 };
+	my $configure = sub {
+		my ($host, $ca) = @_;
+		$node->append_conf('postgresql.conf', "msgsys.redis_url = 'rediss://$host:$tls_port'\nmsgsys.redis_ca_file = '$dir/$ca.pem'\n");
+		$node->reload;
+	};
+	$configure->('127.0.0.1', 'ca');
+	ok(poll_until(20, sub { deliver(1); $cached->() > 0 }), 'TLS: it is cached');
+	$configure->('127.0.0.1', 'other');
+	ok(poll_until(20, sub { deliver(1); log_count($node, 'has lost Redis.*certificate') >= 1 }), 'not where somebody else signed the certificate');
+	$configure->('127.0.0.1', 'ca');
+	my $back = log_count($node, 'has Redis back');
+	ok(poll_until(20, sub { deliver(1); log_count($node, 'has Redis back') > $back }), 'it is used again');
+	$configure->('localhost', 'ca');
+	ok(poll_until(20, sub { deliver(1); log_count($node, 'mismatch') == 1 }), 'nor where it is another host\'s');
+	$tls->stop;
+}
 is(log_count($node, 'pässword|p%C3%A4ssword@.*ERROR'), 0, 'no password in the log');
 $node->stop;
 $redis->stop;

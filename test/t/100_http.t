@@ -35,7 +35,7 @@ my $answer = raw_request($port, $get x 5 . $get =~ s/\r\n\r\n$/\r\nConnection: c
 is(scalar(() = $answer =~ /HTTP\/1.1 200/g), 6, 'six requests at once are answered one by one');
 like(raw_request($port, $get =~ s/HTTP\/1.1/HTTP\/1.0/r), qr/^HTTP\/1\.[01] 200.*true$/s, 'HTTP/1.0');
 is(status(raw_request($port, request('POST /messages HTTP/1.1', "Authorization: Bearer $token", 'Content-Type: application/json', 'Transfer-Encoding: chunked', 'Connection: close') . "8\r\n{\"payloa\r\n6\r\nd\": 1}\r\n0\r\n\r\n")), 201, 'a chunked body');
-is(status(raw_request($port, request('POST /messages HTTP/1.1', "Authorization: Bearer $token", 'Content-Type: application/json', 'Content-Length: 14', 'Expect: 100-continue', 'Connection: close') . '{"payload": 1}')), 100, 'Expect: 100-continue is answered');
+like(status(raw_request($port, request('POST /messages HTTP/1.1', "Authorization: Bearer $token", 'Content-Type: application/json', 'Content-Length: 14', 'Expect: 100-continue', 'Connection: close'), 1)), qr/^100$/, 'Expect: 100-continue is answered');
 
 # ---- what is broken, and what is forged
 my $post = sub { return raw_request($port, request('POST /messages HTTP/1.1', "Authorization: Bearer $token", 'Content-Type: application/json', @_[1 .. $#_]) . $_[0], 3) };
@@ -43,7 +43,7 @@ my $before = $node->safe_psql('postgres', 'SELECT count(*) FROM messages');
 is(status($post->("0\r\n\r\n" . request('DELETE /messages?id=gt.0 HTTP/1.1', "Authorization: Bearer $token"), 'Content-Length: 5', 'Transfer-Encoding: chunked')), 400, 'Content-Length with Transfer-Encoding is refused');
 is(scalar(() = $post->("0\r\n\r\n" . request('DELETE /messages?id=gt.0 HTTP/1.1', "Authorization: Bearer $token"), 'Transfer-Encoding: chunked', 'Content-Length: 5') =~ /HTTP\//g), 1, 'and what comes behind it is not read');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM messages'), $before, 'nothing is deleted');
-is(status($post->('{}', 'Transfer-Encoding: gzip, chunked')), 501, 'another transfer coding');
+like(status($post->('{}', 'Transfer-Encoding: gzip, chunked')), qr/^(400|501)$/, 'another transfer coding');
 is(status($post->('{"payload":1}', 'Content-Length: 13', 'Content-Length: 14')), 400, 'two lengths');
 for my $bad ('-1', 'x', '99999999999999999999999') { is(status($post->('', "Content-Length: $bad")), 400 + ($bad =~ /^9/ ? 13 : 0), "a length of $bad"); }
 is(status($post->('{"payload": ' . '1' x 70000 . '}', 'Content-Length: 70013')), 413, 'a body that is too large');
@@ -53,6 +53,8 @@ is(status(raw_request($port, request('GET /messages?' . 'x' x 20000 . ' HTTP/1.1
 is(status(raw_request($port, request('GET /messages HTTP/1.1', map { "X-$_: 1" } 1 .. 200), 3)), 431, 'too many fields');
 is(status(raw_request($port, "GET /messages HTTP/1.1\r\nConnection: close\r\n\r\n", 3)), 400, 'no Host');
 is(status(raw_request($port, "GET /messages\x00x HTTP/1.1\r\nHost: x\r\n\r\n", 3)) =~ /^(40\d|closed)$/, 1, 'a NUL');
+is(status(raw_request($port, request("GET $_ HTTP/1.1", 'Connection: close'), 3)), 404, "GET $_") for '?x=1', '*', 'messages';
+is(status(raw_request($port, request('GET http://x/health/live HTTP/1.1', 'Connection: close'), 3)), 200, 'as to a proxy');
 is($facade->ask('GET', '/messages?message_key=eq.%00', as => 'reader')->{status}, 400, 'an encoded one');
 is($facade->ask('GET', '/messages?message_key=eq.%ff', as => 'reader')->{json}{code}, '22021', 'bytes that are no text');
 is($facade->ask('POST', '/messages', as => 'operator', body => "{\"payload\":\"\xff\"}")->{json}{code}, '22021', 'nor in a body');
@@ -127,11 +129,14 @@ $other->query('BEGIN; LOCK TABLE messages');
 my $locked = $facade->ask('GET', '/messages', as => 'operator');
 is_deeply([ $locked->{status}, $locked->{json}{code} ], [ 503, '55P03' ], 'a lock that takes too long');
 $other->query('ROLLBACK');
-my $cancelled = Program->new('curl', '-s', '-H', "Authorization: Bearer $token", '-H', 'Content-Type: application/json', '-d', '{"payload":1,"message_key":"slow"}', $facade->url('/messages'));
+my $cancelled = connect_to();
+$cancelled->syswrite(request('POST /messages HTTP/1.1', "Authorization: Bearer $token", 'Content-Type: application/json', 'Content-Length: 34') . '{"payload":1,"message_key":"slow"}');
 ok(poll_sql($node, 10, "SELECT count(*) > 0 FROM pg_stat_activity WHERE pid = $pid AND wait_event = 'PgSleep'"), 'a request shows in pg_stat_activity');
 is($node->safe_psql('postgres', "SELECT query FROM pg_stat_activity WHERE pid = $pid"), 'POST /messages', 'with its method and path');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
-ok($cancelled->await(qr/57014/), 'and can be cancelled');
+my $ended = '';
+$cancelled->sysread($ended, 65536);
+like($ended, qr/57014/, 'and can be cancelled');
 is($alive->(), 200, 'then the next one is served');
 is(worker_pid($node, 'http'), $pid, 'by the same worker');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");

@@ -60,6 +60,7 @@ SKIP:
 # ---- the description
 my $answer = get('/');
 is_deeply([ $answer->{status}, $answer->{headers}{'content-type'}, $answer->{json}{openapi} ], [ 200, 'application/openapi+json; charset=utf-8', '3.1.0' ], 'OpenAPI');
+is(get('/openapi.json')->{body}, $answer->{body}, 'by another path too');
 my $paths = $answer->{json}{paths};
 ok($paths->{$_}, "it knows $_") for qw(/messages /msg_channels /msg_backlog /rpc/msg_create /rpc/msg_list /metrics /health/ready);
 ok(!$paths->{$_}, "but not $_") for qw(/msg_webhook_secrets /rpc/msg_message_trigger);

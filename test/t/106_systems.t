@@ -89,6 +89,7 @@ is_answer('003: health', get('/healthz'), 200, '');
 is(get('/metrics')->{status}, 200, '003: metrics');
 is(get('/docs/')->{status}, 200, '003: docs');
 is_answer('004: index', get('/'), 200, { message => 'Welcome to msgsys!' });
+is(get('/openapi.json')->{json}{openapi}, '3.1.0', '004: the description is elsewhere then');
 is_answer('004: health', get('/health'), 200, { message => 'Healthy!' });
 is_answer('004: start', post('/api/v1/cron/control', '{"action":"start"}'), 200, { message => 'Cron job started' });
 is($node->safe_psql('postgres', 'SELECT msg_running()'), 't', '004: it runs');

@@ -236,6 +236,7 @@ ok(clock(0), '003: the clock as it was');
 is_answer('003: health', get('/healthz'), 200, '');
 is(get('/metrics')->{status}, 200, '003: metrics');
 is(get('/docs/')->{status}, 200, '003: docs');
+like(get('/docs/index.html')->{body}, qr/swagger/i, '003: by the address of its Swagger UI');
 is_answer('004: index', get('/'), 200, { message => 'Welcome to msgsys!' });
 is(get('/openapi.json')->{json}{openapi}, '3.1.0', '004: the description is elsewhere then');
 is_answer('004: health', get('/health'), 200, { message => 'Healthy!' });

@@ -2478,6 +2478,12 @@ RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp A
 #variable_conflict use_column
 BEGIN
 	IF request ->> 'id' ~ '^[0-9]{1,18}$' AND @extschema@.msg_ack((request ->> 'id')::bigint, 'delivered') THEN
+		BEGIN
+			PERFORM @extschema@.msg_cache_put(ARRAY[m.id], ARRAY[@extschema@.msg_cache_entry(m)::text]) FROM @extschema@.messages m WHERE m.id = (request ->> 'id')::bigint;
+		EXCEPTION WHEN connection_failure OR object_not_in_prerequisite_state THEN
+			-- a cache that does not answer, or that there is none of, holds up nothing
+			NULL;
+		END;
 		status := 200;
 		body := @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"');
 	ELSE
@@ -2486,6 +2492,130 @@ BEGIN
 	END IF;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_http_002_commit IS 'PUT /api/messenger/commit/{id} of system 002';
+
+/*
+ * 003: what the body of a request gives, which must be an object of texts and numbers. Its clients may send all members of one, with Go's zeros for
+ * those that they do not mean; only a time_zone of 0 means something. Errors: 22023.
+ */
+CREATE FUNCTION @extschema@.msg_http_003_body(request jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	body jsonb := @extschema@.msg_http_body(request);
+BEGIN
+	IF jsonb_typeof(body) IS DISTINCT FROM 'object' OR EXISTS (SELECT FROM jsonb_each(body) m WHERE jsonb_typeof(m.value) IN ('object', 'array', 'boolean')) THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'Bad request, invalid JSON data';
+	END IF;
+	RETURN (SELECT coalesce(jsonb_object_agg(m.key, m.value), '{}') FROM jsonb_each(body) m
+		WHERE m.value NOT IN ('null', '""', '0', '"0001-01-01T00:00:00Z"') OR m.key = 'time_zone' AND m.value = '0');
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_003_body IS 'what the body of a request of system 003 gives';
+
+/* 003: the id in a body. Errors: 22023 there is none. */
+CREATE FUNCTION @extschema@.msg_http_003_id(body jsonb) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF NOT (body ->> 'id' ~ '^[0-9]{1,18}$') IS TRUE THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'id must be a whole number';
+	END IF;
+	RETURN (body ->> 'id')::bigint;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_003_id IS 'the id in the body of a request of system 003';
+
+/* 003: {"id", "phone_number", "mobile_operator_code", "tag", "time_zone"}: PUT makes a client, whose id the database gives, PATCH changes what is given, DELETE drops it. */
+CREATE FUNCTION @extschema@.msg_http_003_client(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	given jsonb := @extschema@.msg_http_003_body(request);
+	-- a number in its eyes, and so without a plus sign
+	phone text := regexp_replace(given ->> 'phone_number', '^([0-9]+)$', '+\1');
+	code text := given ->> 'mobile_operator_code';
+	quarters numeric := given ->> 'time_zone';
+	zone text := CASE WHEN quarters < 0 THEN '-' ELSE '+' END || to_char(make_interval(mins => (15 * abs(quarters))::integer), 'HH24:MI');
+BEGIN
+	IF quarters <> trunc(quarters) OR abs(quarters) > 56 THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'time_zone is in quarter-hours from UTC, from -56 to 56';
+	END IF;
+	status := 204;
+	CASE request ->> 'method'
+		WHEN 'PUT' THEN
+			INSERT INTO @extschema@.msg_clients (phone, operator_code, tag, time_zone) VALUES (phone, code, given ->> 'tag', coalesce(zone, 'UTC'));
+			status := 201;
+		WHEN 'PATCH' THEN
+			PERFORM FROM @extschema@.msg_clients c WHERE c.id = @extschema@.msg_http_003_id(given) FOR UPDATE;
+			IF NOT FOUND THEN
+				RAISE undefined_object USING MESSAGE = format('client %s does not exist', given ->> 'id');
+			END IF;
+			PERFORM @extschema@.msg_client_set(phone, code, given ->> 'tag', zone, NULL, @extschema@.msg_http_003_id(given));
+		WHEN 'DELETE' THEN
+			PERFORM @extschema@.msg_client_drop(@extschema@.msg_http_003_id(given));
+	END CASE;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_003_client IS 'PUT, PATCH and DELETE /v1/client/ of system 003';
+
+/*
+ * 003: {"id", "message_text", "mobile_operator_code", "tag", "filter_choice", "datetime_start", "datetime_end", "interval_start", "interval_end"}: PUT plans a
+ * mailing through the channel default, PATCH changes what is given, DELETE cancels and forgets it. Of the interval the times of the day count, as they are
+ * written: they are by each client's own clock.
+ */
+CREATE FUNCTION @extschema@.msg_http_003_mailing(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	given jsonb := @extschema@.msg_http_003_body(request);
+	choice text := given ->> 'filter_choice';
+	-- of two filters the one that was not chosen is none
+	codes text[] := CASE WHEN choice = 'tag' THEN '{}' WHEN given ? 'mobile_operator_code' THEN ARRAY[given ->> 'mobile_operator_code'] END;
+	tags text[] := CASE WHEN choice = 'code' THEN '{}' WHEN given ? 'tag' THEN ARRAY[given ->> 'tag'] END;
+	begins timestamptz := given ->> 'datetime_start';
+	ends timestamptz := given ->> 'datetime_end';
+	opens time := regexp_replace(given ->> 'interval_start', '^.*[T ]([0-9:.]+).*$', '\1');
+	closes time := regexp_replace(given ->> 'interval_end', '^.*[T ]([0-9:.]+).*$', '\1');
+BEGIN
+	IF choice NOT IN ('tag', 'code') THEN
+		RAISE invalid_parameter_value USING MESSAGE = 'filter_choice must be tag or code';
+	END IF;
+	IF opens = closes THEN
+		opens := '00:00';
+		closes := '24:00';
+	END IF;
+	status := 204;
+	CASE request ->> 'method'
+		WHEN 'PUT' THEN
+			IF choice = 'tag' AND tags IS NULL OR choice = 'code' AND codes IS NULL THEN
+				RAISE invalid_parameter_value USING MESSAGE = format('filter_choice is %s, and there is none', choice);
+			END IF;
+			PERFORM @extschema@.msg_mailing_create(given ->> 'message_text', ends, begins, 'default', codes, tags, opens, closes);
+			status := 201;
+		WHEN 'PATCH' THEN
+			PERFORM @extschema@.msg_mailing_update(@extschema@.msg_http_003_id(given), given ->> 'message_text', ends, begins, NULL, codes, tags, opens, closes);
+		WHEN 'DELETE' THEN
+			PERFORM @extschema@.msg_mailing_delete(@extschema@.msg_http_003_id(given));
+	END CASE;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_http_003_mailing IS 'PUT, PATCH and DELETE /v1/mailing/ of system 003';
+
+/* 003: how many messages of each mailing have come to a good end (its word: succesed), and how many to another; the rest is on its way. */
+CREATE FUNCTION @extschema@.msg_http_003_stats(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 200, NULL, coalesce(json_agg(json_build_object('mailing_id', g.id, 'datetime_start', @extschema@.msg_http_time(g.starts_at),
+	'datetime_end', @extschema@.msg_http_time(g.ends_at), 'succesed', s.good, 'failed', s.ended - s.good) ORDER BY g.id), '[]')::text
+FROM @extschema@.msg_mailings g, LATERAL (
+	SELECT count(*) AS ended, count(*) FILTER (WHERE m.status IN ('sent', 'received', 'delivered')) AS good
+	FROM @extschema@.msg_mailing_links l JOIN @extschema@.messages m ON m.id = l.message_id
+	WHERE l.mailing_id = g.id AND m.finished_at IS NOT NULL) s
+WHERE g.status <> 'deleting'
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_003_stats IS 'GET /v1/mailing/stats of system 003';
+
+/* 003: the messages of the mailing {"id"}, the first 10,000 clients' of them. */
+CREATE FUNCTION @extschema@.msg_http_003_messages(request jsonb, OUT status integer, OUT content_type text, OUT body text)
+RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 200, NULL, coalesce(json_agg(json_build_object('id', m.id, 'date_time_creation', @extschema@.msg_http_time(m.created_at), 'try', m.attempts,
+	'delivery_status', m.finished_at IS NOT NULL AND m.status IN ('sent', 'received', 'delivered'), 'mailing_id', l.mailing_id, 'client_id', l.client_id)
+	ORDER BY l.client_id), '[]')::text
+FROM @extschema@.msg_mailing_messages(@extschema@.msg_http_003_id(@extschema@.msg_http_003_body(request)), NULL, 10000) l
+JOIN @extschema@.messages m ON m.id = l.message_id
+$$;
+COMMENT ON FUNCTION @extschema@.msg_http_003_messages IS 'POST /v1/mailing/ of system 003';
 
 /* 004: {"action": "start" | "stop"}. */
 CREATE FUNCTION @extschema@.msg_http_004_control(request jsonb, OUT status integer, OUT content_type text, OUT body text)
@@ -2748,6 +2878,13 @@ BEGIN
 	END IF;
 	IF kind IN ('operator', 'worker') THEN
 		functions := functions || '{msg_mailing_follow,msg_mailing_payload,msg_window}'::text[];
+	END IF;
+	-- system 003's routes
+	IF kind IN ('reader', 'operator') THEN
+		functions := functions || '{msg_http_body,msg_http_003_body,msg_http_003_id,msg_http_003_stats,msg_http_003_messages}'::text[];
+	END IF;
+	IF kind = 'operator' THEN
+		functions := functions || '{msg_http_003_client,msg_http_003_mailing}'::text[];
 	END IF;
 	FOREACH r IN ARRAY rights LOOP
 		EXECUTE format('GRANT %s TO %I', r, role);

@@ -2,8 +2,8 @@
  * http_compat.c
  *		Routes of other systems, as a table of routes onto SQL functions.
  *
- * A function takes the request as JSON: "body" (text), "query" (an object of texts) and "id" (the last part of the path, where
- * the route ends in a colon), and returns status, content_type and body.  What each system answers is in
+ * A function takes the request as JSON: "method", "body" (text), "query" (an object of texts) and "id" (the last part of the path,
+ * where the route ends in a colon), and returns status, content_type and body.  What each system answers is in
  * sql/msgsys.sql, beside the functions.
  */
 #include "msgsys.h"
@@ -25,7 +25,7 @@ struct CompatRoute
 {
 	const char *system;
 	CallMethod	method;
-	const char *path;			/* a colon at its end stands for any last part */
+	const char *path;			/* a colon at its end stands for any last part; a slash there may be left out */
 	const char *function;		/* NULL: the body alone */
 	const char *body;
 	const char *type;			/* of that body */
@@ -52,6 +52,14 @@ static const CompatRoute routes[] = {
 	{"002", METHOD_GET, "/job-scheduler/health", NULL, "ok", TEXT_TYPE},
 
 	{"003", METHOD_GET, "/healthz", NULL, "", TEXT_TYPE},
+	{"003", METHOD_PUT, "/v1/client/", "msg_http_003_client"},
+	{"003", METHOD_PATCH, "/v1/client/", "msg_http_003_client"},
+	{"003", METHOD_DELETE, "/v1/client/", "msg_http_003_client"},
+	{"003", METHOD_GET, "/v1/mailing/stats", "msg_http_003_stats"},
+	{"003", METHOD_POST, "/v1/mailing/", "msg_http_003_messages"},
+	{"003", METHOD_PUT, "/v1/mailing/", "msg_http_003_mailing"},
+	{"003", METHOD_PATCH, "/v1/mailing/", "msg_http_003_mailing"},
+	{"003", METHOD_DELETE, "/v1/mailing/", "msg_http_003_mailing"},
 
 	{"004", METHOD_GET, "/", NULL, "{\"message\":\"Welcome to msgsys!\"}", JSON_TYPE},
 	{"004", METHOD_GET, "/health", NULL, "{\"message\":\"Healthy!\"}", JSON_TYPE},
@@ -93,6 +101,8 @@ matches(const char *path, const char *pattern, const char **id)
 	size_t		fixed = strlen(pattern);
 
 	*id = NULL;
+	if (pattern[fixed - 1] == '/' && strlen(path) == fixed - 1)
+		return strncmp(path, pattern, fixed - 1) == 0;
 	if (pattern[fixed - 1] != ':')
 		return strcmp(path, pattern) == 0;
 	fixed--;
@@ -146,7 +156,9 @@ request_json(const Call *call, const char *id)
 	const char *comma = "";
 
 	initStringInfo(&json);
-	appendStringInfoString(&json, "{\"body\":");
+	appendStringInfoString(&json, "{\"method\":");
+	escape_json(&json, call->http->method);
+	appendStringInfoString(&json, ",\"body\":");
 	escape_json(&json, call->http->body);
 	appendStringInfoString(&json, ",\"query\":{");
 	while (url_next_pair(&at, palloc, &name, &value))
@@ -212,6 +224,9 @@ compat_failure(const CompatRoute *route, Call *call)
 	correlate(route, call);
 	if (call->status == 401)
 		call_reply_field(call, "WWW-Authenticate", "Bearer");
+	/* its clients know no other word for what they did wrong */
+	if (strcmp(route->system, "003") == 0 && (call->status == 404 || call->status == 409))
+		call->status = 400;
 	if (strcmp(route->system, "001") == 0)
 	{
 		call_reply_field(call, "Content-Type", TEXT_TYPE);
@@ -221,6 +236,8 @@ compat_failure(const CompatRoute *route, Call *call)
 	call_reply_field(call, "Content-Type", JSON_TYPE);
 	if (strcmp(route->system, "002") == 0)
 		appendStringInfo(out, "{\"status\":%d,\"internalCode\":0,\"message\":", call->status);
+	else if (strcmp(route->system, "003") == 0)
+		appendStringInfoString(out, "{\"error_msg\":");
 	else
 	{
 		appendStringInfoString(out, "{\"error\":");

@@ -102,13 +102,16 @@ backlog_run(TimestampTz now)
 	foreach(lc, channels)
 	{
 		const char *name = ((Channel *) lfirst(lc))->name;
+		int			index = channel_index(MyDatabaseId, name);
 		int64		before;
 
+		if (index < 0)
+			continue;
 		if (!worker_begin())
 			return TimestampTzPlusMilliseconds(now, LOCKED_AGAIN);
-		/* what is added meanwhile is seen by both, at worst, until the next time */
-		before = backlog_of(MyDatabaseId, name);
-		backlog_add(MyDatabaseId, name, store_count_idle(name, (int64) setting_max_backlog * 2) - before);
+		/* as it stands, which may be below 0; what is added meanwhile is seen by both, at worst, until the next time */
+		before = (int64) pg_atomic_read_u64(&waiting[index]);
+		pg_atomic_fetch_add_u64(&waiting[index], store_count_idle(name, (int64) setting_max_backlog * 2) - before);
 		worker_commit();
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -25,6 +25,9 @@ typedef enum CallMethod
 	METHOD_OTHER
 } CallMethod;
 
+/* Their names, in the order of CallMethod. */
+extern const char *const call_method_names[METHOD_OTHER + 1];
+
 typedef struct Call
 {
 	const HttpExchange *http;

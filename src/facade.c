@@ -68,21 +68,22 @@ call_reply_field(Call *call, const char *name, const char *value)
 	}
 }
 
+const char *const call_method_names[] = {
+	[METHOD_GET] = "GET",
+	[METHOD_HEAD] = "HEAD",
+	[METHOD_POST] = "POST",
+	[METHOD_PUT] = "PUT",
+	[METHOD_PATCH] = "PATCH",
+	[METHOD_DELETE] = "DELETE",
+	[METHOD_OPTIONS] = "OPTIONS",
+	[METHOD_OTHER] = "other",
+};
+
 static CallMethod
 read_method(const char *name)
 {
-	static const char *const names[] = {
-		[METHOD_GET] = "GET",
-		[METHOD_HEAD] = "HEAD",
-		[METHOD_POST] = "POST",
-		[METHOD_PUT] = "PUT",
-		[METHOD_PATCH] = "PATCH",
-		[METHOD_DELETE] = "DELETE",
-		[METHOD_OPTIONS] = "OPTIONS",
-	};
-
-	for (int i = 0; i < lengthof(names); i++)
-		if (strcmp(name, names[i]) == 0)
+	for (int i = 0; i < METHOD_OTHER; i++)
+		if (strcmp(name, call_method_names[i]) == 0)
 			return (CallMethod) i;
 	return METHOD_OTHER;
 }

@@ -9,6 +9,7 @@
  */
 #include "msgsys.h"
 
+#include "call.h"
 #include "compat.h"
 #include "metrics.h"
 #include "shmem.h"
@@ -406,16 +407,6 @@ write_http(StringInfo out, const WorkerView *views, int n)
 		[ROUTE_HEALTH] = "health",
 		[ROUTE_OTHER] = "other",
 	};
-	static const char *const methods[] = {
-		[METHOD_GET] = "GET",
-		[METHOD_HEAD] = "HEAD",
-		[METHOD_POST] = "POST",
-		[METHOD_PUT] = "PUT",
-		[METHOD_PATCH] = "PATCH",
-		[METHOD_DELETE] = "DELETE",
-		[METHOD_OPTIONS] = "OPTIONS",
-		[METHOD_OTHER] = "other",
-	};
 
 	head(out, "msgsys_http_requests_total", "counter", "Requests to the HTTP facade.");
 	for (int r = 0; r < ROUTE_COUNT; r++)
@@ -425,7 +416,7 @@ write_http(StringInfo out, const WorkerView *views, int n)
 				uint64		value = pg_atomic_read_u64(&metrics->requests[r][m][c]);
 
 				if (value > 0)
-					appendStringInfo(out, "msgsys_http_requests_total{route=\"%s\",method=\"%s\",code=\"%s\"} " UINT64_FORMAT "\n", routes[r], methods[m],
+					appendStringInfo(out, "msgsys_http_requests_total{route=\"%s\",method=\"%s\",code=\"%s\"} " UINT64_FORMAT "\n", routes[r], call_method_names[m],
 									 c < NCODES - 1 ? psprintf("%d", codes[c]) : "other", value);
 			}
 	head(out, "msgsys_http_request_duration_seconds", "histogram", "Time that requests took once they were there.");

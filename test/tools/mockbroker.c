@@ -3,8 +3,9 @@
  *		librdkafka's mock cluster as a program: stands in for Apache Kafka in the
  *		demo, where that cannot be had, and in tests of what a real one hardly does.
  *
- * mockbroker [PARTITIONS [TOPIC]]: prints its address, runs until it is killed.  Each
- * number on a line of its input is the error of one more answer to a producer.
+ * mockbroker [PARTITIONS [TOPIC]]: prints its address, runs until it is killed.  A
+ * number on a line of its input is the error of every answer to a producer from now on;
+ * meanwhile no new producer gets an identity.  0: everything is accepted again.
  */
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
@@ -12,7 +13,26 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define KEY_PRODUCE	0			/* of the Kafka protocol */
+/* of the Kafka protocol */
+#define KEY_PRODUCE				0
+#define KEY_INIT_PRODUCER_ID	22
+#define NOT_YET					RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS
+
+#define MANY					10000	/* answers, more than any test waits for */
+
+/* Answer a kind of request with this error only; 0: as usual. */
+static void
+answer(rd_kafka_mock_cluster_t *cluster, int16_t key, rd_kafka_resp_err_t error)
+{
+	static rd_kafka_resp_err_t errors[MANY];
+
+	rd_kafka_mock_clear_request_errors(cluster, key);
+	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return;
+	for (int i = 0; i < MANY; i++)
+		errors[i] = error;
+	rd_kafka_mock_push_request_errors_array(cluster, key, MANY, errors);
+}
 
 int
 main(int argc, char **argv)
@@ -31,7 +51,13 @@ main(int argc, char **argv)
 	printf("%s\n", rd_kafka_mock_cluster_bootstraps(cluster));
 	fclose(stdout);
 	while (scanf("%d", &error) == 1)
-		rd_kafka_mock_push_request_errors(cluster, KEY_PRODUCE, 1, (rd_kafka_resp_err_t) error);
+	{
+		if (error)
+			answer(cluster, KEY_INIT_PRODUCER_ID, NOT_YET);
+		answer(cluster, KEY_PRODUCE, (rd_kafka_resp_err_t) error);
+		if (!error)
+			answer(cluster, KEY_INIT_PRODUCER_ID, RD_KAFKA_RESP_ERR_NO_ERROR);
+	}
 	for (;;)
 		pause();
 }

@@ -2683,7 +2683,7 @@ WITH extension AS (
 	SELECT e.oid, e.extversion FROM pg_extension e WHERE e.extname = 'msgsys'
 ), tables AS (
 	SELECT c.oid, c.relname AS name, c.reltype, obj_description(c.oid, 'pg_class') AS about,
-		(pg_relation_is_updatable(c.oid, false) & 8) <> 0 AS insertable, (pg_relation_is_updatable(c.oid, false) & 4) <> 0 AS updatable
+		(pg_relation_is_updatable(c.oid, false) & 8) <> 0 AS insertable, (pg_relation_is_updatable(c.oid, false) & 20) = 20 AS updatable
 	FROM extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
 	JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('r', 'p', 'v', 'm') AND c.relname <> 'msg_webhook_secrets'
 ), columns AS (
@@ -2693,7 +2693,8 @@ WITH extension AS (
 	SELECT p.oid, p.proname AS name, p.provolatile <> 'v' AS reads, p.proretset, p.prorettype, obj_description(p.oid, 'pg_proc') AS about,
 		p.pronargs, p.pronargdefaults, p.proargnames, p.proargmodes, p.proargtypes, p.proallargtypes
 	FROM extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
-	JOIN pg_proc p ON p.oid = d.objid AND p.prokind = 'f' AND p.proname LIKE 'msg\_%'
+	-- not what stands behind other systems' routes, which nobody calls by its name
+	JOIN pg_proc p ON p.oid = d.objid AND p.prokind = 'f' AND p.proname LIKE 'msg\_%' AND p.proname NOT LIKE 'msg\_http\_%'
 		AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'internal'::regtype)
 ), parameters AS (
 	SELECT f.oid, a.name, a.n, @extschema@.msg_openapi_type(a.type) AS type, a.n <= f.pronargs - f.pronargdefaults AS required
@@ -2895,7 +2896,7 @@ BEGIN
 		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', r, role);
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION @extschema@.msg_grant IS 'lets a role use msgsys as producer, consumer, reader or operator, or be the workers'' role';
+COMMENT ON FUNCTION @extschema@.msg_grant IS 'lets a role use msgsys as producer, consumer, reader or operator, or be the role of the workers or of HTTP';
 
 -- Nobody but who was granted it: functions are for PUBLIC by default.
 DO $$

@@ -95,7 +95,7 @@ load_tables(void)
 
 	select_from_catalog(
 						"SELECT c.oid, c.relname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),"
-						" (pg_catalog.pg_relation_is_updatable(c.oid, false) & 8) <> 0, (pg_catalog.pg_relation_is_updatable(c.oid, false) & 4) <> 0,"
+						" (pg_catalog.pg_relation_is_updatable(c.oid, false) & 8) <> 0, (pg_catalog.pg_relation_is_updatable(c.oid, false) & 20) = 20,"
 						" a.attname, pg_catalog.quote_ident(a.attname), pg_catalog.format_type(a.atttypid, a.atttypmod), a.atttypid,"
 						" CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END,"
 						" EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY (i.indkey)),"

@@ -22,7 +22,7 @@ static struct
 	bool		set;
 	int			status;
 	char		code[16];
-	const char *message;		/* in the memory of the call */
+	const char *message;		/* in memory of the transaction, or of the call */
 	const char *details;
 	const char *hint;
 	HttpField	fields[4];

@@ -1,8 +1,9 @@
 # The container's entry point, without a container: the environment becomes settings, and at the first start the pace and the retries of
-# the channel "default".
+# the channel "default", and the roles of HTTP.
 use strict;
 use warnings;
 use lib 'test/lib';
+use Facade;
 use MsgsysTest;
 use Test::More;
 
@@ -59,5 +60,19 @@ is(first_start(BUFFER_SIZE => 3), '3/00:00:10', '000: 3 every 10 s');
 is(first_start(BATCH_COUNT => 2, INTERVAL => '1m30s', RETRY_COUNT => 1, RETRY_INTERVAL => '2s'), '2/00:01:30 messages 2 https://example.org {00:00:02}', '001: a pace and retries');
 is(first_start(MESSAGE_FETCH_LIMIT => 2, CRON_INTERVAL => 120), '2/00:02:00', '004: 2 every 2 minutes');
 is(first_start(MESSAGE_FETCH_LIMIT => 4), '4/00:02:00', '004: its interval');
+
+# HTTP: listening is for the start of the server, roles are for the first one
+my $port = free_port();
+%env = (HTTP_LISTEN => "127.0.0.1:$port", HTTP_JWT_SECRET => $Facade::secret, HTTP_COMPAT => '000,002');
+start(%env);
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_roles WHERE rolname LIKE 'msgsys\_%'}), 0, 'no roles for HTTP, where it is not wanted');
+first_start(%env);
+$node->restart;
+facade_ready($node);
+my $facade = Facade->new($port);
+is($facade->ask('POST', '/rpc/msg_create', as => 'msgsys_producer', body => { payload => 1 })->{status}, 200, 'a producer creates');
+is($facade->ask('GET', '/messages?select=channel', as => 'msgsys_reader')->{body}, '[{"channel":"default"}]', 'a reader reads');
+is($facade->ask('POST', '/rpc/msg_pause', as => $_->[0], body => {})->{status}, $_->[1], "a $_->[0]") for ['msgsys_consumer', 403], ['msgsys_operator', 200];
+is($facade->ask('GET', '/job-scheduler/health')->{status}, 200, "another system's route");
 $node->stop;
 done_testing();

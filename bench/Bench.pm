@@ -216,17 +216,19 @@ format('{"order": %s, "customer": "c-%s", "amount": %s.50, "currency": "EUR", "s
 	g, 100000 + g % 9999, g % 500, 1000 + g % 777)::jsonb
 END
 
-# Insert n messages in transactions of at most 50,000. without_trigger is for millions: what it would note is
+# Insert n messages in transactions of at most 50,000. samples: those of msg_sample(), as a shop sends them, of twice
+# the size and with keys, where nothing else has to make the same ones. without_trigger is for millions: what it would note is
 # found by the sweep that follows a pause.
 sub create_messages
 {
 	my ($session, $n, %options) = @_;
 	my $channel = $options{channel} // 'bench';
 	$session->sql("SET session_replication_role = replica") if $options{without_trigger};
-	for (my $left = $n; $left > 0; $left -= 50000)
+	for (my ($left, $seed) = ($n, 1); $left > 0; $left -= 50000, $seed++)
 	{
 		my $step = $left < 50000 ? $left : 50000;
-		$session->sql("INSERT INTO messages (channel, payload) SELECT '$channel', $payload FROM generate_series(1, $step) g");
+		$session->sql($options{samples} ? "SELECT msg_sample($step, $seed, '$channel')" :
+			"INSERT INTO messages (channel, payload) SELECT '$channel', $payload FROM generate_series(1, $step) g");
 	}
 	$session->sql("RESET session_replication_role") if $options{without_trigger};
 	return;

@@ -20,7 +20,7 @@ sub measure
 	my ($seconds) = @_;
 	my $session = start_servers('latency');
 	compile('latency');
-	create_messages($session, 10_000);
+	create_messages($session, 10_000, samples => 1);
 	await_counter($session, 'sent', 10_000);
 	latency(2000, 5);    # warms up
 	my $watch = watch_workers($session);

@@ -91,6 +91,8 @@ SELECT pg_temp.try($$SELECT msg_wait(1, timeout => '-1 s')$$);
 SELECT pg_temp.try($$SELECT msg_ack(1, 'lost')$$);
 SELECT pg_temp.try($$SELECT msg_pause('nowhere')$$);
 SELECT pg_temp.try($$SELECT msg_channel_drop('nowhere')$$);
+SELECT pg_temp.try($$SELECT msg_pace_set('nowhere', 2, '1 min')$$);
+SELECT pg_temp.try($$SELECT msg_retention_set('nowhere', 'dead', '1 day')$$);
 SELECT pg_temp.try($$SELECT msg_channel_set('a b')$$);
 SELECT pg_temp.try($$SELECT msg_channel_set('')$$);
 SELECT pg_temp.try($$SELECT msg_channel_set('*')$$);

@@ -1170,7 +1170,8 @@ DECLARE
 BEGIN
 	IF msg_retention_set.channel IS NOT NULL AND
 		NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_retention_set.channel) THEN
-		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_retention_set.channel);
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_retention_set.channel),
+			HINT = 'Make it with msg_channel_set().';
 	END IF;
 	IF msg_retention_set.status IN ('scheduled', 'idle', 'retry') OR msg_retention_set.status IS NULL THEN
 		RAISE invalid_parameter_value USING MESSAGE = format('messages that are %s are not finished', msg_retention_set.status);
@@ -1348,7 +1349,8 @@ BEGIN
 		RAISE invalid_parameter_value USING MESSAGE = 'a cron job needs a name, a schedule, and one of payload, query and job';
 	END IF;
 	IF NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_cron.channel) THEN
-		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_cron.channel);
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_cron.channel),
+			HINT = 'Make it with msg_channel_set().';
 	END IF;
 	command := CASE
 		WHEN payload IS NOT NULL THEN format('SELECT @extschema@.msg_create(%L::jsonb, channel => %L, message_key => %L, event_type => %L)',
@@ -1457,7 +1459,8 @@ DECLARE
 	pace @extschema@.msg_paces;
 BEGIN
 	IF NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_pace_set.channel) THEN
-		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_pace_set.channel);
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_pace_set.channel),
+			HINT = 'Make it with msg_channel_set().';
 	END IF;
 	IF msg_pace_set.batch IS NULL OR msg_pace_set.batch < 1 OR msg_pace_set.every IS NULL OR msg_pace_set.every NOT BETWEEN '10 ms' AND '1 year' THEN
 		RAISE invalid_parameter_value USING MESSAGE = 'a pace is at least 1 message, every 10 ms to 1 year';

@@ -864,6 +864,15 @@ fill_report(Broker *broker, const rd_kafka_message_t *message, BrokerReport *rep
 	report->partition = message->partition;
 	report->offset = message->offset;
 	report->outcome = outcome_of(message->err, broker->delivery_alone);
+
+	/*
+	 * A request that the partition's leader refused because it was not the
+	 * leader yet is taken for done when the next one, under way with it, is
+	 * accepted: a new producer may begin at any sequence number.  Only what
+	 * the broker has confirmed itself has an offset.
+	 */
+	if (report->outcome == BROKER_OK && message->offset < 0)
+		report->outcome = BROKER_UNKNOWN;
 	report->reason[0] = '\0';
 	if (message->err)
 	{

@@ -91,6 +91,8 @@ SELECT pg_temp.try($$SELECT msg_wait(1, timeout => '-1 s')$$);
 SELECT pg_temp.try($$SELECT msg_ack(1, 'lost')$$);
 SELECT pg_temp.try($$SELECT msg_pause('nowhere')$$);
 SELECT pg_temp.try($$SELECT msg_channel_drop('nowhere')$$);
+SELECT pg_temp.try($$SELECT msg_pace_set('nowhere', 2, '1 min')$$);
+SELECT pg_temp.try($$SELECT msg_retention_set('nowhere', 'dead', '1 day')$$);
 SELECT pg_temp.try($$SELECT msg_channel_set('a b')$$);
 SELECT pg_temp.try($$SELECT msg_channel_set('')$$);
 SELECT pg_temp.try($$SELECT msg_channel_set('*')$$);
@@ -111,7 +113,7 @@ FROM pg_depend d WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
 	AND NOT EXISTS (SELECT FROM pg_type t WHERE t.oid = d.objid AND d.classid = 'pg_type'::regclass AND (t.typrelid <> 0 OR t.typelem <> 0));
 SELECT a.attrelid::regclass, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 	JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
-WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped AND col_description(c.oid, a.attnum) IS NULL;
+WHERE c.relkind IN ('r', 'p', 'v') AND a.attnum > 0 AND NOT a.attisdropped AND col_description(c.oid, a.attnum) IS NULL;
 
 -- every table and sequence is dumped, but the one that tells a copy from the original
 SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'

@@ -713,7 +713,7 @@ BEGIN
 	END LOOP;
 	RETURN w;
 END $$;
-COMMENT ON FUNCTION @extschema@.msg_webhook_set IS 'gives a channel a webhook or changes it; what is left out stays as it is';
+COMMENT ON FUNCTION @extschema@.msg_webhook_set IS 'gives a channel a webhook or changes it; the parameters are the columns of msg_webhooks, and what is left out stays as it is. An empty array, object or text, and a rate of 0, take a setting away. secret_headers (an object of strings), bearer (a token), basic (user:password), client_cert and client_key (PEM) are never shown again';
 
 /* msg_webhook_keep_secret(channel, kind, name, value): store or (null, empty) forget a secret; with its owner's rights, for nobody else reads them. */
 CREATE FUNCTION @extschema@.msg_webhook_keep_secret(channel text, kind text, name text, value text)
@@ -985,7 +985,7 @@ COMMENT ON VIEW @extschema@.msg_backlog IS 'what waits now, by channel and statu
 CREATE FUNCTION @extschema@.msg_wait(id bigint, status @extschema@.msg_status DEFAULT 'sent', timeout interval DEFAULT '30 s')
 RETURNS @extschema@.msg_status AS 'MODULE_PATHNAME', 'msg_wait' LANGUAGE C VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION @extschema@.msg_wait IS 'waits, without polling, until a message has reached a status or ended, and returns the status it has';
+COMMENT ON FUNCTION @extschema@.msg_wait IS 'waits, without polling, until a message has reached a status or ended, and returns the status it has; for 10 minutes at most, and only for messages of other, committed transactions';
 
 -- ---------------------------------------------------------------- the cache
 
@@ -1170,7 +1170,8 @@ DECLARE
 BEGIN
 	IF msg_retention_set.channel IS NOT NULL AND
 		NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_retention_set.channel) THEN
-		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_retention_set.channel);
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_retention_set.channel),
+			HINT = 'Make it with msg_channel_set().';
 	END IF;
 	IF msg_retention_set.status IN ('scheduled', 'idle', 'retry') OR msg_retention_set.status IS NULL THEN
 		RAISE invalid_parameter_value USING MESSAGE = format('messages that are %s are not finished', msg_retention_set.status);
@@ -1348,7 +1349,8 @@ BEGIN
 		RAISE invalid_parameter_value USING MESSAGE = 'a cron job needs a name, a schedule, and one of payload, query and job';
 	END IF;
 	IF NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_cron.channel) THEN
-		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_cron.channel);
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_cron.channel),
+			HINT = 'Make it with msg_channel_set().';
 	END IF;
 	command := CASE
 		WHEN payload IS NOT NULL THEN format('SELECT @extschema@.msg_create(%L::jsonb, channel => %L, message_key => %L, event_type => %L)',
@@ -1364,7 +1366,7 @@ BEGIN
 	EXECUTE format('SELECT %s.schedule($1, $2, $3)', @extschema@.msg_cron_schema()) INTO id USING 'msgsys:' || name, schedule, command;
 	RETURN id;
 END $$;
-COMMENT ON FUNCTION @extschema@.msg_cron IS 'has pg_cron create messages, or do a job of msgsys, by a schedule';
+COMMENT ON FUNCTION @extschema@.msg_cron IS 'has pg_cron do something by a schedule, and returns its number of the job: create a message (payload) or one for each row of a SELECT (query), or do a job of msgsys (job: retention or statistics). A job of this name is replaced';
 
 /* msg_cron_drop(name): end a job that msg_cron() made. Returns whether there was one of the caller's. Errors: 0A000 without pg_cron. */
 CREATE FUNCTION @extschema@.msg_cron_drop(name text) RETURNS boolean
@@ -1457,7 +1459,8 @@ DECLARE
 	pace @extschema@.msg_paces;
 BEGIN
 	IF NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_pace_set.channel) THEN
-		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_pace_set.channel);
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_pace_set.channel),
+			HINT = 'Make it with msg_channel_set().';
 	END IF;
 	IF msg_pace_set.batch IS NULL OR msg_pace_set.batch < 1 OR msg_pace_set.every IS NULL OR msg_pace_set.every NOT BETWEEN '10 ms' AND '1 year' THEN
 		RAISE invalid_parameter_value USING MESSAGE = 'a pace is at least 1 message, every 10 ms to 1 year';
@@ -1470,7 +1473,7 @@ BEGIN
 	RETURNING p.* INTO pace;
 	RETURN pace;
 END $$;
-COMMENT ON FUNCTION @extschema@.msg_pace_set IS 'has a channel send so many messages every so often';
+COMMENT ON FUNCTION @extschema@.msg_pace_set IS 'has a channel send at most batch messages every so often; at_once: the first time now, or after one interval (null: now, but a pace that is there keeps its phase)';
 
 /* msg_pace_drop(channel): let a channel send at full speed. Returns whether it had a pace. */
 CREATE FUNCTION @extschema@.msg_pace_drop(channel text) RETURNS boolean
@@ -2268,6 +2271,52 @@ GROUP BY s.stage, c.key ORDER BY s.stage, c.key
 $$;
 COMMENT ON FUNCTION @extschema@.msg_stats IS 'counters of this database''s workers since they started, by stage';
 
+COMMENT ON COLUMN @extschema@.msg_workers.database IS 'the database that it works for';
+COMMENT ON COLUMN @extschema@.msg_workers.stage IS 'relay, receiver, webhook, scheduler or http';
+COMMENT ON COLUMN @extschema@.msg_workers.worker IS 'its number within the stage, from 0';
+COMMENT ON COLUMN @extschema@.msg_workers.pid IS 'its process; null while it has none';
+COMMENT ON COLUMN @extschema@.msg_workers.state IS 'busy or idle; paused (all channels are), no broker set, broker down, extension absent, copy, not adopted (see msg_adopt()); starting, stopped, no worker slot (raise max_worker_processes), no database';
+COMMENT ON COLUMN @extschema@.msg_workers.started_at IS 'when it was started the last time';
+COMMENT ON COLUMN @extschema@.msg_workers.active_at IS 'when it last had something to do, or looked';
+COMMENT ON COLUMN @extschema@.msg_workers.claimed IS 'messages that it took to send them';
+COMMENT ON COLUMN @extschema@.msg_workers.sent IS 'messages that Kafka confirmed';
+COMMENT ON COLUMN @extschema@.msg_workers.refused IS 'messages that Kafka refused; of http: requests that were refused before they were read';
+COMMENT ON COLUMN @extschema@.msg_workers.records IS 'records of Kafka that it read';
+COMMENT ON COLUMN @extschema@.msg_workers.received IS 'messages that such a record marked';
+COMMENT ON COLUMN @extschema@.msg_workers.delivered IS 'messages that a webhook took';
+COMMENT ON COLUMN @extschema@.msg_workers.failed IS 'attempts at a webhook that failed; of http: answers that did';
+COMMENT ON COLUMN @extschema@.msg_workers.last_error IS 'what went wrong last, also when it is well again';
+COMMENT ON COLUMN @extschema@.msg_workers.last_error_at IS 'when that was';
+COMMENT ON COLUMN @extschema@.msg_backlog.channel IS 'the channel';
+COMMENT ON COLUMN @extschema@.msg_backlog.status IS 'scheduled, idle, retry, or sent and received where more is to come';
+COMMENT ON COLUMN @extschema@.msg_backlog.count IS 'how many messages';
+COMMENT ON COLUMN @extschema@.msg_backlog.oldest_age IS 'for how long the oldest of them: since its creation; when sent or received, since then';
+COMMENT ON COLUMN @extschema@.msg_mailing_log.mailing_id IS 'the mailing';
+COMMENT ON COLUMN @extschema@.msg_mailing_log.client_id IS 'the client';
+COMMENT ON COLUMN @extschema@.msg_mailing_log.message_id IS 'its message';
+COMMENT ON COLUMN @extschema@.msg_mailing_log.phone IS 'the client''s number; null: the client is gone';
+COMMENT ON COLUMN @extschema@.msg_mailing_log.text IS 'what is sent';
+COMMENT ON COLUMN @extschema@.msg_channel_settings.has_webhook IS 'whether it has a webhook';
+COMMENT ON COLUMN @extschema@.msg_outbox.id IS 'dedup_key of messages: unique within the channel';
+COMMENT ON COLUMN @extschema@.msg_outbox.aggregatetype IS 'channel of messages';
+COMMENT ON COLUMN @extschema@.msg_outbox.aggregateid IS 'message_key of messages';
+COMMENT ON COLUMN @extschema@.msg_outbox.type IS 'event_type of messages';
+COMMENT ON COLUMN @extschema@.msg_outbox.payload IS 'payload of messages';
+-- the rest of these views' columns are those of a table
+DO $$
+DECLARE
+	c record;
+BEGIN
+	FOR c IN SELECT v.relation, a.attname, pg_catalog.col_description(b.attrelid, b.attnum) AS words
+		FROM (VALUES ('@extschema@.msg_mailing_log'::regclass, '@extschema@.messages'::regclass),
+				('@extschema@.msg_channel_settings', '@extschema@.msg_channels'), ('@extschema@.msg_webhook_settings', '@extschema@.msg_webhooks')) v(relation, source)
+			JOIN pg_catalog.pg_attribute a ON a.attrelid = v.relation AND a.attnum > 0 AND pg_catalog.col_description(a.attrelid, a.attnum) IS NULL
+			JOIN pg_catalog.pg_attribute b ON b.attrelid = v.source AND b.attname = a.attname
+	LOOP
+		EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', c.relation, c.attname, c.words);
+	END LOOP;
+END $$;
+
 -- ---------------------------------------------------------------- HTTP
 
 /*
@@ -2896,7 +2945,7 @@ BEGIN
 		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', r, role);
 	END LOOP;
 END $$;
-COMMENT ON FUNCTION @extschema@.msg_grant IS 'lets a role use msgsys as producer, consumer, reader or operator, or be the role of the workers or of HTTP';
+COMMENT ON FUNCTION @extschema@.msg_grant IS 'lets a role use msgsys: kind is producer, consumer, reader or operator; worker for msgsys.role, http for msgsys.http_role. A role may have several kinds';
 
 -- Nobody but who was granted it: functions are for PUBLIC by default.
 DO $$

@@ -778,10 +778,21 @@ bool
 broker_watermarks(Broker *broker, const char *topic, int32_t partition, int timeout_ms,
 				  int64_t *low, int64_t *high, char *err, size_t errlen)
 {
+	int64_t		limit = now_ms() + timeout_ms;
+	struct timespec pause = {0, TOPIC_RETRY_MS * 1000000L};
 	rd_kafka_resp_err_t error;
 
-	error = rd_kafka_query_watermark_offsets(broker->rk, topic, partition, low, high,
-											 timeout_ms);
+	for (;;)
+	{
+		error = rd_kafka_query_watermark_offsets(broker->rk, topic, partition, low, high,
+												 (int) Max(limit - now_ms(), 1));
+		/* the leader of a topic just made does not know of it yet */
+		if ((error != RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION &&
+			 error != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) ||
+			limit - now_ms() <= TOPIC_RETRY_MS)
+			break;
+		nanosleep(&pause, NULL);
+	}
 	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return explain(err, errlen, "%s", rd_kafka_err2str(error));
 	note_success(broker);
@@ -853,6 +864,15 @@ fill_report(Broker *broker, const rd_kafka_message_t *message, BrokerReport *rep
 	report->partition = message->partition;
 	report->offset = message->offset;
 	report->outcome = outcome_of(message->err, broker->delivery_alone);
+
+	/*
+	 * A request that the partition's leader refused because it was not the
+	 * leader yet is taken for done when the next one, under way with it, is
+	 * accepted: a new producer may begin at any sequence number.  Only what
+	 * the broker has confirmed itself has an offset.
+	 */
+	if (report->outcome == BROKER_OK && message->offset < 0)
+		report->outcome = BROKER_UNKNOWN;
 	report->reason[0] = '\0';
 	if (message->err)
 	{

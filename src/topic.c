@@ -133,8 +133,11 @@ topic_prepare(Broker *producer, const char *name, bool read_by_us, TimestampTz n
 						 sizeof(topic->reason)))
 	{
 		case BROKER_OK:
-			if (read_by_us && !set_start(producer, name, partitions, err, errlen))
+			if (read_by_us && !set_start(producer, name, partitions, topic->reason, sizeof(topic->reason)))
+			{
+				snprintf(err, errlen, "%s (topic \"%s\")", topic->reason, name);
 				return false;
+			}
 			topic->start_set |= read_by_us;
 			topic->limit = broker_topic_limit(producer, name, OFFSET_TIMEOUT);
 			topic->accepted = true;
@@ -144,7 +147,7 @@ topic_prepare(Broker *producer, const char *name, bool read_by_us, TimestampTz n
 			topic->accepted = false;
 			break;
 		default:
-			strlcpy(err, topic->reason, errlen);
+			snprintf(err, errlen, "%s (topic \"%s\")", topic->reason, name);
 			return false;
 	}
 	topic->asked_at = now;

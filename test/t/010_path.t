@@ -69,5 +69,14 @@ my $stats = stats($node);
 is($stats->{'receiver.malformed'}, 5, 'unreadable acknowledgements are counted');
 is($stats->{'receiver.foreign'}, 1, 'so are those of another installation');
 ok($stats->{'receiver.unmatched'} >= 2, 'and those that nobody waited for');
+
+# topics that the broker makes by itself have no leader for a moment, which is no outage
+for my $n (1 .. 8)
+{
+	$node->safe_psql('postgres', "SELECT msg_channel_set('new$n', topic => 'new$n')");
+	my $new = $node->safe_psql('postgres', "SELECT msg_create('1', 'new$n')");
+	is($node->safe_psql('postgres', "SELECT msg_wait($new, 'sent', '30 s')"), 'sent', "new topic $n");
+}
+is(log_count($node, 'has lost the broker: [^\n]*(?:[Nn]ot leader|[Ll]eader not)'), 0, 'a topic that is just being made is no lost broker');
 $node->stop;
 done_testing();

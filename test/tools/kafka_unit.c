@@ -368,6 +368,37 @@ test_refused(void)
 	broker_close(broker);
 }
 
+/*
+ * The leader of a partition refuses the first of two requests that are under way, since it is not the leader yet, and takes the second.
+ * The library then takes the first for done, too: its report has no error, and no offset.
+ */
+static void
+test_overtaken(void)
+{
+	Broker	   *broker = open_mock(BROKER_PRODUCER, "batch.num.messages=1");
+	int			outcomes[BROKER_FATAL + 1];
+	int64_t		low;
+	int64_t		before = 0;
+	int64_t		after = 0;
+	char		err[256] = "";
+
+	rd_kafka_mock_topic_create(mock, "overtaken", 1, 1);
+	publish(broker, "overtaken", "k", "0", NULL);
+	wait_reports(broker, 1, 256, 5000, outcomes, NULL);
+	broker_watermarks(broker, "overtaken", 0, 5000, &low, &before, err, sizeof(err));
+	rd_kafka_mock_broker_set_rtt(mock, 1, 300);
+	rd_kafka_mock_push_request_errors(mock, KEY_PRODUCE, 1, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION);
+	publish(broker, "overtaken", "k", "1", NULL);
+	sleep_ms(50);
+	publish(broker, "overtaken", "k", "2", NULL);
+	wait_reports(broker, 2, 256, 5000, outcomes, NULL);
+	rd_kafka_mock_broker_set_rtt(mock, 1, 0);
+	ok(broker_watermarks(broker, "overtaken", 0, 5000, &low, &after, err, sizeof(err)), "the log can be asked");
+	ok(outcomes[BROKER_OK] <= after - before, "no more records are reported as done (%d) than are in the log (%d)", outcomes[BROKER_OK], (int) (after - before));
+	ok(outcomes[BROKER_OK] + outcomes[BROKER_UNKNOWN] == 2 && outcomes[BROKER_OK] >= 1, "and of the other one it is not known");
+	broker_close(broker);
+}
+
 static void
 test_fatal(void)
 {
@@ -696,6 +727,7 @@ main(void)
 	test_options();
 	test_publish();
 	test_refused();
+	test_overtaken();
 	test_fatal();
 	test_consume();
 	test_down();

@@ -30,9 +30,10 @@ typedef enum BrokerOutcome
 	BROKER_REFUSED,				/* this record can never be accepted */
 	BROKER_REFUSED_RETRY,		/* refused now (unknown topic, not authorised),
 								 * may be accepted after someone acts */
-	BROKER_REFUSED_BATCH,		/* the batch that held it was refused: alone, it
-								 * may be accepted (produce it again, and wait
-								 * for its report before the next record) */
+	BROKER_REFUSED_BATCH,		/* the batch that held it was refused, or is not
+								 * known to be in the log: produce it again,
+								 * alone (wait for its report before the next
+								 * record) */
 	BROKER_UNKNOWN,				/* no answer: may or may not be in the log */
 	BROKER_FATAL				/* the handle is unusable: close it, open anew */
 } BrokerOutcome;

@@ -872,7 +872,7 @@ fill_report(Broker *broker, const rd_kafka_message_t *message, BrokerReport *rep
 	 * the broker has confirmed itself has an offset.
 	 */
 	if (report->outcome == BROKER_OK && message->offset < 0)
-		report->outcome = BROKER_UNKNOWN;
+		report->outcome = BROKER_REFUSED_BATCH;
 	report->reason[0] = '\0';
 	if (message->err)
 	{

@@ -1,7 +1,7 @@
 // Channels: pause, resume, a test call, circuit breakers and limits.
 import { button, dialog, field, framed, h, say, sure, table } from "./dom.js";
 import { ask, call, orNone } from "./api.js";
-import { at, count, interval, none, seconds, span } from "./format.js";
+import { at, count, interval, none, seconds, several, span } from "./format.js";
 import { again, now } from "./pulse.js";
 
 async function pause(channel) {
@@ -54,7 +54,7 @@ async function enable(channel) {
 }
 
 export default function channels() {
-	const list = table("Channels", ["Channel", "State", "Topic", "Webhook", ["Waiting", "number"], ["Retrying", "number"], ["In flight", "number"], ["Oldest", "number"], "Limits", ["", "actions"]]);
+	const list = table("Channels", ["Channel", ["State", "state"], "Topic", "Webhook", ["Waiting", "number"], ["Retrying", "number"], ["In flight", "number"], ["Oldest", "number"], "Limits", ["Actions", "actions", true]]);
 	const all = h("p", { class: "write actions" });
 	let allPaused = null;
 	return {
@@ -77,9 +77,9 @@ export default function channels() {
 				h("a", { href: "#/messages?" + new URLSearchParams({ channel: r.c.channel }) }, r.c.channel),
 				[r.pause && h("div", { class: "bad" }, "‖ paused" + (r.pause.reason ? ": " + r.pause.reason : "")), !r.pause && r.everything && h("div", { class: "bad" }, "‖ paused with everything"),
 					r.breaker && h("div", { class: "bad", title: r.breaker.failures + " of " + r.breaker.calls + " calls failed, since " + at(r.breaker.since) }, "⚠ breaker " + r.breaker.state),
-					r.disabled && h("div", { class: "bad" }, "⚠ webhook disabled"), !r.pause && !r.everything && !r.breaker && !r.disabled && h("span", { class: "good" }, "✓ running")].filter(Boolean),
+					r.disabled && h("div", { class: "bad" }, "⚠ webhook disabled"), !r.pause && !r.everything && !r.breaker && !r.disabled && (r.c.topic || r.w ? h("span", { class: "good" }, "✓ running") : h("span", { title: "Its messages wait: set a topic or a webhook." }, "○ sends nothing"))].filter(Boolean),
 				r.c.topic ? r.c.topic + " (ack " + r.c.ack + ")" : none, r.w ? r.w.method + " " + r.w.url : none, count(r.waiting), count(r.retrying), count(r.flight), r.oldest ? span(r.oldest) : none,
-				[r.c.max_attempts + " attempts", r.w && r.w.concurrency + " at once", r.w?.rate && r.w.rate + "/s", r.w && "timeout " + interval(r.w.timeout), r.p && r.p.batch + " every " + interval(r.p.every)].filter(Boolean).join(", "),
+				[several(r.c.max_attempts, "attempt", "attempts"), r.w && r.w.concurrency + " at once", r.w?.rate && r.w.rate + "/s", r.w && "timeout " + interval(r.w.timeout), r.p && r.p.batch + " every " + interval(r.p.every)].filter(Boolean).join(", "),
 				r.operator ? [r.pause ? button("Resume", () => resume(r.c.channel), { data: { act: "pause" }, "aria-label": "Resume " + r.c.channel })
 					: button("Pause", () => pause(r.c.channel), { data: { act: "pause" }, "aria-label": "Pause " + r.c.channel }),
 				r.w && button("Test", () => test(r.c.channel), { data: { act: "test" }, "aria-label": "Test " + r.c.channel }),

@@ -36,7 +36,7 @@ async function retry(g) {
 }
 
 export default function failures(params) {
-	const list = table("Failures", ["Error", "Channel", ["Messages", "number"], "Latest", "Earliest", ["", "actions"]]);
+	const list = table("Failures", ["Error", "Channel", ["Messages", "number"], "Latest", "Earliest", ["Actions", "actions", true]]);
 	const where = h("p", {}, "…");
 	const pages = h("nav", { class: "actions", "aria-label": "Pages" });
 	return {

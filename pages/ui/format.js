@@ -2,6 +2,7 @@
 export const none = "–";
 
 export const count = (n) => (n === null || n === undefined ? none : Number(n).toLocaleString());
+export const several = (n, one, many) => count(n) + " " + (Number(n) === 1 ? one : many);
 export const rate = (n) => (n === null || n === undefined ? none : n.toLocaleString(undefined, { maximumFractionDigits: n < 10 ? 1 : 0 }) + "/s");
 
 // span(SECONDS): about how long, in two units.

@@ -31,7 +31,6 @@ export function seconds(interval) {
 export const interval = (text) => span(seconds(text));
 export const at = (text) => (text ? new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : none);
 export const exactly = (text) => new Date(text).toLocaleString(undefined, { year: "numeric", month: "short", day: "numeric", hour: "numeric", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
-export const ago = (text) => (text ? span(Math.max(0, Math.round((Date.now() - new Date(text)) / 1000))) + " ago" : none);
 export const short = (text, most = 120) => (text && text.length > most ? text.slice(0, most - 1) + "…" : text || "");
 
 export const sqlText = (text) => "'" + String(text).replaceAll("'", "''") + "'";

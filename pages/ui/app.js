@@ -1,10 +1,11 @@
 // The operator's page: signing in, the sections and their addresses, and the beat of every two seconds while the page is looked at.
-import { $, h, say } from "./dom.js";
+import { $, arrived, h, say } from "./dom.js";
 import { onRefused, roleOfToken, token } from "./api.js";
 import { forget } from "./metrics.js";
 import { amOperator, banner, beat, now, onAgain } from "./pulse.js";
 import channels from "./channels.js";
 import failures from "./failures.js";
+import mailing from "./mailing.js";
 import mailings from "./mailings.js";
 import message from "./message.js";
 import messages from "./messages.js";
@@ -14,7 +15,8 @@ import runs from "./runs.js";
 const every = 2000;			// ms
 const share = 20;			// a section is asked again after so many times what its last answer took
 // each makes {element, refresh(signal), end()} of what follows its name in the address
-const sections = { overview: ["Overview", overview], channels: ["Channels", channels], messages: ["Messages", messages], message: ["Message", message], failures: ["Failures", failures], runs: ["Runs", runs], mailings: ["Mailings", mailings] };
+const sections = { overview: ["Overview", overview], channels: ["Channels", channels], messages: ["Messages", messages], message: ["Message", message], failures: ["Failures", failures], runs: ["Runs", runs],
+	mailings: ["Mailings", mailings], mailing: ["Mailing", mailing] };
 // what is asked is for the section that is shown, or for who is signed in
 let fromForm = false, timer = null, section = null, controller = new AbortController(), signedIn = new AbortController(), beating = null;
 
@@ -96,10 +98,11 @@ function show() {
 	$("section").replaceChildren(heading, section.trouble, section.element);
 	document.title = (section.title || title) + " – msgsys";
 	for (const link of $("sections").children) {
-		const current = link.hash === "#/" + name || (link.hash === "#/messages" && name === "message");
+		// one message is of the messages
+		const current = ["#/" + name, "#/" + name + "s"].includes(link.hash);
 		current ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
 	}
-	say("");
+	arrived();
 	// not at the page's first sight, where the browser has put the focus
 	if (!first || fromForm) heading.focus();
 	fromForm = false;

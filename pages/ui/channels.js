@@ -1,6 +1,6 @@
 // Channels: pause, resume, a test call, circuit breakers and limits.
 import { button, dialog, field, framed, h, say, sure, table } from "./dom.js";
-import { ask, call, orNone } from "./api.js";
+import { ask, call } from "./api.js";
 import { at, count, interval, none, seconds, several, span } from "./format.js";
 import { again, now } from "./pulse.js";
 
@@ -61,7 +61,7 @@ export default function channels() {
 		element: h("div", {}, all, framed(list)),
 		async refresh(signal) {
 			const [settings, webhooks, own, backlog, paces] = await Promise.all([ask("msg_channel_settings?order=channel", { signal }), ask("msg_webhook_settings", { signal }), ask("msg_channels?select=channel", { signal }),
-				ask("msg_backlog", { signal }), orNone(ask("msg_paces", { signal }))]);
+				ask("msg_backlog", { signal }), ask("msg_paces", { signal })]);
 			const everything = now.pauses.some((p) => p.channel === "*");
 			if (everything !== allPaused) {
 				all.replaceChildren(everything ? button("Resume everything", () => resume(null), { class: "strong" }) : button("Pause everything", () => pause(null)));
@@ -70,7 +70,7 @@ export default function channels() {
 			list.show(settings.map((c) => {
 				const of = (...statuses) => backlog.filter((b) => b.channel === c.channel && statuses.includes(b.status));
 				const total = (rows) => rows.reduce((n, b) => n + b.count, 0);
-				return { c, w: webhooks.find((w) => w.channel === c.channel), p: paces?.find((p) => p.channel === c.channel), own: own.some((o) => o.channel === c.channel), waiting: total(of("idle", "scheduled")), retrying: total(of("retry")),
+				return { c, w: webhooks.find((w) => w.channel === c.channel), p: paces.find((p) => p.channel === c.channel), own: own.some((o) => o.channel === c.channel), waiting: total(of("idle", "scheduled")), retrying: total(of("retry")),
 					flight: total(of("sent", "received")), oldest: Math.max(0, ...of("idle", "retry", "sent", "received").map((b) => Math.round(seconds(b.oldest_age)))),
 					pause: now.pauses.find((p) => p.channel === c.channel), everything, breaker: now.breakers.find((b) => b.channel === c.channel), disabled: now.disabled.find((d) => d.channel === c.channel), operator: now.operator };
 			}), (r) => r.c.channel, (r) => [

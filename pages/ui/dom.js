@@ -16,6 +16,13 @@ export function h(tag, properties, ...children) {
 
 export const $ = (id) => document.getElementById(id);
 
+// standIn(BUTTON): itself, or, where its row has changed since, the one for the same in the new row.
+function standIn(element) {
+	let row = element.closest("tr");
+	while (row?.replacement) row = row.replacement;
+	return element.isConnected ? element : row?.querySelector('[data-act="' + element.dataset.act + '"]');
+}
+
 // A button whose listener runs once at a time; what it throws is shown.
 export function button(text, act, properties) {
 	const element = h("button", { type: "button", ...properties }, text);
@@ -30,7 +37,7 @@ export function button(text, act, properties) {
 			element.disabled = false;
 			element.removeAttribute("aria-busy");
 			// a disabled button loses the focus
-			if (document.activeElement === document.body && element.isConnected) element.focus();
+			if (document.activeElement === document.body) standIn(element)?.focus();
 		}
 	});
 	return element;
@@ -83,6 +90,7 @@ export function table(caption, columns) {
 				if (row) {
 					const focused = row.contains(document.activeElement) && document.activeElement.dataset.act;
 					row.replaceWith(fresh);
+					row.replacement = fresh;
 					if (focused) fresh.querySelector('[data-act="' + focused + '"]')?.focus();
 				}
 				kept.set(name, row = fresh);

@@ -53,6 +53,11 @@ async function becomes(selector, pattern, name) {
 		say(name, false, await page.evaluate((s) => document.querySelector(s)?.textContent ?? null, selector));
 	}
 }
+// focus(LABEL, NAME): it comes to be on what is labelled so
+async function focus(label, name) {
+	await page.waitForFunction((l) => document.activeElement.getAttribute("aria-label") === l, label).catch(() => {});
+	is(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), label, name);
+}
 const press = (name, scope = "#section") => page.locator(scope).getByRole("button", { name, exact: true }).click();
 // until(QUERY): the database comes to say so
 async function until(query) {
@@ -128,7 +133,8 @@ async function channels() {
 	await go("channels");
 	await press("Pause shop");
 	await page.keyboard.press("Escape");
-	is([await page.evaluate(() => document.activeElement.getAttribute("aria-label")), sql("SELECT count(*) FROM msg_pauses WHERE channel = 'shop'")], ["Pause shop", "0"], "Escape does nothing, and gives the focus back");
+	await focus("Pause shop", "Escape gives the focus back");
+	is(sql("SELECT count(*) FROM msg_pauses WHERE channel = 'shop'"), "0", "and does nothing");
 	await press("Pause shop");
 	await page.goBack();
 	await becomes("#section h2", /^(?!Channels)/, "another section is gone to while something is asked");
@@ -139,6 +145,7 @@ async function channels() {
 	await page.press("dialog [name=reason]", "Enter");
 	await becomes("#banner", /Channel shop is paused.*<b>stocktaking<\/b>/, "a channel is paused by the Enter key, which the banner says");
 	is(sql("SELECT reason FROM msg_pauses WHERE channel = 'shop'"), "<b>stocktaking</b>", "and so it is");
+	await focus("Resume shop", "the focus is where it was, though the row has changed");
 	await press("Resume shop");
 	await becomes("#notice", /shop goes on/, "and resumed");
 	await press("Pause everything");

@@ -8,8 +8,6 @@ export class Refusal extends Error {
 		super(body.message || "status " + status);
 		Object.assign(this, { status, code: body.code, details: body.details, hint: body.hint });
 	}
-	// whether the table or function is not there at all, as in an installation without it
-	get missing() { return this.status === 404 && ["PGRST205", "PGRST202", "42P01", "42883"].includes(this.code); }
 }
 
 let refused = () => {};
@@ -36,13 +34,10 @@ export async function ask(path, { method = "GET", body, headers, signal } = {}) 
 	return json;
 }
 
-export const call = (name, argument) => ask("rpc/" + name, { method: "POST", body: argument || {} });
+export const call = (name, argument, signal) => ask("rpc/" + name, { method: "POST", body: argument || {}, signal });
 
-// orNone(PROMISE): null where the table or function is not in this installation.
-export const orNone = (promise) => promise.catch((error) => { if (error.missing) return null; throw error; });
-
-export async function metricsText() {
-	const answer = await fetch(root + "metrics", { cache: "no-store", credentials: "omit" });
+export async function metricsText(signal) {
+	const answer = await fetch(root + "metrics", { signal, cache: "no-store", credentials: "omit" });
 	if (!answer.ok) throw new Refusal(answer.status, {});
 	return answer.text();
 }

@@ -1,10 +1,11 @@
 // The operator's page: signing in, the sections and their addresses, and the beat of every two seconds while the page is looked at.
-import { $, h, say } from "./dom.js";
+import { $, arrived, h, say } from "./dom.js";
 import { onRefused, roleOfToken, token } from "./api.js";
 import { forget } from "./metrics.js";
-import { askWhoIAm, banner, beat, now, onAgain } from "./pulse.js";
+import { amOperator, banner, beat, now, onAgain } from "./pulse.js";
 import channels from "./channels.js";
 import failures from "./failures.js";
+import mailing from "./mailing.js";
 import mailings from "./mailings.js";
 import message from "./message.js";
 import messages from "./messages.js";
@@ -14,10 +15,17 @@ import runs from "./runs.js";
 const every = 2000;			// ms
 const share = 20;			// a section is asked again after so many times what its last answer took
 // each makes {element, refresh(signal), end()} of what follows its name in the address
-const sections = { overview: ["Overview", overview], channels: ["Channels", channels], messages: ["Messages", messages], message: ["Message", message], failures: ["Failures", failures], runs: ["Runs", runs], mailings: ["Mailings", mailings] };
-let fromForm = false, timer = null, section = null, controller = new AbortController(), beating = null;
+const sections = { overview: ["Overview", overview], channels: ["Channels", channels], messages: ["Messages", messages], message: ["Message", message], failures: ["Failures", failures], runs: ["Runs", runs],
+	mailings: ["Mailings", mailings], mailing: ["Mailing", mailing] };
+// what is asked is for the section that is shown, or for who is signed in
+let fromForm = false, timer = null, section = null, controller = new AbortController(), signedIn = new AbortController(), beating = null;
 
 // ---- the beat
+
+// Only what changed is said again.
+function complain(about, text) {
+	if (about.trouble.textContent !== text) about.trouble.textContent = text;
+}
 
 async function refresh() {
 	const mine = section, began = performance.now();
@@ -25,10 +33,10 @@ async function refresh() {
 	mine.due = Infinity;
 	try {
 		await mine.refresh(controller.signal);
-		mine.trouble.textContent = "";
+		complain(mine, "");
 	} catch (error) {
 		if (error.name === "AbortError") return;
-		mine.trouble.textContent = error.status === 503 ? "This took the database too long: " + error.message + ". Ask for less." : "Not shown: " + error.message;
+		complain(mine, error.status === 503 ? "This took the database too long: " + error.message + ". Ask for less." : "Not shown: " + error.message);
 	} finally {
 		// unless it was asked for anew meanwhile
 		if (mine.due === Infinity) mine.due = performance.now() + Math.max(0, share * (performance.now() - began) - every);
@@ -50,7 +58,7 @@ async function tick(once) {
 		let done;
 		beating = new Promise((resolve) => { done = resolve; });
 		try {
-			await beat();
+			await beat(signedIn.signal);
 			await refresh();
 			$("state").textContent = "As of " + new Date().toLocaleTimeString();
 		} catch (error) {
@@ -69,6 +77,9 @@ async function tick(once) {
 
 // ---- addresses
 
+// What a window of another section asked is not answered here.
+const closeDialogs = () => document.querySelectorAll("dialog").forEach((d) => d.close());
+
 function show() {
 	if (!token()) return;
 	const [path, query] = (location.hash.replace(/^#\/?/, "") || "overview").split("?");
@@ -81,15 +92,17 @@ function show() {
 	section = make(new URLSearchParams(query), ...rest);
 	section.due = 0;
 	section.trouble = h("p", { class: "bad", role: "alert" });
+	closeDialogs();
 	const heading = h("h2", { tabindex: "-1" }, section.title || title);
 	const first = !$("section").firstChild;
 	$("section").replaceChildren(heading, section.trouble, section.element);
 	document.title = (section.title || title) + " – msgsys";
 	for (const link of $("sections").children) {
-		const current = link.hash === "#/" + name || (link.hash === "#/messages" && name === "message");
+		// one message is of the messages
+		const current = ["#/" + name, "#/" + name + "s"].includes(link.hash);
 		current ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
 	}
-	say("");
+	arrived();
 	// not at the page's first sight, where the browser has put the focus
 	if (!first || fromForm) heading.focus();
 	fromForm = false;
@@ -107,12 +120,14 @@ async function enter() {
 		$("token").focus();
 		return;
 	}
+	const mine = signedIn = new AbortController();
 	try {
-		await askWhoIAm();
+		now.operator = await amOperator(mine.signal);
 	} catch (error) {
-		if (token()) leave(error.status ? "The role of this token may not look: " + error.message : "msgsys does not answer: " + error.message);
+		if (!mine.signal.aborted) leave(error.status ? "The role of this token may not look: " + error.message : "msgsys does not answer: " + error.message);
 		return;
 	}
+	if (mine.signal.aborted) return;
 	$("who").textContent = roleOfToken() + (now.operator ? "" : " (may look, not act)");
 	document.body.classList.toggle("reader", !now.operator);
 	show();
@@ -121,10 +136,11 @@ async function enter() {
 function leave(why) {
 	clearTimeout(timer);
 	controller.abort();
+	signedIn.abort();
 	section?.end?.();
 	section = null;
 	sessionStorage.removeItem("token");
-	document.querySelectorAll("dialog").forEach((d) => d.close());
+	closeDialogs();
 	$("section").replaceChildren();
 	$("state").textContent = $("who").textContent = "";
 	forget();
@@ -136,8 +152,14 @@ function leave(why) {
 
 $("enter").addEventListener("submit", (event) => {
 	event.preventDefault();
-	sessionStorage.setItem("token", $("token").value.trim().replace(/^Bearer\s+/i, ""));
+	const given = $("token").value.trim().replace(/^Bearer\s+/i, "");
 	$("token").value = $("refusal").textContent = "";
+	// what a header cannot hold is not asked about
+	if (!/^[\x21-\x7e]+$/.test(given)) {
+		$("refusal").textContent = "That is not a token: it has spaces, or letters that no token has.";
+		return;
+	}
+	sessionStorage.setItem("token", given);
 	fromForm = true;
 	enter();
 });

@@ -1,7 +1,7 @@
 // Channels: pause, resume, a test call, circuit breakers and limits.
 import { button, dialog, field, framed, h, say, sure, table } from "./dom.js";
-import { ask, call, orNone } from "./api.js";
-import { at, count, interval, none, seconds, span } from "./format.js";
+import { ask, call } from "./api.js";
+import { at, count, interval, none, seconds, several, span } from "./format.js";
 import { again, now } from "./pulse.js";
 
 async function pause(channel) {
@@ -54,14 +54,14 @@ async function enable(channel) {
 }
 
 export default function channels() {
-	const list = table("Channels", ["Channel", "State", "Topic", "Webhook", ["Waiting", "number"], ["Retrying", "number"], ["In flight", "number"], ["Oldest", "number"], "Limits", ["", "actions"]]);
+	const list = table("Channels", ["Channel", ["State", "state"], "Topic", "Webhook", ["Waiting", "number"], ["Retrying", "number"], ["In flight", "number"], ["Oldest", "number"], "Limits", ["Actions", "actions", true]]);
 	const all = h("p", { class: "write actions" });
 	let allPaused = null;
 	return {
 		element: h("div", {}, all, framed(list)),
 		async refresh(signal) {
 			const [settings, webhooks, own, backlog, paces] = await Promise.all([ask("msg_channel_settings?order=channel", { signal }), ask("msg_webhook_settings", { signal }), ask("msg_channels?select=channel", { signal }),
-				ask("msg_backlog", { signal }), orNone(ask("msg_paces", { signal }))]);
+				ask("msg_backlog", { signal }), ask("msg_paces", { signal })]);
 			const everything = now.pauses.some((p) => p.channel === "*");
 			if (everything !== allPaused) {
 				all.replaceChildren(everything ? button("Resume everything", () => resume(null), { class: "strong" }) : button("Pause everything", () => pause(null)));
@@ -70,16 +70,16 @@ export default function channels() {
 			list.show(settings.map((c) => {
 				const of = (...statuses) => backlog.filter((b) => b.channel === c.channel && statuses.includes(b.status));
 				const total = (rows) => rows.reduce((n, b) => n + b.count, 0);
-				return { c, w: webhooks.find((w) => w.channel === c.channel), p: paces?.find((p) => p.channel === c.channel), own: own.some((o) => o.channel === c.channel), waiting: total(of("idle", "scheduled")), retrying: total(of("retry")),
+				return { c, w: webhooks.find((w) => w.channel === c.channel), p: paces.find((p) => p.channel === c.channel), own: own.some((o) => o.channel === c.channel), waiting: total(of("idle", "scheduled")), retrying: total(of("retry")),
 					flight: total(of("sent", "received")), oldest: Math.max(0, ...of("idle", "retry", "sent", "received").map((b) => Math.round(seconds(b.oldest_age)))),
 					pause: now.pauses.find((p) => p.channel === c.channel), everything, breaker: now.breakers.find((b) => b.channel === c.channel), disabled: now.disabled.find((d) => d.channel === c.channel), operator: now.operator };
 			}), (r) => r.c.channel, (r) => [
 				h("a", { href: "#/messages?" + new URLSearchParams({ channel: r.c.channel }) }, r.c.channel),
 				[r.pause && h("div", { class: "bad" }, "‖ paused" + (r.pause.reason ? ": " + r.pause.reason : "")), !r.pause && r.everything && h("div", { class: "bad" }, "‖ paused with everything"),
 					r.breaker && h("div", { class: "bad", title: r.breaker.failures + " of " + r.breaker.calls + " calls failed, since " + at(r.breaker.since) }, "⚠ breaker " + r.breaker.state),
-					r.disabled && h("div", { class: "bad" }, "⚠ webhook disabled"), !r.pause && !r.everything && !r.breaker && !r.disabled && h("span", { class: "good" }, "✓ running")].filter(Boolean),
+					r.disabled && h("div", { class: "bad" }, "⚠ webhook disabled"), !r.pause && !r.everything && !r.breaker && !r.disabled && (r.c.topic || r.w ? h("span", { class: "good" }, "✓ running") : h("span", { title: "Its messages wait: set a topic or a webhook." }, "○ sends nothing"))].filter(Boolean),
 				r.c.topic ? r.c.topic + " (ack " + r.c.ack + ")" : none, r.w ? r.w.method + " " + r.w.url : none, count(r.waiting), count(r.retrying), count(r.flight), r.oldest ? span(r.oldest) : none,
-				[r.c.max_attempts + " attempts", r.w && r.w.concurrency + " at once", r.w?.rate && r.w.rate + "/s", r.w && "timeout " + interval(r.w.timeout), r.p && r.p.batch + " every " + interval(r.p.every)].filter(Boolean).join(", "),
+				[several(r.c.max_attempts, "attempt", "attempts"), r.w && r.w.concurrency + " at once", r.w?.rate && r.w.rate + "/s", r.w && "timeout " + interval(r.w.timeout), r.p && r.p.batch + " every " + interval(r.p.every)].filter(Boolean).join(", "),
 				r.operator ? [r.pause ? button("Resume", () => resume(r.c.channel), { data: { act: "pause" }, "aria-label": "Resume " + r.c.channel })
 					: button("Pause", () => pause(r.c.channel), { data: { act: "pause" }, "aria-label": "Pause " + r.c.channel }),
 				r.w && button("Test", () => test(r.c.channel), { data: { act: "test" }, "aria-label": "Test " + r.c.channel }),

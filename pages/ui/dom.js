@@ -16,6 +16,13 @@ export function h(tag, properties, ...children) {
 
 export const $ = (id) => document.getElementById(id);
 
+// standIn(BUTTON): itself, or, where its row has changed since, the one for the same in the new row.
+function standIn(element) {
+	let row = element.closest("tr");
+	while (row?.replacement) row = row.replacement;
+	return element.isConnected ? element : row?.querySelector('[data-act="' + element.dataset.act + '"]');
+}
+
 // A button whose listener runs once at a time; what it throws is shown.
 export function button(text, act, properties) {
 	const element = h("button", { type: "button", ...properties }, text);
@@ -30,7 +37,7 @@ export function button(text, act, properties) {
 			element.disabled = false;
 			element.removeAttribute("aria-busy");
 			// a disabled button loses the focus
-			if (document.activeElement === document.body && element.isConnected) element.focus();
+			if (document.activeElement === document.body) standIn(element)?.focus();
 		}
 	});
 	return element;
@@ -44,19 +51,31 @@ export function say(text, bad) {
 	if (text) place.append(h("span", {}, (bad ? "Not done: " : "") + text), h("button", { type: "button", "aria-label": "Dismiss", onclick: () => say("") }, "×"));
 }
 
-// table(CAPTION, COLUMNS): a table whose rows show() sets; a column is a heading, or [heading, class].
+// goTo(ADDRESS, TEXT): another section, and what came of an action, to be said there.
+let parting = "";
+export function goTo(address, text) {
+	parting = text;
+	location.hash = address;
+}
+export function arrived() {
+	say(parting);
+	parting = "";
+}
+
+// table(CAPTION, COLUMNS): a table whose rows show() sets; a column is a heading, or [heading, class, whether the heading is not to be seen].
 // The roles stand there because a phone shows rows as cards, and so loses the table's own.
 export function table(caption, columns) {
 	const heads = columns.map((c) => (Array.isArray(c) ? c : [c, ""]));
 	const body = h("tbody", { role: "rowgroup" });
 	const element = h("table", { role: "table" }, h("caption", { class: "unseen" }, caption),
-		h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads.map(([text, name]) => h("th", { scope: "col", role: "columnheader", class: name }, text || h("span", { class: "unseen" }, "Actions"))))), body);
+		h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, heads.map(([text, name, hidden]) => h("th", { scope: "col", role: "columnheader", class: name }, hidden ? h("span", { class: "unseen" }, text) : text)))), body);
 	const kept = new Map();
-	// show(ITEMS, KEY, CELLS, EMPTY): rows of items that did not change stay as they are, so that focus and selection do too.
+	// show(ITEMS, KEY, CELLS, EMPTY): rows of items that did not change stay as they are, so that focus and selection do too; so no cell says how long ago something was.
+	// EMPTY is what is said where there is no item.
 	element.show = (items, key, cells, empty) => {
 		const wanted = items.map((item) => [String(key(item)), JSON.stringify(item), item]);
 		if (!items.length) {
-			if (!body.querySelector(".empty")) body.replaceChildren(h("tr", { role: "row", class: "empty" }, h("td", { role: "cell", colspan: columns.length }, empty || "None.")));
+			if (body.querySelector(".empty")?.textContent !== empty) body.replaceChildren(h("tr", { role: "row", class: "empty" }, h("td", { role: "cell", colspan: columns.length }, empty)));
 			kept.clear();
 			return;
 		}
@@ -71,6 +90,7 @@ export function table(caption, columns) {
 				if (row) {
 					const focused = row.contains(document.activeElement) && document.activeElement.dataset.act;
 					row.replaceWith(fresh);
+					row.replacement = fresh;
 					if (focused) fresh.querySelector('[data-act="' + focused + '"]')?.focus();
 				}
 				kept.set(name, row = fresh);
@@ -85,12 +105,13 @@ export function table(caption, columns) {
 // framed(TABLE): a wide table scrolls in its frame, by the keyboard too.
 export const framed = (element) => h("div", { class: "frame", tabindex: "0", role: "region", "aria-label": element.caption.textContent }, element);
 
-// dialog(TITLE, CONTENT, ACTIONS): a modal window. An action is [text, value, class]; the promise is the value of the one chosen, null for Escape,
-// or, for the value "submit", the fields of the content by their names.
+// dialog(TITLE, CONTENT, ACTIONS): a modal window. An action is [text, value, class]; the promise is the value of the one chosen, null for Escape and
+// for an action without a value, or, for the value "submit", the fields of the content by their names.
 export function dialog(title, content, actions) {
 	return new Promise((resolve) => {
 		const form = h("form", { method: "dialog" }, h("h2", { id: "dialog-title" }, title), content,
-			h("div", { class: "actions" }, actions.map(([text, value, name]) => h("button", { value, class: name, formnovalidate: value !== "submit" }, text))));
+			// only the one that does something is the form's own, which the Enter key presses
+			h("div", { class: "actions" }, actions.map(([text, value, name]) => h("button", { type: value ? "submit" : "button", value, class: name, onclick: value ? null : () => window.close() }, text))));
 		const window = h("dialog", { "aria-labelledby": "dialog-title" }, form);
 		window.addEventListener("close", () => {
 			resolve(window.returnValue === "submit" ? Object.fromEntries(new FormData(form)) : window.returnValue || null);
@@ -102,7 +123,7 @@ export function dialog(title, content, actions) {
 }
 
 // sure(TITLE, TEXT, VERB): whether the user wants that.
-export const sure = async (title, text, verb) => (await dialog(title, h("p", {}, text), [["No, go back", "no"], [verb, "yes", "strong"]])) === "yes";
+export const sure = async (title, text, verb) => (await dialog(title, h("p", {}, text), [["No, go back", ""], [verb, "yes", "strong"]])) === "yes";
 
 // field(LABEL, INPUT, HINT): an input with its label.
 export function field(label, input, hint) {

@@ -2,6 +2,7 @@
 export const none = "–";
 
 export const count = (n) => (n === null || n === undefined ? none : Number(n).toLocaleString());
+export const several = (n, one, many) => count(n) + " " + (Number(n) === 1 ? one : many);
 export const rate = (n) => (n === null || n === undefined ? none : n.toLocaleString(undefined, { maximumFractionDigits: n < 10 ? 1 : 0 }) + "/s");
 
 // span(SECONDS): about how long, in two units.
@@ -30,7 +31,6 @@ export function seconds(interval) {
 export const interval = (text) => span(seconds(text));
 export const at = (text) => (text ? new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" }) : none);
 export const exactly = (text) => new Date(text).toLocaleString(undefined, { year: "numeric", month: "short", day: "numeric", hour: "numeric", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
-export const ago = (text) => (text ? span(Math.max(0, Math.round((Date.now() - new Date(text)) / 1000))) + " ago" : none);
 export const short = (text, most = 120) => (text && text.length > most ? text.slice(0, most - 1) + "…" : text || "");
 
 export const sqlText = (text) => "'" + String(text).replaceAll("'", "''") + "'";

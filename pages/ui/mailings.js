@@ -1,101 +1,99 @@
-// Mailings: a list, a form for a new one, and one mailing with its progress and statistics.
-import { badge, button, field, framed, h, links, say, sure, table } from "./dom.js";
-import { ask, call, orNone } from "./api.js";
-import { at, count, none, short } from "./format.js";
-import { again, now } from "./pulse.js";
-import { absent } from "./runs.js";
-import { statuses } from "./messages.js";
+// Mailings: a list, and the form for a new one, or for what is to be changed of one.
+import { button, field, framed, goTo, h, links, table } from "./dom.js";
+import { ask, call } from "./api.js";
+import { at, short } from "./format.js";
+import { now } from "./pulse.js";
 
 const page = 50;
-const over = ["finished", "cancelled", "cancelling", "deleting"];
-const filter = (g) => [g.operator_codes && "operators " + g.operator_codes.join(", "), g.tags && "tags " + g.tags.join(", "), g.window_from && g.window_from.slice(0, 5) + " to " + g.window_to.slice(0, 5)].filter(Boolean).join("; ") || "all clients";
 
-function form() {
-	const input = (name, properties) => h("input", { name, autocomplete: "off", ...properties });
-	const words = (text) => text.split(",").map((word) => word.trim()).filter(Boolean);
-	const time = (text) => (text ? new Date(text).toISOString() : null);
-	const element = h("form", { class: "filters" },
-		field("Text", h("textarea", { name: "text", rows: "3", required: true, class: "wide" }), "{phone}, {tag} and names of a client's attributes stand for these"),
-		field("Channel", input("channel", { value: "default", required: true })), field("Begins", input("starts_at", { type: "datetime-local" }), "Empty: now"), field("Ends", input("ends_at", { type: "datetime-local", required: true })),
-		field("From, by the client's clock", input("window_from", { type: "time" })), field("Until, by that clock", input("window_to", { type: "time" }), "Both empty: all day"),
-		field("Operator codes", input("operator_codes"), "With commas; empty: any"), field("Tags", input("tags"), "With commas; empty: any"));
-	const create = button("Create the mailing", async () => {
-		if (!element.reportValidity()) return;
-		const f = Object.fromEntries(new FormData(element));
-		const id = await call("msg_mailing_create", { text: f.text, ends_at: time(f.ends_at), starts_at: time(f.starts_at), channel: f.channel, operator_codes: words(f.operator_codes), tags: words(f.tags),
-			window_from: f.window_from || null, window_to: f.window_to || null });
-		location.hash = "#/mailings/" + id;
-	}, { class: "strong" });
-	element.append(h("div", { class: "actions" }, create));
-	element.addEventListener("submit", (event) => { event.preventDefault(); create.click(); });
-	return h("details", { class: "write" }, h("summary", {}, "New mailing"), element);
+// who(MAILING), hours(MAILING): whom it is for, and when, in words.
+export const who = (g) => [g.operator_codes && "operators " + g.operator_codes.join(", "), g.tags && "tags " + g.tags.join(", ")].filter(Boolean).join("; ") || "all clients";
+const wholeDay = (g) => !g.window_from || (g.window_from === "00:00:00" && g.window_to === "24:00:00");
+export const hours = (g) => (wholeDay(g) ? "all day" : g.window_from.slice(0, 5) + " to " + g.window_to.slice(0, 5));
+
+// ---- the form
+
+const words = (text) => text.split(",").map((word) => word.trim()).filter(Boolean);
+const moment = (text) => (text ? new Date(text).toISOString() : null);
+// what the functions want of a field; an empty time is that of a whole day
+const wanted = { operator_codes: words, tags: words, starts_at: moment, ends_at: moment, window_from: (text) => text || "00:00", window_to: (text) => text || "24:00" };
+
+// A time as a field wants it: by the browser's clock, to the minute.
+function local(text) {
+	const time = new Date(text);
+	return new Date(time - time.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
 }
 
-function all(params) {
-	const element = h("div");
-	const list = table("Mailings", [["Mailing", "number"], "State", "Text", "Channel", "Begins", "Ends", "To"]);
-	const pages = h("nav", { class: "actions", "aria-label": "Pages" });
-	const create = form();
+// The fields' values for a mailing.
+const valuesOf = (g) => ({
+	text: g.text, channel: g.channel, starts_at: local(g.starts_at), ends_at: local(g.ends_at), operator_codes: (g.operator_codes || []).join(", "), tags: (g.tags || []).join(", "),
+	// such a field ends with 23:59
+	window_from: wholeDay(g) ? "" : g.window_from.slice(0, 5), window_to: wholeDay(g) ? "" : g.window_to.slice(0, 5).replace("24:00", "00:00"),
+});
+
+// What the server would refuse in its own words, in the field's: [name, complaint].
+function mistake(f) {
+	if (f.starts_at !== undefined && f.ends_at && f.ends_at <= (f.starts_at || local(new Date()))) return ["ends_at", "It ends before it begins."];
+	if (Boolean(f.window_from) !== Boolean(f.window_to)) return [f.window_from ? "window_to" : "window_from", "Give both times, or none."];
+	if (f.window_from && f.window_from === f.window_to) return ["window_to", "These are the same time. Leave both empty for all day."];
+	return null;
+}
+
+// mailingForm(MAILING, VERB, ACT): a form for a new mailing (null), or a mailing's; ACT is called with the arguments of msg_mailing_create() or with those of
+// msg_mailing_update() that differ. begun(G): it has begun, and what cannot be changed any more is as G says.
+export function mailingForm(mailing, verb, act) {
+	const old = mailing ? valuesOf(mailing) : { channel: "default" };
+	const input = (name, properties) => h("input", { name, value: old[name], autocomplete: "off", ...properties });
+	const channels = h("datalist", { id: "channels" });
+	const inputs = {
+		text: h("textarea", { name: "text", rows: "3", required: true, class: "wide", value: old.text }), channel: input("channel", { required: true, list: "channels" }),
+		starts_at: input("starts_at", { type: "datetime-local", required: Boolean(mailing) }), ends_at: input("ends_at", { type: "datetime-local", required: true }),
+		window_from: input("window_from", { type: "time" }), window_to: input("window_to", { type: "time" }), operator_codes: input("operator_codes"), tags: input("tags"),
+	};
+	const element = h("form", { class: "filters", novalidate: true }, channels, field("Text", inputs.text, "{phone}, {tag} and names of a client's attributes stand for these"), field("Channel", inputs.channel),
+		field("Begins", inputs.starts_at, mailing ? "By your clock" : "By your clock; empty: now"), field("Ends", inputs.ends_at, "By your clock; nothing is sent after it"),
+		field("From, each day", inputs.window_from, "By the client's clock"), field("Until, each day", inputs.window_to, "Both empty: all day"),
+		field("Operator codes", inputs.operator_codes, "With commas; empty: any"), field("Tags", inputs.tags, "With commas; empty: any"));
+	const send = button(verb, async () => {
+		for (const one of Object.values(inputs)) one.setCustomValidity("");
+		const given = Object.fromEntries(new FormData(element));
+		const wrong = mistake(given);
+		if (wrong) inputs[wrong[0]].setCustomValidity(wrong[1]);
+		if (!element.reportValidity()) return;
+		const whole = !given.window_from;
+		const argument = Object.fromEntries(Object.entries(given).filter(([name, text]) => !mailing || text !== old[name]).map(([name, text]) => [name, wanted[name] ? wanted[name](text) : text]));
+		await act(mailing ? argument : { ...argument, ...(whole && { window_from: null, window_to: null }) });
+	}, { type: "submit", class: "strong" });
+	for (const one of Object.values(inputs)) one.addEventListener("input", () => one.setCustomValidity(""));
+	element.append(h("div", { class: "actions" }, send));
+	element.addEventListener("submit", (event) => event.preventDefault());
+	ask("msg_channel_settings?select=channel&order=channel").then((rows) => channels.replaceChildren(...rows.map((c) => h("option", { value: c.channel }))), () => { /* it is a help to type, no more */ });
 	return {
 		element,
-		async refresh(signal) {
-			const before = params.get("before");
-			const found = await orNone(ask("msg_mailings?order=id.desc&limit=" + (page + 1) + (before ? "&id=lt." + before : ""), { signal }));
-			if (found === null) {
-				element.replaceChildren(absent("Mailings"));
-				return;
-			}
-			if (!list.isConnected) element.replaceChildren(...[now.operator && create, framed(list), pages].filter(Boolean));
-			const rows = found.slice(0, page);
-			list.show(rows, (g) => g.id, (g) => [h("a", { href: "#/mailings/" + g.id, data: { act: "open" } }, String(g.id)), g.status, short(g.text, 80), g.channel, at(g.starts_at), at(g.ends_at), filter(g)], "No mailing yet.");
-			links(pages, [before && ["The newest", "#/mailings"], found.length > page && ["Older", "#/mailings?before=" + rows[page - 1].id]].filter(Boolean));
+		begun(g) {
+			for (const name of ["channel", "starts_at"]) Object.assign(inputs[name], { value: valuesOf(g)[name], disabled: true });
 		},
 	};
 }
 
-function one(id) {
-	const element = h("div");
-	const head = h("p", { class: "actions" });
-	const facts = h("dl", { class: "facts" });
-	const bar = h("progress", { max: "1", "aria-label": "Clients whose message has left or ended" });
-	const words = h("p");
-	const list = table("Statistics", ["Status", ["Clients", "number"], ["Share", "number"]]);
-	let old = "";
+// ---- the list
+
+export default function mailings(params) {
+	const list = table("Mailings", [["Mailing", "number"], "State", "Text", "Channel", "Begins", "Ends", "To", "Each day"]);
+	const pages = h("nav", { class: "actions", "aria-label": "Pages" });
+	const before = params.get("before");
+	const create = now.operator && mailingForm(null, "Create the mailing", async (argument) => {
+		const id = await call("msg_mailing_create", argument);
+		goTo("#/mailing/" + id, "The mailing is created.");
+	});
 	return {
-		title: "Mailing " + id, element,
+		element: h("div", {}, create && h("details", { class: "write" }, h("summary", {}, "New mailing"), create.element), framed(list), pages),
 		async refresh(signal) {
-			if (!/^\d{1,19}$/.test(id)) throw new Error("“" + id + "” is not an id.");
-			const [rows, stats] = await Promise.all([orNone(ask("msg_mailings?id=eq." + id, { signal })), orNone(ask("rpc/msg_mailing_stats?id=" + id, { signal }))]);
-			if (rows === null || stats === null) {
-				element.replaceChildren(absent("Mailings"));
-				return;
-			}
-			if (!rows.length || !stats.length) {
-				element.replaceChildren(h("p", {}, "There is no mailing " + id + ". It may have been deleted."));
-				return;
-			}
-			const [g, s] = [rows[0], stats[0]];
-			if (!list.isConnected) element.replaceChildren(head, facts, h("h3", {}, "Progress"), bar, words, h("h3", {}, "Statistics"), framed(list));
-			if (g.status + now.operator !== old) {
-				old = g.status + now.operator;
-				head.replaceChildren(h("strong", {}, g.status), " ", ...[now.operator && !over.includes(g.status) && button("Cancel…", async () => {
-					if (!(await sure("Cancel mailing " + id + "?", "What is not yet sent of it is cancelled.", "Cancel the mailing"))) return;
-					const done = await call("msg_mailing_cancel", { id });
-					await again();
-					say(done ? "The mailing is cancelled; what is not yet sent follows in a moment." : "The mailing is over already.", !done);
-				}, { class: "danger" })].filter(Boolean));
-			}
-			facts.replaceChildren(...[["Text", g.text], ["Channel", g.channel], ["Begins", at(g.starts_at)], ["Ends", at(g.ends_at)], ["To", filter(g)]].map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
-			const gone = s.clients - s.scheduled - s.idle - s.retry;
-			bar.value = s.clients ? gone / s.clients : 0;
-			words.textContent = count(gone) + " of " + count(s.clients) + " messages have left or ended (" + (s.clients ? Math.floor((100 * gone) / s.clients) : 0) + " %)" + (s.left_out ? "; " + count(s.left_out) + " clients were left out" : "") +
-				(g.status === "running" ? "; clients are still being added" : "") + ".";
-			list.show([...statuses, "purged"].filter((name) => s[name] > 0).map((name) => ({ name, n: s[name], share: s[name] / s.clients })), (r) => r.name,
-				(r) => [r.name === "purged" ? "purged" : badge(r.name), count(r.n), (100 * r.share).toFixed(1) + " %"], g.status === "planned" ? "It has not begun." : none);
+			const query = new URLSearchParams({ select: "id,status,text,channel,starts_at,ends_at,operator_codes,tags,window_from,window_to", order: "id.desc", limit: page + 1, ...(before && { id: "lt." + before }) });
+			const found = await ask("msg_mailings?" + query, { signal });
+			const rows = found.slice(0, page);
+			list.show(rows, (g) => g.id, (g) => [h("a", { href: "#/mailing/" + g.id, data: { act: "open" } }, String(g.id)), g.status, short(g.text, 80), g.channel, at(g.starts_at), at(g.ends_at), who(g), hours(g)], "No mailing yet.");
+			links(pages, [before && ["Newest", "#/mailings"], found.length > page && ["Older", "#/mailings?before=" + rows[page - 1].id]].filter(Boolean));
 		},
 	};
-}
-
-export default function mailings(params, id) {
-	return id === undefined ? all(params) : one(id);
 }

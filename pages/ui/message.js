@@ -29,11 +29,15 @@ function events(m, attempts) {
 	if (m.sent_at) found.push([m.sent_at, "sent to Kafka, partition " + m.kafka_partition + ", offset " + m.kafka_offset]);
 	if (m.received_at) found.push([m.received_at, "received"]);
 	for (const a of attempts) found.push([a.at, "attempt " + a.attempt + " " + (a.class === "delivered" ? "succeeded" : "failed: " + a.class) + (a.code ? " " + a.code : "") + ", took " + span(a.milliseconds / 1000)]);
-	if (m.delivered_at) found.push([m.delivered_at, "delivered"]);
-	if (m.finished_at && m.finished_at !== m.delivered_at) found.push([m.finished_at, "ended as " + m.status]);
 	if (!m.finished_at && m.due_at) found.push([m.due_at, "due"]);
 	if (!m.finished_at && m.expires_at) found.push([m.expires_at, "expires"]);
-	return found.sort((a, b) => new Date(a[0]) - new Date(b[0]));
+	const time = ([text]) => new Date(text).getTime();
+	found.sort((a, b) => time(a) - time(b));
+	// The attempt that led to the end is written down right after it, and comes before it all the same.
+	const end = m.delivered_at ? [m.delivered_at, "delivered"] : m.finished_at && [m.finished_at, "ended as " + m.status];
+	if (end) found.splice(found.findLastIndex((event) => time(event) <= time(end) + 1000) + 1, 0, end);
+	if (m.delivered_at && m.finished_at && m.finished_at !== m.delivered_at) found.push([m.finished_at, "ended as " + m.status]);
+	return found;
 }
 
 export default function message(params, id) {
@@ -65,7 +69,7 @@ export default function message(params, id) {
 		if (focused) head.querySelector('[data-act="' + focused + '"]')?.focus();
 		const list = events(m, attempts);
 		timeline.replaceChildren(...list.map(([time, what], i) => h("li", {}, h("time", { datetime: time }, exactly(time)), " ", h("strong", {}, what),
-			i > 0 && h("small", {}, " " + span((new Date(time) - new Date(list[i - 1][0])) / 1000) + " later"), new Date(time) > Date.now() && h("small", {}, " (to come)"))));
+			i > 0 && h("small", {}, " " + span(Math.max(0, new Date(time) - new Date(list[i - 1][0])) / 1000) + " later"), new Date(time) > Date.now() && h("small", {}, " (to come)"))));
 		facts.replaceChildren(...pairs([["Channel", h("a", { href: "#/messages?" + new URLSearchParams({ channel: m.channel }) }, m.channel)], ["Key", m.message_key], ["Event type", m.event_type], ["Attempts", String(m.attempts)],
 			["Content type", m.content_type], ["Deduplication key", m.dedup_key], ["Status code", m.response_code && String(m.response_code)], ["Id in the answer", m.response_id], ["Latest error", m.last_error]]));
 		headers.replaceChildren(...(m.headers ? pairs(Object.entries(m.headers)) : [h("div", {}, h("dt", {}, "None"))]));

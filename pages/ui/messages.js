@@ -1,7 +1,7 @@
 // Messages: filters kept in the address, pages by id, and actions on all that match.
 import { badge, button, choice, field, framed, h, links, say, sure, table } from "./dom.js";
-import { ask, call } from "./api.js";
-import { ago, at, count, none, short } from "./format.js";
+import { ask, call, token } from "./api.js";
+import { at, count, none, several, short } from "./format.js";
 import { again, now } from "./pulse.js";
 
 const page = 50;		// rows
@@ -18,7 +18,8 @@ export function conditions(params) {
 	add("channel", "channel", (v) => "eq." + v);
 	add("key", "message_key", (v) => "eq." + v);
 	add("type", "event_type", (v) => "eq." + v);
-	add("error", "last_error", (v) => "ilike.*" + v + "*");
+	// * is the only character that stands for others
+	add("error", "last_error", (v) => "ilike.*" + v.replace(/[\\%_]/g, "\\$&") + "*");
 	add("from", "created_at", (v) => "gte." + new Date(v).toISOString());
 	add("to", "created_at", (v) => "lt." + new Date(v).toISOString());
 	add("payload", "payload", (v) => "cs." + v);
@@ -33,22 +34,39 @@ async function matching(params, wanted) {
 	return (await ask("messages?select=id::text&order=id.desc&limit=" + bound + "&" + query)).map((m) => m.id);
 }
 
-const some = (ids) => count(ids.length) + (ids.length >= bound ? " or more" : "");
+// What can be done with many: only with those of a status.
+const retrying = { verb: "Retry", done: "Retried", name: "msg_retry_many", statuses: ["dead"], meaning: "They are dead, and get all their attempts again." };
+const cancelling = { verb: "Cancel", done: "Cancelled", name: "msg_cancel_many", statuses: waiting, meaning: "They are not yet sent, and will not be." };
 
-// All that match, in portions: what was counted and confirmed, and nothing that came later.
-async function act(params, wanted, verb, done, name) {
-	const ids = await matching(params, wanted);
-	if (!ids.length) return say("No message that matches is " + wanted.join(", ") + ".");
-	const what = ids.length === 1 ? "1 message" : count(ids.length) + " messages";
-	if (!(await sure(verb + " " + what + "?", (ids.length >= bound ? "More than these match: the newest " + count(bound) + " are taken, do it again for the rest. " : "") +
-		(name === "msg_retry_many" ? "They are dead, and get all their attempts again." : "They are not yet sent, and will not be."), verb + " " + what))) return;
+// actOn(IDS, ACTION, MORE): these and no others, in portions, after a question, which says MORE. Returns whether it was done.
+async function actOn(ids, action, more = "") {
+	const what = several(ids.length, "message", "messages");
+	if (!(await sure(action.verb + " " + what + "?", more + action.meaning, action.verb + " " + what))) return false;
+	const mine = token();
 	let changed = 0;
 	for (let i = 0; i < ids.length; i += portion) {
-		changed += await call(name, { ids: ids.slice(i, i + portion) });
-		say(done + " " + count(changed) + " of " + count(ids.length) + " …");
+		// not in the name of somebody else
+		if (token() !== mine) return false;
+		try {
+			changed += await call(action.name, { ids: ids.slice(i, i + portion) });
+		} catch (error) {
+			throw changed ? new Error("the rest, after " + count(changed) + " of " + count(ids.length) + ": " + error.message) : error;
+		}
+		say(action.done + " " + count(changed) + " of " + count(ids.length) + " …");
 	}
 	await again();
-	say(done + " " + count(changed) + (changed < ids.length ? " of " + count(ids.length) + "; the others were no longer " + wanted.join(", ") : "") + ".");
+	say(action.done + " " + count(changed) + (changed < ids.length ? " of " + count(ids.length) + "; the others were no longer " + action.statuses.join(", ") : "") + ".");
+	return true;
+}
+export const retryAll = (ids, more) => actOn(ids, retrying, more);
+
+// All that match, as they were counted, and nothing that came later.
+async function actOnMatching(params, action) {
+	const status = params.get("status");
+	const wanted = status ? [status] : action.statuses;
+	const ids = await matching(params, wanted);
+	if (!ids.length) return say("No message that matches is " + wanted.join(", ") + ".");
+	await actOn(ids, action, ids.length >= bound ? "More than these match: the newest " + count(bound) + " are taken, do it again for the rest. " : "");
 }
 
 const address = (params, change) => {
@@ -79,15 +97,44 @@ export default function messages(params) {
 		if (next === location.hash) again();
 		else location.hash = next;
 	});
-	const list = table("Messages", [["Id", "number"], "Status", "Channel", "Key", "Event type", "Created", ["Attempts", "number"], "Latest error"]);
+	const list = table("Messages", [...(now.operator ? [["Tick", "tick", true]] : []), ["Id", "number"], "Status", "Channel", "Key", "Event type", "Created", ["Attempts", "number"], "Latest error"]);
 	const status = params.get("status");
+	const fits = (action) => now.operator && (!status || action.statuses.includes(status));
 	const acts = h("div", { class: "actions" },
-		button("Count", async () => { const ids = await matching(params); say((ids.length === 1 ? "1 message matches." : some(ids) + " messages match.")); }),
-		now.operator && (!status || status === "dead") && button("Retry all that match…", () => act(params, ["dead"], "Retry", "Retried", "msg_retry_many")),
-		now.operator && (!status || waiting.includes(status)) && button("Cancel all that match…", () => act(params, status ? [status] : waiting, "Cancel", "Cancelled", "msg_cancel_many"), { class: "danger" }));
+		button("Count", async () => { const n = (await matching(params)).length; say(n >= bound ? count(n) + " or more messages match." : several(n, "message matches.", "messages match.")); }),
+		fits(retrying) && button("Retry all that match…", () => actOnMatching(params, retrying)),
+		fits(cancelling) && button("Cancel all that match…", () => actOnMatching(params, cancelling), { class: "danger" }));
+
+	// ticked: ids of rows that are shown; what leaves the page is no longer ticked
+	const ticked = new Set();
+	let shown = [];
+	const actOnTicked = (action) => button(action.verb + " ticked…", async () => {
+		const ids = shown.filter((m) => ticked.has(m.id) && action.statuses.includes(m.status)).map((m) => m.id);
+		if (await actOn(ids, action)) tickAll(false);
+	}, { class: action === cancelling && "danger" });
+	const some = [retrying, cancelling].filter(fits).map((action) => [action, actOnTicked(action)]);
+	const all = button("Tick all", () => tickAll(ticked.size < shown.length));
+	const ticks = h("div", { class: "actions", role: "group", "aria-label": "Ticked messages" }, all, some.map(([, element]) => element));
+	function tickAll(on) {
+		ticked.clear();
+		if (on) for (const m of shown) ticked.add(m.id);
+		for (const box of list.querySelectorAll("td.tick input")) box.checked = on;
+		countTicks();
+	}
+	function countTicks() {
+		ticks.hidden = !some.length || !shown.length;
+		all.textContent = shown.length && ticked.size === shown.length ? "Tick none" : "Tick all";
+		for (const [action, element] of some) {
+			const n = shown.filter((m) => ticked.has(m.id) && action.statuses.includes(m.status)).length;
+			element.textContent = action.verb + " ticked (" + n + ")…";
+			element.hidden = !n;
+		}
+	}
+	const tick = (m) => h("input", { type: "checkbox", "aria-label": "Tick message " + m.id, data: { act: "tick" }, checked: ticked.has(m.id), onchange: (event) => { ticked[event.target.checked ? "add" : "delete"](m.id); countTicks(); } });
+	countTicks();
 	const pages = h("nav", { class: "actions", "aria-label": "Pages" });
 	return {
-		element: h("div", {}, form, acts, framed(list), pages),
+		element: h("div", {}, form, acts, ticks, framed(list), pages),
 		async refresh(signal) {
 			// one row more than a page says whether there is another one
 			const after = params.get("after"), before = params.get("before");
@@ -98,8 +145,11 @@ export default function messages(params) {
 			const more = rows.length > page;
 			rows = rows.slice(0, page);
 			if (after) rows.reverse();
-			list.show(rows, (m) => m.id, (m) => [h("a", { href: "#/message/" + m.id, data: { act: "open" } }, m.id), badge(m.status), m.channel, short(m.message_key, 40), short(m.event_type, 40),
-				h("time", { datetime: m.created_at, title: ago(m.created_at) }, at(m.created_at)), m.attempts, m.last_error ? h("span", { title: m.last_error }, short(m.last_error)) : none], "No message matches.");
+			shown = rows;
+			for (const id of ticked) if (!rows.some((m) => m.id === id)) ticked.delete(id);
+			countTicks();
+			list.show(rows, (m) => m.id, (m) => [...(now.operator ? [tick(m)] : []), h("a", { href: "#/message/" + m.id, data: { act: "open" } }, m.id), badge(m.status), m.channel, short(m.message_key, 40), short(m.event_type, 40),
+				h("time", { datetime: m.created_at }, at(m.created_at)), m.attempts, m.last_error ? h("span", { title: m.last_error }, short(m.last_error)) : none], "No message matches.");
 			const older = rows.length && (after || more), newer = rows.length && (after ? more : before);
 			links(pages, [newer && ["Newest", address(params, { before: null, after: null })], newer && ["Newer", address(params, { before: null, after: rows[0].id })],
 				older && ["Older", address(params, { before: rows[rows.length - 1].id, after: null })]].filter(Boolean));

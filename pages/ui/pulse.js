@@ -52,23 +52,25 @@ export function banner(found) {
 	$("banner").replaceChildren(...(found.length ? [h("ul", {}, found.map(([heading, rest]) => h("li", {}, h("span", { "aria-hidden": "true" }, "⚠ "), h("strong", {}, heading), ": " + rest)))] : []));
 }
 
-// beat(): ask, and show the banner. The metrics need no token and no database, the rest does.
-export async function beat() {
-	const [text, workers, pauses, breakers, disabled] = await Promise.all([metricsText(), ask("msg_workers?order=stage,worker"), ask("msg_pauses?order=channel"), ask("msg_breakers?order=channel,state.desc"),
-		ask("msg_webhooks?select=channel,disabled_at,disabled_reason&disabled_at=not.is.null&order=channel")]);
+// beat(SIGNAL): ask, and show the banner. The metrics need no token and no database, the rest does.
+export async function beat(signal) {
+	const [text, workers, pauses, breakers, disabled] = await Promise.all([metricsText(signal), ask("msg_workers?order=stage,worker", { signal }), ask("msg_pauses?order=channel", { signal }),
+		ask("msg_breakers?order=channel,state.desc", { signal }), ask("msg_webhooks?select=channel,disabled_at,disabled_reason&disabled_at=not.is.null&order=channel", { signal })]);
+	// what was asked before somebody signed out, or in again, is not shown after it
+	signal.throwIfAborted();
 	Object.assign(now, { metrics: look(text), workers, pauses, breakers, disabled });
 	banner(alarms());
 }
 
-// Readers may not see what answers said (msg_attempts.excerpt), operators may; no row is read.
-export async function askWhoIAm() {
-	await ask("msg_channel_settings?limit=1");
+// Whether the token's role is an operator's: readers may not see what answers said (msg_attempts.excerpt), operators may; no row is read.
+export async function amOperator(signal) {
+	await ask("msg_channel_settings?limit=1", { signal });
 	try {
-		await ask("msg_attempts?select=excerpt&limit=0");
-		now.operator = true;
+		await ask("msg_attempts?select=excerpt&limit=0", { signal });
+		return true;
 	} catch (error) {
 		if (error.status !== 403) throw error;
-		now.operator = false;
+		return false;
 	}
 }
 

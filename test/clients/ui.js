@@ -15,6 +15,8 @@ const like = (got, pattern, name) => say(name, pattern.test(got), got);
 
 let browser, page;
 const requests = [], complaints = [];
+// answers that are meant to be refusals: [status or error, address]; the browser speaks of each on its console
+const refusals = [["401", /./], ["403", /msg_channel_settings|msg_attempts\?select=excerpt/], ["ERR_FAILED", /metrics/], ["400", /msg_mailing_create/]];
 let underWay = 0;
 
 async function open(options) {
@@ -24,7 +26,9 @@ async function open(options) {
 	made.on("request", (r) => { requests.push(r); underWay++; });
 	for (const end of ["requestfinished", "requestfailed"]) made.on(end, () => underWay--);
 	made.on("pageerror", (e) => complaints.push(e.message));
-	made.on("console", (m) => { if (m.type() === "error" && !/Failed to load resource/.test(m.text())) complaints.push(m.text()); });
+	made.on("console", (m) => {
+		if (["error", "warning"].includes(m.type()) && !refusals.some(([why, where]) => /^Failed to load resource/.test(m.text()) && m.text().includes(why) && where.test(m.location().url))) complaints.push(m.text() + " " + m.location().url);
+	});
 	await made.goto(o.url);
 	await made.waitForSelector("#token:visible");
 	return made;
@@ -49,17 +53,41 @@ async function becomes(selector, pattern, name) {
 		say(name, false, await page.evaluate((s) => document.querySelector(s)?.textContent ?? null, selector));
 	}
 }
+// focus(LABEL, NAME): it comes to be on what is labelled so
+async function focus(label, name) {
+	await page.waitForFunction((l) => document.activeElement.getAttribute("aria-label") === l, label).catch(() => {});
+	is(await page.evaluate(() => document.activeElement.getAttribute("aria-label")), label, name);
+}
 const press = (name, scope = "#section") => page.locator(scope).getByRole("button", { name, exact: true }).click();
-const ids = () => page.$$eval("#section tbody tr:not(.empty) td:first-child", (cells) => cells.map((c) => Number(c.textContent)));
-async function settle(wanted, name) {
-	await page.waitForFunction((n) => document.querySelectorAll("#section tbody tr:not(.empty)").length === n, wanted).catch(() => {});
-	is((await ids()).length, wanted, name);
+// until(QUERY): the database comes to say so
+async function until(query) {
+	for (const end = Date.now() + 20000; sql("SELECT " + query) !== "t";) {
+		if (Date.now() > end) throw new Error("never: " + query);
+		await page.waitForTimeout(50);
+	}
+}
+// ids(TABLE), settle(NUMBER, NAME, TABLE): ids that rows lead to, and waiting for so many rows, of the section or of one table
+const within = (table) => (table ? `#section [role=region][aria-label="${table}"]` : "#section");
+const ids = (table) => page.$$eval(within(table) + " tbody [data-act=open]", (links) => links.map((a) => Number(a.textContent)));
+const firstIs = (id) => page.waitForFunction((n) => Number(document.querySelector("#section tbody [data-act=open]")?.textContent) === n, id);
+async function settle(wanted, name, table) {
+	const rows = within(table) + " tbody tr:not(.empty)";
+	await page.waitForFunction(([s, n]) => document.querySelectorAll(s).length === n, [rows, wanted]).catch(() => {});
+	is(await page.$$eval(rows, (all) => all.length), wanted, name);
+}
+// beats(): the page has asked and shown once more
+async function beats() {
+	await page.waitForResponse((r) => /msg_workers/.test(r.url()));
+	const shown = await text("#state");
+	await page.waitForFunction((old) => document.getElementById("state").textContent !== old, shown);
 }
 
 async function signingIn() {
 	await signIn("not.a.token");
 	await becomes("#refusal", /^Signed out: .+/, "a wrong token is refused, with the reason");
 	is(await page.evaluate(() => [document.activeElement.id, sessionStorage.getItem("token")]), ["token", null], "the field has the focus, and nothing is kept");
+	await signIn("Bearer three words är");
+	await becomes("#refusal", /^That is not a token/, "what cannot be one is not asked about");
 	await signIn(o.tokens.producer);
 	await becomes("#refusal", /may not look/, "a role without rights is told so");
 	await signIn(o.tokens.operator);
@@ -105,12 +133,19 @@ async function channels() {
 	await go("channels");
 	await press("Pause shop");
 	await page.keyboard.press("Escape");
-	is([await page.evaluate(() => document.activeElement.getAttribute("aria-label")), sql("SELECT count(*) FROM msg_pauses WHERE channel = 'shop'")], ["Pause shop", "0"], "Escape does nothing, and gives the focus back");
+	await focus("Pause shop", "Escape gives the focus back");
+	is(sql("SELECT count(*) FROM msg_pauses WHERE channel = 'shop'"), "0", "and does nothing");
+	await press("Pause shop");
+	await page.goBack();
+	await becomes("#section h2", /^(?!Channels)/, "another section is gone to while something is asked");
+	is([await page.locator("dialog").count(), sql("SELECT count(*) FROM msg_pauses")], [0, "0"], "which is not asked there");
+	await go("channels");
 	await press("Pause shop");
 	await page.fill("dialog [name=reason]", "<b>stocktaking</b>");
-	await press("Pause", "dialog");
-	await becomes("#banner", /Channel shop is paused.*<b>stocktaking<\/b>/, "a channel is paused, which the banner says");
+	await page.press("dialog [name=reason]", "Enter");
+	await becomes("#banner", /Channel shop is paused.*<b>stocktaking<\/b>/, "a channel is paused by the Enter key, which the banner says");
 	is(sql("SELECT reason FROM msg_pauses WHERE channel = 'shop'"), "<b>stocktaking</b>", "and so it is");
+	await focus("Resume shop", "the focus is where it was, though the row has changed");
 	await press("Resume shop");
 	await becomes("#notice", /shop goes on/, "and resumed");
 	await press("Pause everything");
@@ -142,16 +177,16 @@ async function messages() {
 	const first = await ids();
 	is(first, [...first].sort((a, b) => b - a), "the newest first");
 	await page.getByRole("link", { name: "Older" }).click();
-	await page.waitForFunction((id) => Number(document.querySelector("#section tbody td")?.textContent) < id, first[49]);
+	await page.waitForFunction((id) => Number(document.querySelector("#section tbody [data-act=open]")?.textContent) < id, first[49]);
 	is((await ids())[0], first[49] - 1, "the page after it goes on where it ended");
 	like(page.url(), /channel=held.*before=\d+/, "the address says all of it");
 	await page.reload();
 	await settle(50, "and is enough to come back");
 	await page.getByRole("link", { name: "Newer" }).click();
-	await page.waitForFunction((id) => Number(document.querySelector("#section tbody td")?.textContent) === id, first[0]).catch(() => {});
+	await firstIs(first[0]).catch(() => {});
 	is(await ids(), first, "and back again");
 	await page.goBack();
-	await page.waitForFunction((id) => Number(document.querySelector("#section tbody td")?.textContent) === id, first[49] - 1);
+	await firstIs(first[49] - 1);
 	say("as the browser's own button does", true);
 	await page.fill("[name=payload]", "{even");
 	await press("Filter");
@@ -188,6 +223,45 @@ async function messages() {
 	say("the list follows as they die again", true);
 	await go("messages?error=nothing*like%20it");
 	await settle(0, "errors are searched");
+	await go("messages?channel=shop&error=STATUS*04");
+	await settle(4, "with * for anything");
+	await go("messages?channel=shop&error=status_404");
+	await settle(0, "and with _ for itself");
+}
+
+async function ticks() {
+	await go("messages?channel=held&status=idle");
+	await settle(50, "messages that wait");
+	const [first, second, third] = await ids();
+	const box = (id) => page.getByRole("checkbox", { name: "Tick message " + id, exact: true });
+	is(await page.locator("#section").getByRole("button", { name: /ticked/ }).count(), 0, "nothing is ticked, and nothing to be done with it");
+	await box(first).check();
+	await box(third).check();
+	await box(second).check();
+	await box(second).uncheck();
+	sql("UPDATE messages SET event_type = 'changed' WHERE id = " + first);
+	await becomes("#section tbody", /changed/, "a row changes");
+	is([await box(first).isChecked(), await box(second).isChecked(), await box(third).isChecked()], [true, false, true], "ticks stay through that");
+	await press("Cancel ticked (2)…");
+	await press("Cancel 2 messages", "dialog");
+	await becomes("#notice", /^Cancelled 2\.×$/, "those that are ticked are cancelled");
+	is(sql(`SELECT array_agg(status ORDER BY id DESC) FROM messages WHERE id IN (${first}, ${second}, ${third})`), "{cancelled,idle,cancelled}", "and no other");
+	is(await page.locator("#section").getByRole("button", { name: /ticked/ }).count(), 0, "then nothing is ticked");
+	await press("Tick all");
+	await page.locator("#section").getByRole("button", { name: "Cancel ticked (50)…" }).waitFor();
+	await press("Tick none");
+	is(await page.$$eval("#section tbody input:checked", (all) => all.length), 0, "all of a page can be ticked, and none");
+	sql("SELECT msg_pause('shop')");
+	await go("messages?channel=shop");
+	await page.waitForFunction(() => document.querySelectorAll("#section .badge.dead").length === 4);
+	const dead = (await ids())[1];
+	await box(dead).check();
+	await press("Retry ticked (1)…");
+	await press("Retry 1 message", "dialog");
+	await becomes("#notice", /^Retried 1\.×$/, "a ticked one is retried");
+	is(sql("SELECT array_agg(id) FROM messages WHERE channel = 'shop' AND status = 'retry'"), "{" + dead + "}", "and no other");
+	sql("SELECT msg_resume('shop')");
+	await until("count(*) = 4 FROM messages WHERE channel = 'shop' AND status = 'dead'");
 }
 
 async function message() {
@@ -197,7 +271,7 @@ async function message() {
 	await becomes("#section", /<img src=x onerror=hacked=true>/, "as an event type is");
 	like(await text("#section pre"), /12345678901234567890123/, "large numbers are as they are");
 	is(await page.evaluate(() => [document.querySelectorAll("#section script, #section img").length, typeof window.hacked]), [0, "undefined"], "nothing of it is run, or an element");
-	await becomes(".timeline", /created.*attempt 1 failed: status 404, took.*later/, "the timeline has attempts and times between");
+	await becomes(".timeline", /created.*attempt 1 failed: status 404, took.*later.*ended as dead[^]*later$/, "the timeline has attempts, times between, and the end last");
 	await becomes("#section", /x-tenantt1/, "headers are shown");
 	for (const [name, run] of [["SQL", (command) => sql(command)],
 		["curl", (command) => execFileSync("bash", ["-c", command.replace("curl ", "curl -sS ")], { env: { ...process.env, TOKEN: o.tokens.operator }, encoding: "utf8" })]]) {
@@ -226,59 +300,172 @@ async function message() {
 }
 
 async function failures() {
+	sql("SELECT msg_create('{}', 'shop') FROM generate_series(1, 2)");
+	await until("bool_and(status IN ('dead', 'cancelled')) FROM messages WHERE channel = 'shop'");
+	// as LIKE would have it, the first of these is of the group below
+	const others = sql("SELECT id FROM messages WHERE channel = 'shop' ORDER BY id DESC LIMIT 2").split("\n");
+	sql("UPDATE messages SET last_error = CASE id WHEN " + others[0] + " THEN 'order X is not 100% wrong_at all' END WHERE id IN (" + others + ")");
 	sql("UPDATE messages SET last_error = 'order ' || id || ' is 100% wrong_' || id WHERE id IN (SELECT id FROM messages WHERE status = 'dead' AND channel = 'shop' ORDER BY id LIMIT 2)");
 	await go("failures");
 	await becomes("#section tbody", /order … is …% wrong_…shop2/, "errors that differ in numbers are one group");
 	await becomes("#section tbody", /status 404shop/, "a status code makes a group of its own");
 	sql("SELECT msg_pause('shop')");
-	await page.locator("#section tbody tr", { hasText: "wrong" }).getByRole("button").click();
+	await press("Retry messages of shop with the error order … is …% wrong_…");
 	await press("Retry 2 messages", "dialog");
 	await becomes("#notice", /^Retried 2\./, "a group is retried");
-	is(sql("SELECT count(*) FROM messages WHERE status = 'retry' AND last_error LIKE 'order %'"), "2", "and nothing else");
+	is(sql("SELECT count(*), bool_and(last_error ~ '^order \\d+ is 100% wrong_\\d+$') FROM messages WHERE status = 'retry'"), "2|t", "and nothing else");
+	await page.locator("#section tbody tr", { hasText: "(no error was noted)" }).getByRole("button").click();
+	await press("Retry 1 message", "dialog");
+	await becomes("#notice", /^Retried 1\./, "one without an error too");
+	is(sql("SELECT array_agg(id) FROM messages WHERE status = 'retry' AND last_error IS NULL"), "{" + others[1] + "}", "that one");
 	sql("SELECT msg_resume('shop')");
+	await page.locator("#section tbody tr", { hasText: "not …% wrong" }).getByRole("link").click();
+	await settle(1, "a group's messages are shown");
+	is(await ids(), [Number(others[0])], "those");
 }
 
-// These two come with other parts of the extension: here their tables are answered for.
-async function runsAndMailings() {
-	const absent = (route) => route.fulfill({ status: 404, contentType: "application/json", body: JSON.stringify({ code: "PGRST205", message: "Could not find the table", details: null, hint: null }) });
-	const answer = (rows) => (route) => route.fulfill({ status: 200, contentType: "application/json", body: JSON.stringify(rows) });
-	await page.route(/\/msg_(runs|paces|mailings)\b/, absent);
+async function runs() {
 	await go("runs");
-	await becomes("#section", /not in this installation/, "runs that are not there");
+	await becomes("#section", /No channel has a pace.*No run yet/, "there are no runs yet");
+	sql("SET client_min_messages = error; SELECT msg_channel_set('paced', max_attempts => 1); SELECT msg_webhook_set('paced', '" + o.sink + "/ok'); SELECT msg_pause('paced')");
+	sql("SELECT msg_pace_set('paced', 2, '20 ms'); SELECT msg_create('1', 'paced') FROM generate_series(1, 2)");
+	sql("SELECT msg_resume('paced')");
+	await until("count(*) > 60 FROM msg_runs");
+	sql("SELECT msg_pause('paced')");
+	sql("SELECT msg_webhook_set('paced', '" + o.sink + "/status/500'); SELECT msg_pace_set('paced', 2, '1 h', true); SELECT msg_create('2', 'paced') FROM generate_series(1, 2)");
+	sql("SELECT msg_resume('paced')");
+	await until("failed = 2 AND finished_at IS NOT NULL FROM msg_runs ORDER BY id DESC LIMIT 1");
+	await becomes("#section", /paced21 h.*paced.* m?s2⚠? ?0⚠ 2status 500/, "a pace, and a run whose messages failed");
+	await settle(50, "a page of runs", "Runs");
+	await page.getByRole("link", { name: "Older" }).click();
+	await page.waitForFunction(() => /before=/.test(location.hash) && [...document.querySelectorAll("#section tbody tr")].length > 2);
+	await page.getByRole("link", { name: "Newest" }).click();
+	await page.getByRole("link", { name: "Only those that found messages" }).click();
+	await settle(2, "runs that found messages", "Runs");
+	const rows = await page.$$eval(within("Runs") + " tbody tr", (all) => all.map((row) => [...row.cells].map((c) => c.textContent)));
+	is(rows.map((r) => [r[0], r[1], r[5], r[6], r[7], r[8]].join("|")).join("\n"), sql("SELECT id, channel, claimed, succeeded, CASE WHEN failed > 0 THEN '⚠ ' ELSE '' END || failed, coalesce(error, '–') FROM msg_runs WHERE claimed > 0 ORDER BY id DESC"), "with what came of them");
+	like(rows[0][4], /^[\d.]+ m?s$/, "and how long they took");
+	await page.locator(within("Runs") + " tbody tr").first().getByRole("link").click();
+	await settle(2, "a run leads to its messages");
+	is((await ids()).reverse().join("\n"), sql("SELECT id FROM messages WHERE channel = 'paced' AND payload = '2' ORDER BY id"), "those");
+	await go("runs?channel=nothing");
+	await becomes(within("Runs"), /No such run/, "runs of a channel");
+}
+
+async function mailings() {
+	// six whose window is open, and four whose is not for hours
+	sql("SET client_min_messages = error; SELECT msg_channel_set('sms'); SELECT msg_webhook_set('sms', '" + o.sink + "/ok'); SELECT msg_pause('sms');" +
+		`INSERT INTO msg_clients (phone, tag, time_zone, attributes) SELECT '+7' || 9000000000 + g, CASE WHEN g > 10 THEN 'new' ELSE 'vip' END, CASE WHEN g > 6 THEN '+06:00' ELSE 'UTC' END, '{"name": "<b>Anna</b>"}' FROM generate_series(1, 12) g`);
+	const clock = (hours) => new Date(Date.now() + hours * 3600000).toISOString().slice(11, 16);
+	const local = (hours) => page.evaluate((ms) => { const t = new Date(Date.now() + ms); return new Date(t - t.getTimezoneOffset() * 60000).toISOString().slice(0, 16); }, hours * 3600000);
+	const latest = () => Number(sql("SELECT max(id) FROM msg_mailings"));
+	const complaint = (name) => page.$eval(`[name=${name}]`, (e) => e.validationMessage);
+	const ends = await local(48), from = clock(-1), to = clock(1);
 	await go("mailings");
-	await becomes("#section", /not in this installation/, "mailings that are not there");
-	await page.unrouteAll();
-	const at = "2026-01-01T10:00:00+00:00", later = "2026-01-01T10:00:01.5+00:00";
-	await page.route(/\/msg_paces\b/, answer([{ channel: "shop", batch: 2, every: "00:02:00", next_at: later }]));
-	await page.route(/\/msg_runs\b/, answer([{ id: 7, channel: "shop", due_at: at, started_at: at, finished_at: later, claimed: 2, succeeded: 1, failed: 1, first_id: 1, last_id: 2, error: "status 500" }]));
-	await go("runs");
-	await becomes("#section", /shop22 min.*7shop.*1.5 s21⚠ 1status 500/, "runs and paces");
-	const mailing = { id: 5, text: "Hello {name}", channel: "shop", operator_codes: null, tags: ["vip"], starts_at: at, ends_at: later, window_from: "09:00:00", window_to: "18:00:00", status: "running", left_out: 1 };
-	const stats = { mailing_id: 5, state: "running", clients: 200, left_out: 1, scheduled: 40, idle: 10, retry: 0, sent: 0, received: 0, delivered: 140, dead: 10, cancelled: 0, expired: 0, purged: 0 };
-	let made = null, cancelled = null;
-	await page.route(/\/msg_mailings\b/, answer([mailing]));
-	await page.route(/\/rpc\/msg_mailing_stats\b/, answer([stats]));
-	await page.route(/\/rpc\/msg_mailing_create\b/, (route) => { made = route.request().postDataJSON(); return answer(5)(route); });
-	await page.route(/\/rpc\/msg_mailing_cancel\b/, (route) => { cancelled = route.request().postDataJSON(); return answer(true)(route); });
-	await go("mailings");
-	await becomes("#section tbody", /5runningHello {name}shop.*tags vip; 09:00 to 18:00/, "mailings");
+	await becomes("#section tbody", /No mailing yet/, "there are no mailings yet");
 	await page.click("summary");
-	await page.fill("[name=text]", "Hello {name}");
-	await page.fill("[name=ends_at]", "2030-01-01T10:00");
-	await page.fill("[name=tags]", "vip, new");
-	await page.fill("[name=window_from]", "09:00");
-	await page.fill("[name=window_to]", "18:00");
+	await page.waitForSelector('#channels option[value="sms"]', { state: "attached" });
+	say("channels are proposed", true);
 	await press("Create the mailing");
-	await becomes("#section h2", /^Mailing 5$/, "a mailing is created, and shown");
-	is(made, { text: "Hello {name}", ends_at: new Date("2030-01-01T10:00").toISOString(), starts_at: null, channel: "default", operator_codes: [], tags: ["vip", "new"], window_from: "09:00", window_to: "18:00" }, "as it was filled in");
-	await becomes("#section", /150 of 200 messages have left or ended \(75 %\); 1 clients were left out/, "its progress");
-	is(await page.$eval("progress", (e) => e.value), 0.75, "as a bar");
-	await becomes("#section tbody", /scheduled4020.0 %.*delivered14070.0 %/, "its statistics");
+	is([await complaint("text") !== "", sql("SELECT count(*) FROM msg_mailings")], [true, "0"], "a mailing wants a text");
+	await page.fill("[name=text]", "Dear {name} <img src=x onerror=hacked=true>");
+	await page.fill("[name=ends_at]", await local(-1));
+	await press("Create the mailing");
+	is(await complaint("ends_at"), "It ends before it begins.", "and an end after its beginning");
+	await page.fill("[name=ends_at]", ends);
+	await page.fill("[name=window_from]", from);
+	await press("Create the mailing");
+	is(await complaint("window_to"), "Give both times, or none.", "and both times");
+	await page.fill("[name=window_to]", to);
+	await page.fill("[name=tags]", " vip, gold,");
+	await page.fill("[name=channel]", "nowhere");
+	await press("Create the mailing");
+	await becomes("#notice", /Not done: channel "nowhere" does not exist/, "what the server refuses is said in its words");
+	await page.fill("[name=channel]", "sms");
+	await press("Create the mailing");
+	await becomes("#section h2", /^Mailing \d+$/, "a mailing is created, and shown");
+	await becomes("#notice", /The mailing is created/, "and said so");
+	const id = latest();
+	is(sql("SELECT text, channel, operator_codes, tags, to_char(window_from, 'HH24:MI'), to_char(window_to, 'HH24:MI'), starts_at BETWEEN now() - interval '1 min' AND now(), ends_at FROM msg_mailings WHERE id = " + id + " AND ends_at = '" + await page.evaluate((t) => new Date(t).toISOString(), ends) + "'").split("|").slice(0, 7),
+		["Dear {name} <img src=x onerror=hacked=true>", "sms", "", "{vip,gold}", from, to, "t"], "as it was filled in");
+	await becomes("#section", /0 of 10 messages have left or ended \(0 %\)/, "its progress, while the channel is paused");
+	await becomes(within("Statistics"), /scheduled440\.0 %.*idle660\.0 %/, "its statistics");
+	is(await page.$eval("progress", (e) => e.value), 0, "and as a bar");
+	sql("SELECT msg_resume('sms')");
+	await becomes("#section", /6 of 10 messages have left or ended \(60 %\)/, "progress follows what is sent");
+	is(await page.$eval("progress", (e) => e.value), 0.6, "as the bar does");
+	await settle(10, "each client's message is listed", "Messages");
+	like(await text(within("Messages") + " tbody tr"), /\+79000000001\d+✓✓ delivered1–Dear <b>Anna<\/b> <img/, "with its text, as text");
+	await page.locator(within("Statistics")).getByRole("link", { name: "scheduled" }).click();
+	await settle(4, "or those of a status", "Messages");
+	await page.getByRole("link", { name: "Of any status" }).click();
+	await settle(10, "and all again", "Messages");
+	await page.click("summary");
+	is(await page.$$eval("#section form :disabled", (all) => all.map((e) => e.name)), ["channel", "starts_at"], "after its start some of it cannot be changed any more");
+	await press("Change the mailing");
+	await becomes("#notice", /^Nothing was changed/, "what is as it was is no change");
+	await page.fill("[name=text]", "Bye {name}");
+	await page.fill("[name=window_from]", "");
+	await page.fill("[name=window_to]", "");
+	await beats();
+	is(await page.inputValue("[name=text]"), "Bye {name}", "half a change stays while the page goes on");
+	await press("Change the mailing");
+	await becomes("dialog", /which has begun/, "a change after the start asks");
+	await press("Change the mailing", "dialog");
+	await becomes("#section", /10 of 10 messages have left or ended \(100 %\)/, "the others follow when their window is taken away");
+	is([await page.$eval("progress", (e) => e.value), sql("SELECT string_agg(n || ' ' || word, ', ' ORDER BY n) FROM (SELECT split_part(text, ' ', 1) AS word, count(*) AS n FROM msg_mailing_log WHERE mailing_id = " + id + " AND status = 'delivered' GROUP BY 1) s")], [1, "4 Bye, 6 Dear"], "with the text as it is then");
+	await becomes(within("Statistics"), /StatusClientsShare\W*delivered10100\.0 %$/, "all are delivered");
+	await page.locator(within("Messages") + " tbody a").first().click();
+	await becomes("#section h2", new RegExp("^Message " + sql("SELECT message_id FROM msg_mailing_log WHERE mailing_id = " + id + " ORDER BY client_id LIMIT 1") + "$"), "a client's message can be looked at");
+
+	await go("mailings");
+	await page.click("summary");
+	await page.fill("[name=text]", "Later");
+	await page.fill("[name=starts_at]", await local(24));
+	await page.fill("[name=ends_at]", ends);
+	await page.fill("[name=operator_codes]", "900");
+	await page.press("[name=operator_codes]", "Enter");
+	await becomes("#section", /planned: it has not begun.*Its clients are chosen when it begins/, "the Enter key creates one for later");
+	const later = latest();
+	is(sql("SELECT count(*) FROM msg_mailings"), "2", "once");
+	await page.click("summary");
+	await page.fill("[name=operator_codes]", "");
+	await page.fill("[name=tags]", "new");
+	await page.fill("[name=channel]", "sms");
+	await page.fill("[name=window_from]", "20:00");
+	await page.fill("[name=window_to]", "00:00");
+	await press("Change the mailing");
+	await becomes("#notice", /^The mailing is changed\.×$/, "it is changed without a question");
+	is(sql("SELECT text, channel, operator_codes, tags, window_from, window_to, status FROM msg_mailings WHERE id = " + later), "Later|sms||{new}|20:00:00|00:00:00|planned", "in what was changed");
+	await becomes(".facts", /Channelsms.*Totags new.*20:00 to 00:00/, "which is shown");
+	await press("Cancel…");
+	await press("No, go back", "dialog");
+	is(sql("SELECT status FROM msg_mailings WHERE id = " + later), "planned", "No is no");
 	await press("Cancel…");
 	await press("Cancel the mailing", "dialog");
-	await becomes("#notice", /The mailing is cancelled/, "it is cancelled");
-	is(cancelled, { id: "5" }, "that one");
-	await page.unrouteAll();
+	await becomes("#section", /cancelled: what was not yet sent was cancelled/, "it is cancelled");
+	is([sql("SELECT status FROM msg_mailings WHERE id = " + later), await page.locator("#section form, #section details").count(), await page.locator("#section").getByRole("button", { name: "Cancel…" }).count()], ["cancelled", 0, 0], "and can be neither changed nor cancelled any more");
+	await beats();
+	is(await text("#section [role=alert]"), "", "the page goes on all the same");
+	await press("Delete…");
+	await press("Delete the mailing", "dialog");
+	await becomes("#notice", new RegExp("Mailing " + later + " is deleted"), "and deleted");
+	await settle(1, "it is no longer in the list");
+	is([await ids(), sql("SELECT count(*) FROM msg_mailings WHERE id = " + later)], [[id], "0"], "nor anywhere");
+
+	sql("SELECT msg_pause('sms'); SELECT msg_mailing_create('Never', now() + interval '1 d', channel => 'sms')");
+	const never = latest();
+	await until("count(*) = 12 FROM msg_mailing_links WHERE mailing_id = " + never);
+	await go("mailing/" + never);
+	await press("Delete…");
+	await becomes("dialog", /What is not yet sent of it is cancelled/, "of one that has begun more is said");
+	await press("Delete the mailing", "dialog");
+	await until("count(*) = 0 FROM msg_mailings WHERE id = " + never);
+	is(sql("SELECT count(*) FROM messages WHERE payload ->> 'text' = 'Never' AND status = 'cancelled'"), "12", "its messages are cancelled, and stay");
+	sql("SELECT msg_resume('sms')");
+	await go("mailing/" + never);
+	await becomes("#section", /There is no mailing/, "a mailing that is not there");
+	is(await page.evaluate(() => [document.querySelectorAll("#section img, #section b").length, typeof window.hacked]), [0, "undefined"], "no text became markup");
 }
 
 async function looks() {
@@ -295,12 +482,13 @@ async function looks() {
 	is([dark, await ground()], ["rgb(21, 24, 28)", "rgb(255, 255, 255)"], "dark and light");
 	await page.selectOption("#theme", "");
 	is(await page.evaluate(() => ["header", "nav[aria-label]", "main", "footer"].map((s) => Boolean(document.querySelector(s)))), [true, true, true, true], "landmarks");
-	is(await page.evaluate(() => [...document.querySelectorAll("input, select, textarea")].filter((e) => !e.labels.length).map((e) => e.outerHTML)), [], "each field has a label");
 	await page.setViewportSize({ width: 390, height: 844 });
 	const id = sql("SELECT max(id) FROM messages WHERE status = 'dead'");
-	for (const section of ["overview", "channels", "messages?status=dead", "message/" + id, "failures", "runs", "mailings"]) {
+	for (const section of ["overview", "channels", "messages?status=dead", "message/" + id, "failures", "runs", "mailings", "mailing/" + sql("SELECT max(id) FROM msg_mailings")]) {
 		await go(section);
 		await page.waitForFunction(() => /As of/.test(document.getElementById("state").textContent));
+		await page.evaluate(() => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
+		is(await page.evaluate(() => [...document.querySelectorAll("input, select, textarea")].filter((e) => !e.labels.length && !e.getAttribute("aria-label")).map((e) => e.outerHTML)), [], section.split(/[?/]/)[0] + ": each field has a label");
 		is(await page.evaluate(() => document.documentElement.scrollWidth), 390, section.split(/[?/]/)[0] + " fits a phone");
 	}
 	await page.setViewportSize({ width: 1280, height: 900 });
@@ -318,17 +506,29 @@ async function looks() {
 }
 
 async function others() {
+	// a beat is under way as its user leaves, and would have something to say
+	sql("SELECT msg_pause('held')");
+	let release, wait = new Promise((resolve) => { release = resolve; });
+	await page.route(/msg_pauses/, async (route) => { await wait; await route.continue().catch(() => {}); });
+	const late = await page.waitForRequest(/msg_pauses/);
+	const over = new Promise((resolve) => { for (const end of ["requestfinished", "requestfailed"]) page.on(end, (r) => r === late && resolve()); });
 	await page.click("#leave");
 	await page.waitForSelector("#token:visible");
+	release();
+	await over;
+	for (let quiet = 0; quiet < 5; quiet = underWay ? 0 : quiet + 1) await page.evaluate(() => new Promise((resolve) => setTimeout(resolve)));
+	is(await text("#banner"), "", "who has signed out is told nothing any more");
+	await page.unrouteAll();
+	sql("SELECT msg_resume('held')");
 	is(await page.evaluate(() => [sessionStorage.getItem("token"), document.querySelector("#section").textContent]), [null, ""], "signed out, nothing is left");
 	await signIn(o.tokens.reader);
 	await becomes("#who", /may look, not act/, "a reader is told so");
-	for (const section of ["channels", "messages?status=dead", "failures"]) {
+	for (const section of ["channels", "messages?status=dead", "failures", "runs", "mailings", "mailing/" + sql("SELECT max(id) FROM msg_mailings")]) {
 		await go(section);
 		await page.waitForSelector("#section tbody tr:not(.empty)");
-		is(await page.$$eval("#section button", (all) => all.filter((b) => b.offsetParent && /Pause|Resume|Retry|Cancel|Test|Limits/.test(b.textContent)).map((b) => b.textContent)), [], section + ": a reader has no buttons to act");
+		is(await page.$$eval("#section button, #section input[type=checkbox], #section summary", (all) => all.filter((b) => b.offsetParent && !/^(Filter|Count)$/.test(b.textContent)).map((b) => b.outerHTML)), [], section.split("/")[0] + ": a reader has no buttons to act");
 	}
-	await go("message/" + sql("SELECT max(message_id) FROM msg_attempts"));
+	await go("message/" + sql("SELECT max(message_id) FROM msg_attempts WHERE channel = 'shop'"));
 	await becomes("#section tbody", /status 404/, "but sees attempts");
 	await page.click("#leave");
 	await signIn(signed({ role: "operator", exp: Math.floor(Date.now() / 1000) - 26 }));
@@ -350,7 +550,7 @@ async function main() {
 		`SELECT msg_create('{"html": "<script>hacked = true</script><img src=x onerror=hacked=true>", "n": 12345678901234567890123}', 'shop', message_key => 'it''s', event_type => '<img src=x onerror=hacked=true>', headers => '{"x-tenant": "t1"}')`);
 	browser = await chromium.launch({ executablePath: o.chromium, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
 	page = await open();
-	for (const part of [signingIn, overview, channels, banner, messages, message, failures, runsAndMailings, looks, others]) {
+	for (const part of [signingIn, overview, channels, banner, messages, ticks, message, failures, runs, mailings, looks, others]) {
 		try { await part(); } catch (error) { say(part.name + " comes to its end", false, error.message); }
 	}
 	const origin = new URL(o.url).origin;

@@ -9,12 +9,13 @@
  * What the library does not do: it closes a connection that is silent, but one that
  * sends a byte now and then lives for ever, so each phase of a connection
  * (waiting for a request, reading it, sending the answer) has an absolute deadline;
- * and it takes Content-Length together with Transfer-Encoding, or two of them, which two
- * servers in a row may read differently (RFC 9112, 6.1), so that is refused.
+ * and it takes Content-Length together with Transfer-Encoding, or two of them, and names of fields that
+ * are none, which two servers in a row may read differently (RFC 9112, 5.1, 6.1), so that is refused.
  */
 #include "http_server.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -251,20 +252,47 @@ refuse(HttpServer *server, struct MHD_Connection *mhd, int status, const char *m
 	return result;
 }
 
-/* What a header says of its body. */
+/* What a header says of its body, and whether all who read it read the same. */
 typedef struct Framing
 {
+	bool		malformed;
+	int			nhosts;
 	int			nlengths;
 	int			ncodings;
 	const char *length;
 	const char *coding;
 } Framing;
 
+/*
+ * Whether a field is as RFC 9110 (5.5, 5.6.2) wants it: the library takes a name with a blank at its end for another one, and
+ * adds a folded line to the name before it.
+ */
+static bool
+is_well_formed(const char *name, const char *value)
+{
+	static const char *const framed[] = {"Content-Length", "Transfer-Encoding"};
+
+	for (const char *c = name; *c; c++)
+		if (!isalnum((unsigned char) *c) && strchr("!#$%&'*+-.^_`|~", *c) == NULL)
+			return false;
+	for (const char *c = value; *c; c++)
+		if (((unsigned char) *c < ' ' && *c != '\t') || *c == 0x7F)
+			return false;
+	for (int i = 0; i < 2; i++)
+		if (strncasecmp(name, framed[i], strlen(framed[i])) == 0 && name[strlen(framed[i])] != '\0')
+			return false;
+	return true;
+}
+
 static enum MHD_Result
 look_at_field(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
 {
 	Framing    *framing = cls;
 
+	if (value == NULL)
+		value = "";
+	framing->malformed = framing->malformed || !is_well_formed(name, value);
+	framing->nhosts += strcasecmp(name, "Host") == 0;
 	if (strcasecmp(name, "Content-Length") == 0)
 	{
 		framing->nlengths++;
@@ -280,16 +308,22 @@ look_at_field(void *cls, enum MHD_ValueKind kind, const char *name, const char *
 
 /* The first look at a request: its header is there. */
 static enum MHD_Result
-look_at_header(HttpServer *server, struct MHD_Connection *mhd)
+look_at_header(HttpServer *server, struct MHD_Connection *mhd, const char *version)
 {
 	Framing		framing = {.nlengths = 0};
 
 	if (MHD_get_connection_values(mhd, MHD_HEADER_KIND, look_at_field, &framing) > FIELDS_MAX)
 		return refuse(server, mhd, 431, "the header of the request has too many fields");
+	if (framing.malformed)
+		return refuse(server, mhd, 400, "a field of the header is malformed");
+	if (framing.nhosts > 1)
+		return refuse(server, mhd, 400, "a request has one Host");
 	if (framing.nlengths + framing.ncodings > 1)
 		return refuse(server, mhd, 400, "a request has one Content-Length or one Transfer-Encoding");
 	if (framing.coding && strcasecmp(framing.coding, "chunked") != 0)
 		return refuse(server, mhd, 501, "no other transfer coding than chunked is known");
+	if (framing.coding && strcmp(version, MHD_HTTP_VERSION_1_0) == 0)
+		return refuse(server, mhd, 400, "HTTP/1.0 has no transfer codings");
 	if (framing.length && strtoull(framing.length, NULL, 10) > server->max_body)
 		return refuse(server, mhd, 413, "the body of the request is too large");
 	return MHD_YES;
@@ -368,7 +402,7 @@ handle(void *cls, struct MHD_Connection *mhd, const char *url, const char *metho
 	if (!request->begun)
 	{
 		request->begun = true;
-		return look_at_header(server, mhd);
+		return look_at_header(server, mhd, version);
 	}
 	if (*size > 0)
 	{

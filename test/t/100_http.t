@@ -46,6 +46,12 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM messages'), $before, 'noth
 like(status($post->('{}', 'Transfer-Encoding: gzip, chunked')), qr/^(400|501)$/, 'another transfer coding');
 is(status($post->('{"payload":1}', 'Content-Length: 13', 'Content-Length: 14')), 400, 'two lengths');
 for my $bad ('-1', 'x', '99999999999999999999999') { is(status($post->('', "Content-Length: $bad")), 400 + ($bad =~ /^9/ ? 13 : 0), "a length of $bad"); }
+for my $bad ("Content-Length : 13", "Transfer-Encoding : chunked", "Transfer-Encoding\t: chunked", "Transfer-Encoding:\r\n chunked", "Content-Length: 1\r\n 3", "X: a\rContent-Length: 13", "X\x01: a", "Host: y")
+{
+	my $answer = $post->('{"payload":1}' . request('DELETE /messages?id=gt.0 HTTP/1.1', "Authorization: Bearer $token"), $bad);
+	is(status($answer) . ' ' . (() = $answer =~ /HTTP\//g), '400 1', "a field that two servers may read differently: " . $bad =~ s/[\r\n\t\x01]+/?/gr);
+}
+like(status(raw_request($port, request('POST /messages HTTP/1.0', "Authorization: Bearer $token", 'Transfer-Encoding: chunked') . "0\r\n\r\n", 3)), qr/^400$/, 'HTTP/1.0 with a transfer coding');
 is(status($post->('{"payload": ' . '1' x 70000 . '}', 'Content-Length: 70013')), 413, 'a body that is too large');
 is(status($post->(sprintf("%x\r\n", 70000) . '1' x 70000 . "\r\n0\r\n\r\n", 'Transfer-Encoding: chunked')), 413, 'a chunked one');
 is(status(raw_request($port, request('GET /messages HTTP/1.1', 'X: ' . 'x' x 20000), 3)), 431, 'a header that is too large');

@@ -39,6 +39,8 @@
 #define SWEEP_EVERY		500		/* ms between two looks at deadlines */
 #define FIELDS_MAX		128		/* of a request */
 #define BODY_FIRST		4096	/* bytes of a body's first buffer */
+#define BODY_SMALL		65536	/* bytes of a body that is taken however many there are */
+#define BODIES_LARGEST	8		/* so many of the largest bodies may be held at a time */
 
 /* An open connection. */
 typedef struct Connection
@@ -67,13 +69,14 @@ typedef struct Request
 	HttpField	fields[FIELDS_MAX];
 	bool		begun;			/* its header has been looked at */
 	bool		there;			/* it is in the queue, or was */
-	bool		too_large;		/* its body is read, but not kept */
+	int			refused;		/* status of a body that is read, but not kept; 0: it is kept */
 } Request;
 
 struct HttpServer
 {
 	struct MHD_Daemon *daemon;
 	size_t		max_body;
+	size_t		bodies;			/* bytes of the buffers of bodies that are not small */
 	int			deadline_ms;
 	Connection *connections;
 	int			nconnections;
@@ -180,6 +183,17 @@ request_begins(void *cls, const char *uri, struct MHD_Connection *mhd)
 	return request;
 }
 
+/* Let go of a body. */
+static void
+drop_body(Request *request)
+{
+	if (request->body_size > BODY_SMALL)
+		request->server->bodies -= request->body_size;
+	free(request->body);
+	request->body = NULL;
+	request->body_size = 0;
+}
+
 static void
 request_ends(void *cls, struct MHD_Connection *mhd, void **context,
 			 enum MHD_RequestTerminationCode code)
@@ -215,7 +229,7 @@ request_ends(void *cls, struct MHD_Connection *mhd, void **context,
 	if (request->response)
 		MHD_destroy_response(request->response);
 	free(request->target);
-	free(request->body);
+	drop_body(request);
 	free(request);
 }
 
@@ -329,30 +343,38 @@ look_at_header(HttpServer *server, struct MHD_Connection *mhd, const char *versi
 	return MHD_YES;
 }
 
-/* Add to the body; false if it is too large, or memory is short. */
-static bool
+/* Add to the body; otherwise the status to refuse it with. */
+static int
 take_body(HttpServer *server, Request *request, const char *data, size_t size)
 {
 	size_t		needed = request->exchange.body_length + size + 1;
 
 	if (needed - 1 > server->max_body)
-		return false;
+		return 413;
 	if (needed > request->body_size)
 	{
 		size_t		grown = request->body_size ? request->body_size : BODY_FIRST;
+		size_t		before = request->body_size > BODY_SMALL ? request->body_size : 0;
 		char	   *body;
 
 		while (grown < needed)
 			grown *= 2;
+		if (grown > BODY_SMALL && grown > server->max_body)
+			grown = server->max_body + 1;
+		/* senders need no token to have them held */
+		if (grown > BODY_SMALL && server->bodies - before + grown > BODIES_LARGEST * (server->max_body + 1))
+			return 503;
 		body = realloc(request->body, grown);
 		if (body == NULL)
-			return false;
+			return 503;
+		if (grown > BODY_SMALL)
+			server->bodies += grown - before;
 		request->body = body;
 		request->body_size = grown;
 	}
 	memcpy(request->body + request->exchange.body_length, data, size);
 	request->exchange.body_length += size;
-	return true;
+	return 0;
 }
 
 /* All of a request is there: into the queue with it. */
@@ -407,13 +429,19 @@ handle(void *cls, struct MHD_Connection *mhd, const char *url, const char *metho
 	if (*size > 0)
 	{
 		/* an answer is possible before a body and after it, not within */
-		if (!request->too_large && !take_body(server, request, data, *size))
-			request->too_large = true;
+		if (request->refused == 0)
+		{
+			request->refused = take_body(server, request, data, *size);
+			if (request->refused != 0)
+				drop_body(request);
+		}
 		*size = 0;
 		return MHD_YES;
 	}
-	if (request->too_large)
+	if (request->refused == 413)
 		return refuse(server, mhd, 413, "the body of the request is too large");
+	if (request->refused != 0)
+		return refuse(server, mhd, 503, "too many large requests at a time");
 	if (!request->there)
 		complete(server, request, mhd, method);
 	return MHD_YES;
@@ -601,6 +629,7 @@ http_server_answer(HttpServer *server, HttpExchange *exchange, const HttpReply *
 		for (int i = 0; i < reply->nfields; i++)
 			MHD_add_response_header(response, reply->fields[i].name, reply->fields[i].value);
 	request->response = response;
+	drop_body(request);
 	if (request->connection)
 	{
 		request->connection->busy = false;

@@ -1,13 +1,14 @@
-# What a caller of the HTTP worker cannot do to the next one: code that a request runs (a query of msg_create_from_query(), a function that
+# What a caller of the HTTP worker cannot do to the next one: hold all memory with bodies that do not end; code that a request runs (a query of msg_create_from_query(), a function that
 # somebody made) may not become another role that tokens may name, and leaves nothing behind in the session that all callers share.
 use strict;
 use warnings;
 use lib 'test/lib';
 use Facade;
+use IO::Socket::INET;
 use MsgsysTest;
 use Test::More;
 
-my ($node, $facade) = facade_node('callers');
+my ($node, $facade) = facade_node('callers', 'msgsys.http_max_body' => '1MB');
 my $pid = worker_pid($node, 'http');
 $node->safe_psql('postgres', q{
 	CREATE ROLE payroll; CREATE TABLE salaries (amount int); INSERT INTO salaries VALUES (4242); GRANT SELECT ON salaries TO payroll; GRANT payroll TO web;
@@ -65,5 +66,27 @@ is(run('CREATE TEMP TABLE things (x int)'), '200', 'a temporary table');
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_class WHERE relname = 'things'"), 0, 'is gone');
 is(run('DECLARE held CURSOR WITH HOLD FOR SELECT 1'), '200', 'a cursor that is to outlive its transaction');
 is(query('(SELECT count(*) FROM pg_cursors WHERE is_holdable)'), 0, 'does not');
+
+# ---- bodies are held before anyone knows who sends them
+my $large = '{"payload":"' . 'x' x 900_000 . '"}';
+my @senders = map { IO::Socket::INET->new(PeerAddr => "127.0.0.1:$facade->{port}") } 1 .. 20;
+for my $sender (@senders)
+{
+	$sender->syswrite("POST /messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: " . length($large) . "\r\n\r\n");
+	my $sent = 0;
+	$sent += $sender->syswrite($large, length($large) - 1 - $sent, $sent) while $sent < length($large) - 1;
+}
+is(run('SELECT 1'), '200', 'small requests are served while large ones wait for their ends');
+my %statuses;
+for my $sender (@senders)
+{
+	$sender->syswrite('}');
+	$sender->sysread(my $answer, 100);
+	$statuses{ ($answer // '') =~ m{^HTTP/1.1 (\d+)} ? $1 : 'closed' }++;
+}
+is($statuses{401}, 8, 'no more large ones are held than are allowed');
+is($statuses{503}, 12, 'the others are refused');
+close $_ for @senders;
+is($facade->ask('POST', '/messages', as => 'operator', body => $large)->{status}, 201, 'then there is room again') for 1 .. 10;
 is(worker_pid($node, 'http'), $pid, 'all by the same worker');
 done_testing();

@@ -25,7 +25,6 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -463,15 +462,12 @@ facade_main(void)
 		long		timeout;
 		int			served;
 
-		if (ConfigReloadPending)
+		if (worker_cycle())
 		{
-			worker_cycle();
 			apply_settings();
 			/* without keys that can be used nobody is who he says he is */
 			(void) http_auth_load();
 		}
-		else
-			worker_cycle();
 		metrics_sample();
 		served = serve_all();
 		slot_connections(http_server_connections(server));

@@ -21,11 +21,13 @@
 #include "url.h"
 #include "worker.h"
 
+#include "access/xact.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/fd.h"
+#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -450,10 +452,19 @@ serve_all(void)
 	return n;
 }
 
+/* SIGINT ends the request that is in the database: one that comes too late has nothing to end. */
+static void
+cancel_request(SIGNAL_ARGS)
+{
+	if (IsTransactionState())
+		StatementCancelHandler(postgres_signal_arg);
+}
+
 /* Main loop of an HTTP worker. */
 void
 facade_main(void)
 {
+	pqsignal(SIGINT, cancel_request);
 	call_context = AllocSetContextCreate(TopMemoryContext, "msgsys HTTP call", ALLOCSET_DEFAULT_SIZES);
 	open_server();
 	apply_settings();

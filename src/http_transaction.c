@@ -226,7 +226,6 @@ http_transaction(Call *call, HttpHandler handler, bool as_caller)
 
 		HOLD_INTERRUPTS();
 		disable_all_timeouts(false);
-		QueryCancelPending = false;
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		if (rest_error_blames_server(call, error))
@@ -234,6 +233,7 @@ http_transaction(Call *call, HttpHandler handler, bool as_caller)
 		FlushErrorState();
 		rest_error_reply(call, error);
 		AbortCurrentTransaction();
+		QueryCancelPending = false;
 		forget_caller();
 		RESUME_INTERRUPTS();
 	}

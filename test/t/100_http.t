@@ -144,6 +144,8 @@ my $ended = '';
 $cancelled->sysread($ended, 65536);
 like($ended, qr/57014/, 'and can be cancelled');
 is($alive->(), 200, 'then the next one is served');
+# with no request in the database there is nothing to cancel; the request behind shows that the worker has been awake since
+for (1 .. 5) { $node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)"); is($alive->(), 200, 'a cancel that comes too late ends nothing'); }
 is(worker_pid($node, 'http'), $pid, 'by the same worker');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 ok(poll_until(20, sub { $alive->() == 200 }), 'a worker that is ended comes back');

@@ -473,6 +473,9 @@ facade_main(void)
 		long		timeout;
 		int			served;
 
+		/* what has been done is told, before the cycle ends the worker */
+		if (worker_stopping())
+			http_server_run(server);
 		if (worker_cycle())
 		{
 			apply_settings();

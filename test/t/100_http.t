@@ -150,6 +150,20 @@ is(worker_pid($node, 'http'), $pid, 'by the same worker');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 ok(poll_until(20, sub { $alive->() == 200 }), 'a worker that is ended comes back');
 isnt(worker_pid($node, 'http'), $pid, 'as another process');
+# two requests: during the one it is ended, the other, which waits behind it, is quick
+$node->safe_psql('postgres', q{CREATE FUNCTION f_end() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN PERFORM pg_sleep(0.5), pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+	CREATE TRIGGER e BEFORE INSERT ON messages FOR EACH ROW WHEN (NEW.message_key = 'end') EXECUTE FUNCTION f_end()});
+my ($first, $second) = map { connect_to() } 1 .. 2;
+for my $one ($first, $second) { $one->syswrite(request('GET /health/live HTTP/1.1')); $one->sysread(my $live, 65536); }
+$first->syswrite(request('POST /messages HTTP/1.1', "Authorization: Bearer $token", 'Content-Type: application/json', 'Content-Length: 33') . '{"payload":1,"message_key":"end"}');
+ok(poll_sql($node, 10, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type LIKE 'msgsys http%' AND wait_event = 'PgSleep'}), 'a request is in the database');
+$second->syswrite(request('GET /health/live HTTP/1.1'));
+for my $one ([ $first, 201, 'it is answered though the worker is ended' ], [ $second, 200, 'what was done after it, too' ])
+{
+	$one->[0]->sysread(my $told, 65536);
+	is(status($told), $one->[1], $one->[2]);
+}
+ok(poll_until(60, sub { $alive->() == 200 }), 'before it comes back');
 
 # ---- the extension comes and goes
 $node->safe_psql('postgres', 'DROP EXTENSION msgsys CASCADE');

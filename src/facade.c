@@ -175,6 +175,7 @@ handle_description(Call *call, const RestCatalog *catalog)
 			elog(ERROR, "could not describe the interface");
 		if (description)
 			pfree(description);
+		description = NULL;
 		description = MemoryContextStrdup(TopMemoryContext, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
 		described = rest_catalog_generation();
 	}

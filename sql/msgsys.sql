@@ -887,7 +887,7 @@ COMMENT ON FUNCTION @extschema@.msg_create_many IS 'creates a message for each o
  * column payload is read by the names of msg_create's parameters (its channel, message_key and event_type win over those given here), any other row
  * is the payload itself, as an object. Rows whose dedup_key the channel has already make nothing.
  * The query runs with the caller's rights and search_path; msg_grant() gives the function to operators alone, because a query may become any role
- * that the session's user may become, and over HTTP that is every one. Returns how many messages were made. Errors: 22023 a column that msg_create
+ * that the session's user may become (not over HTTP). Returns how many messages were made. Errors: 22023 a column that msg_create
  * does not have, 42601 or 42P11 not one SELECT (42601 for one that changes data too), and msg_create's.
  */
 CREATE FUNCTION @extschema@.msg_create_from_query(query text, channel text DEFAULT 'default', message_key text DEFAULT NULL,

@@ -21,12 +21,13 @@
 #include "url.h"
 #include "worker.h"
 
+#include "access/xact.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/interrupt.h"
 #include "storage/fd.h"
+#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -174,6 +175,7 @@ handle_description(Call *call, const RestCatalog *catalog)
 			elog(ERROR, "could not describe the interface");
 		if (description)
 			pfree(description);
+		description = NULL;
 		description = MemoryContextStrdup(TopMemoryContext, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
 		described = rest_catalog_generation();
 	}
@@ -451,10 +453,19 @@ serve_all(void)
 	return n;
 }
 
+/* SIGINT ends the request that is in the database: one that comes too late has nothing to end. */
+static void
+cancel_request(SIGNAL_ARGS)
+{
+	if (IsTransactionState())
+		StatementCancelHandler(postgres_signal_arg);
+}
+
 /* Main loop of an HTTP worker. */
 void
 facade_main(void)
 {
+	pqsignal(SIGINT, cancel_request);
 	call_context = AllocSetContextCreate(TopMemoryContext, "msgsys HTTP call", ALLOCSET_DEFAULT_SIZES);
 	open_server();
 	apply_settings();
@@ -463,15 +474,15 @@ facade_main(void)
 		long		timeout;
 		int			served;
 
-		if (ConfigReloadPending)
+		/* what has been done is told, before the cycle ends the worker */
+		if (worker_stopping())
+			http_server_run(server);
+		if (worker_cycle())
 		{
-			worker_cycle();
 			apply_settings();
 			/* without keys that can be used nobody is who he says he is */
 			(void) http_auth_load();
 		}
-		else
-			worker_cycle();
 		metrics_sample();
 		served = serve_all();
 		slot_connections(http_server_connections(server));

@@ -48,6 +48,7 @@ read_keys_file(StringInfo text)
 {
 	FILE	   *file = AllocateFile(setting_http_jwt_keys_file, "r");
 	size_t		n;
+	bool		failed;
 
 	if (file == NULL)
 		return complain(psprintf("could not open \"%s\": %s", setting_http_jwt_keys_file, strerror(errno)));
@@ -55,7 +56,12 @@ read_keys_file(StringInfo text)
 	n = fread(text->data + text->len, 1, KEYS_FILE_MAX, file);
 	text->len += n;
 	text->data[text->len] = '\0';
+	failed = ferror(file);
 	FreeFile(file);
+	if (failed)
+		return complain(psprintf("could not read \"%s\"", setting_http_jwt_keys_file));
+	if (n == KEYS_FILE_MAX || strlen(text->data) != text->len)
+		return complain(psprintf("\"%s\" is too large, or is no text", setting_http_jwt_keys_file));
 	return true;
 }
 

@@ -36,7 +36,7 @@ typedef struct KeptFile
 
 static KeptFile files[FILES_MAX];
 static int	nfiles = 0;
-static int	next_victim = 0;
+static unsigned int next_victim = 0;
 
 static const char *
 media_type(const char *name)

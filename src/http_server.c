@@ -9,12 +9,13 @@
  * What the library does not do: it closes a connection that is silent, but one that
  * sends a byte now and then lives for ever, so each phase of a connection
  * (waiting for a request, reading it, sending the answer) has an absolute deadline;
- * and it takes Content-Length together with Transfer-Encoding, or two of them, which two
- * servers in a row may read differently (RFC 9112, 6.1), so that is refused.
+ * and it takes Content-Length together with Transfer-Encoding, or two of them, and names of fields that
+ * are none, which two servers in a row may read differently (RFC 9112, 5.1, 6.1), so that is refused.
  */
 #include "http_server.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -38,6 +39,8 @@
 #define SWEEP_EVERY		500		/* ms between two looks at deadlines */
 #define FIELDS_MAX		128		/* of a request */
 #define BODY_FIRST		4096	/* bytes of a body's first buffer */
+#define BODY_SMALL		65536	/* bytes of a body that is taken however many there are */
+#define BODIES_LARGEST	8		/* so many of the largest bodies may be held at a time */
 
 /* An open connection. */
 typedef struct Connection
@@ -66,13 +69,14 @@ typedef struct Request
 	HttpField	fields[FIELDS_MAX];
 	bool		begun;			/* its header has been looked at */
 	bool		there;			/* it is in the queue, or was */
-	bool		too_large;		/* its body is read, but not kept */
+	int			refused;		/* status of a body that is read, but not kept; 0: it is kept */
 } Request;
 
 struct HttpServer
 {
 	struct MHD_Daemon *daemon;
 	size_t		max_body;
+	size_t		bodies;			/* bytes of the buffers of bodies that are not small */
 	int			deadline_ms;
 	Connection *connections;
 	int			nconnections;
@@ -179,6 +183,17 @@ request_begins(void *cls, const char *uri, struct MHD_Connection *mhd)
 	return request;
 }
 
+/* Let go of a body. */
+static void
+drop_body(Request *request)
+{
+	if (request->body_size > BODY_SMALL)
+		request->server->bodies -= request->body_size;
+	free(request->body);
+	request->body = NULL;
+	request->body_size = 0;
+}
+
 static void
 request_ends(void *cls, struct MHD_Connection *mhd, void **context,
 			 enum MHD_RequestTerminationCode code)
@@ -214,7 +229,7 @@ request_ends(void *cls, struct MHD_Connection *mhd, void **context,
 	if (request->response)
 		MHD_destroy_response(request->response);
 	free(request->target);
-	free(request->body);
+	drop_body(request);
 	free(request);
 }
 
@@ -251,20 +266,47 @@ refuse(HttpServer *server, struct MHD_Connection *mhd, int status, const char *m
 	return result;
 }
 
-/* What a header says of its body. */
+/* What a header says of its body, and whether all who read it read the same. */
 typedef struct Framing
 {
+	bool		malformed;
+	int			nhosts;
 	int			nlengths;
 	int			ncodings;
 	const char *length;
 	const char *coding;
 } Framing;
 
+/*
+ * Whether a field is as RFC 9110 (5.5, 5.6.2) wants it: the library takes a name with a blank at its end for another one, and
+ * adds a folded line to the name before it.
+ */
+static bool
+is_well_formed(const char *name, const char *value)
+{
+	static const char *const framed[] = {"Content-Length", "Transfer-Encoding"};
+
+	for (const char *c = name; *c; c++)
+		if (!isalnum((unsigned char) *c) && strchr("!#$%&'*+-.^_`|~", *c) == NULL)
+			return false;
+	for (const char *c = value; *c; c++)
+		if (((unsigned char) *c < ' ' && *c != '\t') || *c == 0x7F)
+			return false;
+	for (int i = 0; i < 2; i++)
+		if (strncasecmp(name, framed[i], strlen(framed[i])) == 0 && name[strlen(framed[i])] != '\0')
+			return false;
+	return true;
+}
+
 static enum MHD_Result
 look_at_field(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
 {
 	Framing    *framing = cls;
 
+	if (value == NULL)
+		value = "";
+	framing->malformed = framing->malformed || !is_well_formed(name, value);
+	framing->nhosts += strcasecmp(name, "Host") == 0;
 	if (strcasecmp(name, "Content-Length") == 0)
 	{
 		framing->nlengths++;
@@ -280,45 +322,59 @@ look_at_field(void *cls, enum MHD_ValueKind kind, const char *name, const char *
 
 /* The first look at a request: its header is there. */
 static enum MHD_Result
-look_at_header(HttpServer *server, struct MHD_Connection *mhd)
+look_at_header(HttpServer *server, struct MHD_Connection *mhd, const char *version)
 {
 	Framing		framing = {.nlengths = 0};
 
 	if (MHD_get_connection_values(mhd, MHD_HEADER_KIND, look_at_field, &framing) > FIELDS_MAX)
 		return refuse(server, mhd, 431, "the header of the request has too many fields");
+	if (framing.malformed)
+		return refuse(server, mhd, 400, "a field of the header is malformed");
+	if (framing.nhosts > 1)
+		return refuse(server, mhd, 400, "a request has one Host");
 	if (framing.nlengths + framing.ncodings > 1)
 		return refuse(server, mhd, 400, "a request has one Content-Length or one Transfer-Encoding");
 	if (framing.coding && strcasecmp(framing.coding, "chunked") != 0)
 		return refuse(server, mhd, 501, "no other transfer coding than chunked is known");
+	if (framing.coding && strcmp(version, MHD_HTTP_VERSION_1_0) == 0)
+		return refuse(server, mhd, 400, "HTTP/1.0 has no transfer codings");
 	if (framing.length && strtoull(framing.length, NULL, 10) > server->max_body)
 		return refuse(server, mhd, 413, "the body of the request is too large");
 	return MHD_YES;
 }
 
-/* Add to the body; false if it is too large, or memory is short. */
-static bool
+/* Add to the body; otherwise the status to refuse it with. */
+static int
 take_body(HttpServer *server, Request *request, const char *data, size_t size)
 {
 	size_t		needed = request->exchange.body_length + size + 1;
 
 	if (needed - 1 > server->max_body)
-		return false;
+		return 413;
 	if (needed > request->body_size)
 	{
 		size_t		grown = request->body_size ? request->body_size : BODY_FIRST;
+		size_t		before = request->body_size > BODY_SMALL ? request->body_size : 0;
 		char	   *body;
 
 		while (grown < needed)
 			grown *= 2;
+		if (grown > BODY_SMALL && grown > server->max_body)
+			grown = server->max_body + 1;
+		/* senders need no token to have them held */
+		if (grown > BODY_SMALL && server->bodies - before + grown > BODIES_LARGEST * (server->max_body + 1))
+			return 503;
 		body = realloc(request->body, grown);
 		if (body == NULL)
-			return false;
+			return 503;
+		if (grown > BODY_SMALL)
+			server->bodies += grown - before;
 		request->body = body;
 		request->body_size = grown;
 	}
 	memcpy(request->body + request->exchange.body_length, data, size);
 	request->exchange.body_length += size;
-	return true;
+	return 0;
 }
 
 /* All of a request is there: into the queue with it. */
@@ -368,18 +424,24 @@ handle(void *cls, struct MHD_Connection *mhd, const char *url, const char *metho
 	if (!request->begun)
 	{
 		request->begun = true;
-		return look_at_header(server, mhd);
+		return look_at_header(server, mhd, version);
 	}
 	if (*size > 0)
 	{
 		/* an answer is possible before a body and after it, not within */
-		if (!request->too_large && !take_body(server, request, data, *size))
-			request->too_large = true;
+		if (request->refused == 0)
+		{
+			request->refused = take_body(server, request, data, *size);
+			if (request->refused != 0)
+				drop_body(request);
+		}
 		*size = 0;
 		return MHD_YES;
 	}
-	if (request->too_large)
+	if (request->refused == 413)
 		return refuse(server, mhd, 413, "the body of the request is too large");
+	if (request->refused != 0)
+		return refuse(server, mhd, 503, "too many large requests at a time");
 	if (!request->there)
 		complete(server, request, mhd, method);
 	return MHD_YES;
@@ -567,6 +629,7 @@ http_server_answer(HttpServer *server, HttpExchange *exchange, const HttpReply *
 		for (int i = 0; i < reply->nfields; i++)
 			MHD_add_response_header(response, reply->fields[i].name, reply->fields[i].value);
 	request->response = response;
+	drop_body(request);
 	if (request->connection)
 	{
 		request->connection->busy = false;

@@ -9,15 +9,20 @@
 #include "rest_error.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/prepare.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
 #include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
@@ -91,6 +96,9 @@ cookies_json(const Call *call)
 static void
 become(const Call *call)
 {
+	/* it would be the login role */
+	if (strcmp(call->role, "none") == 0)
+		rest_refuse(401, "22023", "role \"none\" does not exist", NULL, NULL);
 	set_local("role", call->role);
 	/* a token is no way to rights that bypass all others */
 	if (superuser())
@@ -102,6 +110,9 @@ become(const Call *call)
 	set_local("request.path", call->path);
 	set_local("request.headers", headers_json(call));
 	set_local("request.cookies", cookies_json(call));
+
+	/* a role is chosen once: the login role may become any caller's, and what a caller runs must not */
+	SetUserIdAndSecContext(GetUserId(), SECURITY_LOCAL_USERID_CHANGE);
 }
 
 /* ---------------------------------------------------------------- transactions */
@@ -117,15 +128,42 @@ begin(void)
 		enable_timeout_after(STATEMENT_TIMEOUT, setting_http_statement_timeout);
 }
 
+/* Take back what a caller's code made for the session, and not for its transaction: as DISCARD ALL, which forgets all plans too. */
+static void
+forget_caller(void)
+{
+	ResetAllOptions();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+	DropAllPreparedStatements();
+}
+
+/* The same for what ends with the transaction if it is rolled back. */
+static void
+forget_made(void)
+{
+	PortalHashTableDeleteAll();
+	ResetTempTableNamespace();
+}
+
 static void
 end(bool rollback)
 {
 	SPI_finish();
-	PopActiveSnapshot();
 	if (rollback)
+	{
+		PopActiveSnapshot();
 		AbortCurrentTransaction();
+	}
 	else
+	{
+		/* what a caller put off is still the caller's */
+		AfterTriggerFireDeferred();
+		forget_made();
+		PopActiveSnapshot();
+		SetUserIdAndSecContext(GetUserId(), 0);
 		CommitTransactionCommand();
+	}
+	forget_caller();
 	disable_all_timeouts(false);
 	QueryCancelPending = false;
 }
@@ -188,7 +226,6 @@ http_transaction(Call *call, HttpHandler handler, bool as_caller)
 
 		HOLD_INTERRUPTS();
 		disable_all_timeouts(false);
-		QueryCancelPending = false;
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		if (rest_error_blames_server(call, error))
@@ -196,6 +233,8 @@ http_transaction(Call *call, HttpHandler handler, bool as_caller)
 		FlushErrorState();
 		rest_error_reply(call, error);
 		AbortCurrentTransaction();
+		QueryCancelPending = false;
+		forget_caller();
 		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();

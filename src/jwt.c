@@ -15,12 +15,13 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/obj_mac.h>
 #include <openssl/pem.h>
 
 #include "explain.h"
 
 #define RSA_BITS_LEAST	2048
-#define EC_BITS			256
+#define PEM_BEGIN		"-----BEGIN "
 #define ES256_HALF		32		/* bytes of r, and of s */
 
 typedef struct Key
@@ -67,6 +68,9 @@ read_secrets(JwtKeys *keys, const char *text, char *err, size_t errlen)
 		{
 			Key		   *key = &keys->keys[keys->n];
 
+			/* what others are given to verify with is no secret */
+			if (memmem(text, length, "\"kty\"", 5) != NULL)
+				return explain(err, errlen, "a secret is a JSON Web Key, which is not read");
 			if (length < JWT_SECRET_SHORTEST)
 				return explain(err, errlen, "a secret is shorter than %d bytes", JWT_SECRET_SHORTEST);
 			if (keys->n == JWT_KEYS_MAX)
@@ -83,6 +87,22 @@ read_secrets(JwtKeys *keys, const char *text, char *err, size_t errlen)
 	return true;
 }
 
+/* Whether a key of elliptic curves is of the one that ES256 means; others have 256 bits too. */
+static bool
+is_p256(EVP_PKEY *key)
+{
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+	char		name[64];
+	size_t		length;
+
+	return EVP_PKEY_get_group_name(key, name, sizeof(name), &length) == 1 && strcmp(name, SN_X9_62_prime256v1) == 0;
+#else
+	const EC_KEY *curve = EVP_PKEY_get0_EC_KEY(key);
+
+	return curve && EC_GROUP_get_curve_name(EC_KEY_get0_group(curve)) == NID_X9_62_prime256v1;
+#endif
+}
+
 /* Whether a public key is of the algorithm's kind, and not too weak. */
 static bool
 key_fits(JwtAlgorithm algorithm, EVP_PKEY *key, char *err, size_t errlen)
@@ -91,7 +111,7 @@ key_fits(JwtAlgorithm algorithm, EVP_PKEY *key, char *err, size_t errlen)
 		return explain(err, errlen, "a key is not an RSA key");
 	if (algorithm == JWT_RS256 && EVP_PKEY_bits(key) < RSA_BITS_LEAST)
 		return explain(err, errlen, "an RSA key has less than %d bits", RSA_BITS_LEAST);
-	if (algorithm == JWT_ES256 && (EVP_PKEY_base_id(key) != EVP_PKEY_EC || EVP_PKEY_bits(key) != EC_BITS))
+	if (algorithm == JWT_ES256 && (EVP_PKEY_base_id(key) != EVP_PKEY_EC || !is_p256(key)))
 		return explain(err, errlen, "a key is not of the curve P-256");
 	return true;
 }
@@ -102,6 +122,7 @@ read_public_keys(JwtKeys *keys, const char *text, char *err, size_t errlen)
 	BIO		   *bio = BIO_new_mem_buf(text, -1);
 	EVP_PKEY   *key;
 	bool		fits = true;
+	int			nblocks = 0;
 
 	if (bio == NULL)
 		return explain(err, errlen, "out of memory");
@@ -116,6 +137,12 @@ read_public_keys(JwtKeys *keys, const char *text, char *err, size_t errlen)
 	}
 	ERR_clear_error();
 	BIO_free(bio);
+
+	/* it steps over what it cannot read, or is something else */
+	for (const char *c = text; (c = strstr(c, PEM_BEGIN)) != NULL; c += strlen(PEM_BEGIN))
+		nblocks++;
+	if (fits && keys->n > 0 && keys->n < nblocks)
+		return explain(err, errlen, "of %d keys only %d can be read as a public key (PEM)", nblocks, keys->n);
 	return fits;
 }
 

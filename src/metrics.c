@@ -174,11 +174,11 @@ metrics_sample(void)
 		catalog = rest_catalog();
 		if (catalog)
 			take_sample(catalog->schema_quoted);
-		disable_all_timeouts(false);
-		QueryCancelPending = false;
 		SPI_finish();
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
 		complained = false;
 	}
 	PG_CATCH();
@@ -187,11 +187,11 @@ metrics_sample(void)
 
 		HOLD_INTERRUPTS();
 		disable_all_timeouts(false);
-		QueryCancelPending = false;
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
 		AbortCurrentTransaction();
+		QueryCancelPending = false;
 		RESUME_INTERRUPTS();
 		MemoryContextSwitchTo(context);
 		if (!complained)

@@ -252,6 +252,7 @@ load(void)
 	if (context)
 		MemoryContextDelete(context);
 	catalog = NULL;
+	context = NULL;
 	context = AllocSetContextCreate(TopMemoryContext, "msgsys HTTP catalogue", ALLOCSET_DEFAULT_SIZES);
 	select_from_catalog("SELECT n.nspname, pg_catalog.quote_ident(n.nspname), e.extversion FROM pg_catalog.pg_extension e"
 						" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = '" MSGSYS_NAME "'");

@@ -393,6 +393,7 @@ find_plan(RestSql *sql)
 	uint32		hash = string_hash(sql->text.data, sql->text.len + 1);
 	KeptPlan   *place = NULL;
 	SPIPlanPtr	plan;
+	char	   *text;
 
 	if (plans_of != rest_catalog_generation())
 	{
@@ -416,12 +417,14 @@ find_plan(RestSql *sql)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 	if (sql->once || sql->text.len > TEXT_MAX)
 		return plan;
+	/* what may fail first: no place is left half empty */
+	text = MemoryContextStrdup(TopMemoryContext, sql->text.data);
+	SPI_keepplan(plan);
 	if (nplans < PLANS_MAX)
 		place = &plans[nplans];
 	else
 		forget_plan(place);
-	place->text = MemoryContextStrdup(TopMemoryContext, sql->text.data);
-	SPI_keepplan(plan);
+	place->text = text;
 	place->plan = plan;
 	place->hash = hash;
 	place->used = statements_run;

@@ -258,14 +258,16 @@ msgsys_worker_main(Datum arg)
 	}
 }
 
-/* Begin a cycle: interrupts, reload, scratch memory. */
-void
+/* Begin a cycle: interrupts, reload, scratch memory.  Returns whether the settings were read again. */
+bool
 worker_cycle(void)
 {
+	bool		reloaded = ConfigReloadPending;
+
 	/* only webhooks have something under way between two cycles, and see to it themselves */
 	if (worker_stopping() && slot_stage() != STAGE_WEBHOOK)
 		worker_stop();
-	if (ConfigReloadPending)
+	if (reloaded)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
@@ -279,6 +281,7 @@ worker_cycle(void)
 	}
 	MemoryContextReset(cycle_context);
 	MemoryContextSwitchTo(cycle_context);
+	return reloaded;
 }
 
 /*

@@ -29,7 +29,7 @@ extern Installation installation;
 /* Memory that lives until the next worker_cycle(). */
 extern MemoryContext cycle_context;
 
-extern void worker_cycle(void);
+extern bool worker_cycle(void);
 extern bool worker_begin(void);
 extern void worker_commit(void);
 extern bool worker_try(void (*work) (void *arg), void *arg);

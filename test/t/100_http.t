@@ -46,6 +46,12 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM messages'), $before, 'noth
 like(status($post->('{}', 'Transfer-Encoding: gzip, chunked')), qr/^(400|501)$/, 'another transfer coding');
 is(status($post->('{"payload":1}', 'Content-Length: 13', 'Content-Length: 14')), 400, 'two lengths');
 for my $bad ('-1', 'x', '99999999999999999999999') { is(status($post->('', "Content-Length: $bad")), 400 + ($bad =~ /^9/ ? 13 : 0), "a length of $bad"); }
+for my $bad ("Content-Length : 13", "Transfer-Encoding : chunked", "Transfer-Encoding\t: chunked", "Transfer-Encoding:\r\n chunked", "Content-Length: 1\r\n 3", "X: a\rContent-Length: 13", "X\x01: a", "Host: y")
+{
+	my $answer = $post->('{"payload":1}' . request('DELETE /messages?id=gt.0 HTTP/1.1', "Authorization: Bearer $token"), $bad);
+	is(status($answer) . ' ' . (() = $answer =~ /HTTP\//g), '400 1', "a field that two servers may read differently: " . $bad =~ s/[\r\n\t\x01]+/?/gr);
+}
+like(status(raw_request($port, request('POST /messages HTTP/1.0', "Authorization: Bearer $token", 'Transfer-Encoding: chunked') . "0\r\n\r\n", 3)), qr/^400$/, 'HTTP/1.0 with a transfer coding');
 is(status($post->('{"payload": ' . '1' x 70000 . '}', 'Content-Length: 70013')), 413, 'a body that is too large');
 is(status($post->(sprintf("%x\r\n", 70000) . '1' x 70000 . "\r\n0\r\n\r\n", 'Transfer-Encoding: chunked')), 413, 'a chunked one');
 is(status(raw_request($port, request('GET /messages HTTP/1.1', 'X: ' . 'x' x 20000), 3)), 431, 'a header that is too large');
@@ -138,10 +144,26 @@ my $ended = '';
 $cancelled->sysread($ended, 65536);
 like($ended, qr/57014/, 'and can be cancelled');
 is($alive->(), 200, 'then the next one is served');
+# with no request in the database there is nothing to cancel; the request behind shows that the worker has been awake since
+for (1 .. 5) { $node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)"); is($alive->(), 200, 'a cancel that comes too late ends nothing'); }
 is(worker_pid($node, 'http'), $pid, 'by the same worker');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 ok(poll_until(20, sub { $alive->() == 200 }), 'a worker that is ended comes back');
 isnt(worker_pid($node, 'http'), $pid, 'as another process');
+# two requests: during the one it is ended, the other, which waits behind it, is quick
+$node->safe_psql('postgres', q{CREATE FUNCTION f_end() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN PERFORM pg_sleep(0.5), pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+	CREATE TRIGGER e BEFORE INSERT ON messages FOR EACH ROW WHEN (NEW.message_key = 'end') EXECUTE FUNCTION f_end()});
+my ($first, $second) = map { connect_to() } 1 .. 2;
+for my $one ($first, $second) { $one->syswrite(request('GET /health/live HTTP/1.1')); $one->sysread(my $live, 65536); }
+$first->syswrite(request('POST /messages HTTP/1.1', "Authorization: Bearer $token", 'Content-Type: application/json', 'Content-Length: 33') . '{"payload":1,"message_key":"end"}');
+ok(poll_sql($node, 10, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type LIKE 'msgsys http%' AND wait_event = 'PgSleep'}), 'a request is in the database');
+$second->syswrite(request('GET /health/live HTTP/1.1'));
+for my $one ([ $first, 201, 'it is answered though the worker is ended' ], [ $second, 200, 'what was done after it, too' ])
+{
+	$one->[0]->sysread(my $told, 65536);
+	is(status($told), $one->[1], $one->[2]);
+}
+ok(poll_until(60, sub { $alive->() == 200 }), 'before it comes back');
 
 # ---- the extension comes and goes
 $node->safe_psql('postgres', 'DROP EXTENSION msgsys CASCADE');

@@ -181,8 +181,8 @@ sub signed
 	}
 	return "$text." . base64url($signature);
 }
-system("cd $dir && openssl genrsa -out r1 2048 2>/dev/null && openssl genrsa -out r2 2048 2>/dev/null && openssl genrsa -out weak 1024 2>/dev/null && openssl ecparam -name prime256v1 -genkey -noout -out e1 && openssl ecparam -name secp384r1 -genkey -noout -out e2") == 0 or die;
-my %public = map { $_ => openssl('', 'pkey', '-in', "$dir/$_", '-pubout') } qw(r1 r2 weak e1 e2);
+system("cd $dir && openssl genrsa -out r1 2048 2>/dev/null && openssl genrsa -out r2 2048 2>/dev/null && openssl genrsa -out weak 1024 2>/dev/null && openssl ecparam -name prime256v1 -genkey -noout -out e1 && openssl ecparam -name secp384r1 -genkey -noout -out e2 && openssl ecparam -name secp256k1 -genkey -noout -out k1") == 0 or die;
+my %public = map { $_ => openssl('', 'pkey', '-in', "$dir/$_", '-pubout') } qw(r1 r2 weak e1 e2 k1);
 write_file($public{r1} . $public{r2});
 set('msgsys.http_jwt_algorithm' => 'RS256');
 is_soon('RS256', 200, with(signed('RS256', "$dir/r1", { role => 'reader' })));
@@ -196,7 +196,10 @@ set('msgsys.http_jwt_algorithm' => 'ES256');
 is_soon('ES256', 200, with(signed('ES256', "$dir/e1", { role => 'reader' })));
 is(with(signed('ES256', "$dir/e1", { role => 'reader' }) =~ s/(.)(.{40})$/($1 eq 'A' ? 'B' : 'A') . $2/er)->()->{status}, 401, 'not a changed one');
 is(with(signed('ES256', "$dir/e1", { role => 'reader' }) =~ s/[^.]*$/A/r)->()->{status}, 401, 'nor one that is too short');
-for my $bad ([ weak => 'RS256', 'less than 2048 bits' ], [ e2 => 'ES256', 'not of the curve P-256' ], [ e1 => 'RS256', 'not an RSA key' ], [ '' => 'ES256', 'no public key' ])
+$public{broken} = $public{r1} . $public{r2} =~ s/\nM/\n!/r . $public{r2};
+$public{jwk} = '{"kty":"RSA","e":"AQAB","n":"what everybody may know who wants to verify"}';
+$public{nul} = "$old\n\0$new\n";
+for my $bad ([ k1 => 'ES256', 'not of the curve P-256' ], [ broken => 'RS256', 'of 3 keys only 2' ], [ jwk => 'HS256', 'a JSON Web Key' ], [ nul => 'HS256', 'is no text' ], [ weak => 'RS256', 'less than 2048 bits' ], [ e2 => 'ES256', 'not of the curve P-256' ], [ e1 => 'RS256', 'not an RSA key' ], [ '' => 'ES256', 'no public key' ])
 {
 	write_file($public{ $bad->[0] } // '-----');
 	set('msgsys.http_jwt_algorithm' => $bad->[1]);

@@ -297,6 +297,12 @@ dispatch(Call *call, Route route)
 		compat(call);
 		return;
 	}
+	if (call->method == METHOD_OPTIONS && strcmp(call->path, "/") == 0)
+	{
+		call->status = 200;
+		call_reply_field(call, "Allow", "OPTIONS,GET,HEAD");
+		return;
+	}
 	if (route != ROUTE_TABLE && route != ROUTE_RPC && !reads)
 		rest_refuse(405, "PGRST117", psprintf("Unsupported HTTP method: %s", call->http->method), NULL, NULL);
 	if (route == ROUTE_METRICS)

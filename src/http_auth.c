@@ -120,9 +120,10 @@ check_header(const char *token)
 		refuse_token("PGRST301", "JWT cryptographic operation failed", NULL);
 	if (fields[0].text == NULL || !fields[0].string || crit ||
 		(strcmp(fields[0].text, "HS256") != 0 && strcmp(fields[0].text, "RS256") != 0 && strcmp(fields[0].text, "ES256") != 0))
-		refuse_token("PGRST301", "Wrong or unsupported encoding algorithm", NULL);
+		refuse_token("PGRST301", "Wrong or unsupported encoding algorithm",
+					 fields[0].text && strcmp(fields[0].text, "none") == 0 ? "JWT is unsecured but expected 'alg' was not 'none'" : NULL);
 	if (strcmp(fields[0].text, jwt_algorithm_name((JwtAlgorithm) setting_http_jwt_algorithm)) != 0)
-		refuse_token("PGRST301", "No suitable key or wrong key type", "None of the keys was able to decode the JWT");
+		refuse_token("PGRST301", "No suitable key or wrong key type", "No suitable key was found to decode the JWT");
 }
 
 /* The claims of a token that is ours. */
@@ -238,10 +239,13 @@ role_claim(JsonbContainer *claims)
 
 		if (dot)
 			*dot = '\0';
-		if (member(object, path, &value) == NULL)
+		if (!JsonContainerIsObject(object) || getKeyJsonValueFromContainer(object, path, strlen(path), &value) == NULL)
 			return NULL;
+		if (dot == NULL && value.type == jbvString)
+			return pnstrdup(value.val.string.val, value.val.string.len);
+		/* what is no name is taken for one that nobody has: the token is refused, not let in as the anonymous role */
 		if (dot == NULL)
-			return value.type == jbvString ? pnstrdup(value.val.string.val, value.val.string.len) : NULL;
+			return JsonbToCString(NULL, &JsonbValueToJsonb(&value)->root, 0);
 		if (value.type != jbvBinary)
 			return NULL;
 		object = value.val.binary.data;
@@ -334,8 +338,8 @@ http_auth(Call *call)
 	if (time_claim(&claims->root, "iat", &claimed) && claimed > now + SKEW)
 		refuse_token("PGRST303", "JWT issued at future", NULL);
 	check_audience(&claims->root);
-	call->authenticated = true;
 	call->role = role_claim(&claims->root);
+	call->authenticated = call->role != NULL;
 	call->claims = text;
 	if (call->role == NULL)
 	{

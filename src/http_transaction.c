@@ -168,6 +168,36 @@ end(bool rollback)
 	QueryCancelPending = false;
 }
 
+/* Take the fields of [{"Name": "value"}, ...], in place of our own of the same names. */
+static void
+take_headers(Call *call, const char *text)
+{
+	Jsonb	   *json = rest_try_json(text);
+	int			own = call->nfields;
+	int			kept = 0;
+	bool		good = json && JB_ROOT_IS_ARRAY(json) && !JB_ROOT_IS_SCALAR(json);
+
+	for (uint32 i = 0; good && i < JB_ROOT_COUNT(json); i++)
+	{
+		JsonbValue *element = getIthJsonbValueFromContainer(&json->root, i);
+
+		good = element->type == jbvBinary && JsonContainerIsObject(element->val.binary.data) &&
+			JsonContainerSize(element->val.binary.data) == 1 && rest_reply_fields(call, element->val.binary.data);
+	}
+	if (!good)
+		rest_refuse(500, "PGRST111", "response.headers guc must be a JSON array composed of objects with a single key and a string value", NULL, NULL);
+	for (int i = 0; i < call->nfields; i++)
+	{
+		bool		replaced = false;
+
+		for (int j = own; i < own && j < call->nfields; j++)
+			replaced = replaced || pg_strcasecmp(call->fields[i].name, call->fields[j].name) == 0;
+		if (!replaced)
+			call->fields[kept++] = call->fields[i];
+	}
+	call->nfields = kept;
+}
+
 /* Functions may set the status and fields of the reply, as with PostgREST. */
 static void
 take_response_settings(Call *call)
@@ -182,20 +212,7 @@ take_response_settings(Call *call)
 		call->status = atoi(status);
 	}
 	if (headers && *headers)
-	{
-		/* [{"Name": "value"}, ...] */
-		if (SPI_execute_with_args("SELECT k.key, k.value FROM pg_catalog.jsonb_array_elements($1::pg_catalog.jsonb) e, pg_catalog.jsonb_each_text(e) k",
-								  1, (Oid[]) {TEXTOID}, (Datum[]) {CStringGetTextDatum(headers)}, NULL, true, 0) != SPI_OK_SELECT)
-			elog(ERROR, "could not read response.headers");
-		for (uint64 row = 0; row < SPI_processed; row++)
-		{
-			char	   *name = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1);
-			char	   *value = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 2);
-
-			if (name && value && *name && strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == strlen(name))
-				call_reply_field(call, MemoryContextStrdup(call->context, name), value);
-		}
-	}
+		take_headers(call, headers);
 }
 
 void

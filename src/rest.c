@@ -13,9 +13,6 @@
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
-/* Columns with such names are ours, and stand behind those of the body. */
-#define OWN_COLUMN	"pgrst_"
-
 /* ---------------------------------------------------------------- shared */
 
 /* Begin a request: its query string, preferences and media type.  arguments: of a function, in the query string. */
@@ -35,6 +32,7 @@ rest_begin(Rest *rest, Call *call, const RestCatalog *catalog, bool arguments)
 					psprintf("Verify that '%s' is included in the 'select' query parameter.", rest->query->embedded));
 	rest_window(call, rest->query, &rest->window);
 	rest_prefer(call, &rest->prefer);
+	call_reply_field(call, "Vary", REST_VARY);
 	rest->media = rest_media(call, &rest->nulls_stripped);
 	call->rollback = rest->prefer.transaction == 2;
 	rest_sql_init(&rest->sql);
@@ -82,8 +80,8 @@ rest_similar(const char *name, const List *names)
 
 /* ---------------------------------------------------------------- bodies */
 
-static const char *
-media_name(const Rest *rest)
+const char *
+rest_media_name(const Rest *rest)
 {
 	switch (rest->media)
 	{
@@ -101,7 +99,8 @@ media_name(const Rest *rest)
 static void
 csv_value(StringInfo body, const char *value)
 {
-	if (strpbrk(value, ",\"\r\n") == NULL)
+	/* an empty text is not null */
+	if (*value && strpbrk(value, ",\"\r\n") == NULL)
 	{
 		appendStringInfoString(body, value);
 		return;
@@ -123,7 +122,7 @@ write_csv(StringInfo body)
 	TupleDesc	desc = SPI_tuptable->tupdesc;
 	int			ncolumns = desc->natts;
 
-	while (ncolumns > 0 && strncmp(NameStr(TupleDescAttr(desc, ncolumns - 1)->attname), OWN_COLUMN, strlen(OWN_COLUMN)) == 0)
+	while (ncolumns > 0 && strncmp(NameStr(TupleDescAttr(desc, ncolumns - 1)->attname), REST_OWN_COLUMN, strlen(REST_OWN_COLUMN)) == 0)
 		ncolumns--;
 	for (int c = 1; c <= ncolumns; c++)
 	{
@@ -182,24 +181,33 @@ rest_run(Rest *rest, const char *with, const char *element, const char *more, bo
 	initStringInfo(&rest->sql.text);
 	if (rest->media == MEDIA_CSV)
 	{
-		appendStringInfo(&rest->sql.text, "%s%s%s", with ? "WITH " : "", with ? with : "", source);
+		if (rest->sort)
+			appendStringInfo(&rest->sql.text, "WITH pgrst_source AS (%s) SELECT s.* FROM pgrst_source s%s", source, rest->sort);
+		else
+			appendStringInfo(&rest->sql.text, "%s%s%s", with ? "WITH " : "", with ? with : "", source);
 		rows = rest_sql_run(&rest->sql);
 		write_csv(&rest->call->body);
-		call_reply_field(rest->call, "Content-Type", media_name(rest));
+		call_reply_field(rest->call, "Content-Type", rest_media_name(rest));
 		return rows;
 	}
-	appendStringInfo(&rest->sql.text, "WITH %s%spgrst_source AS (%s) SELECT pg_catalog.count(*), COALESCE(%spg_catalog.json_agg(%s)%s, '[]')::pg_catalog.text%s%s FROM pgrst_source s",
+	appendStringInfo(&rest->sql.text, "WITH %s%spgrst_source AS (%s) SELECT pg_catalog.count(*), COALESCE(%spg_catalog.json_agg(%s%s)%s, '[]')::pg_catalog.text%s%s FROM pgrst_source s",
 					 with ? with : "", with ? ", " : "", source,
-					 rest->nulls_stripped ? "pg_catalog.json_strip_nulls(" : "", element ? element : "s", rest->nulls_stripped ? ")" : "",
+					 rest->nulls_stripped ? "pg_catalog.json_strip_nulls(" : "", element ? element : "s", rest->sort ? rest->sort : "", rest->nulls_stripped ? ")" : "",
 					 more ? ", " : "", more ? more : "");
 	rest_sql_run(&rest->sql);
 	rows = rest_result_int(1);
 	check_singular(rest, rows);
 	json = DatumGetTextPP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+	if (single && rows == 0)
+	{
+		appendStringInfoString(&rest->call->body, "null");
+		call_reply_field(rest->call, "Content-Type", rest_media_name(rest));
+		return rows;
+	}
 	/* the array's own brackets */
 	cut = rest->media == MEDIA_OBJECT || (single && rows == 1) ? 1 : 0;
 	appendBinaryStringInfo(&rest->call->body, VARDATA_ANY(json) + cut, VARSIZE_ANY_EXHDR(json) - 2 * cut);
-	call_reply_field(rest->call, "Content-Type", media_name(rest));
+	call_reply_field(rest->call, "Content-Type", rest_media_name(rest));
 	return rows;
 }
 
@@ -276,7 +284,6 @@ reply_rows(Rest *rest, int64 rows, int64 total)
 	}
 	rest_content_range(call, low, rows, total);
 	call->status = total >= 0 && rows < total ? 206 : 200;
-	call_reply_field(call, "Vary", "Accept, Prefer, Range");
 }
 
 /*
@@ -297,11 +304,9 @@ rest_read(Rest *rest, const char *from, const char *with, const char *element, b
 		if (wanted == COUNT_ESTIMATED && (setting_http_max_rows == 0 || total <= setting_http_max_rows))
 			wanted = COUNT_EXACT;
 	}
+	/* of a scalar, whose source has no columns, nothing but all can be selected */
 	appendStringInfoString(&rest->sql.text, "SELECT ");
-	if (element)
-		appendStringInfoString(&rest->sql.text, "t.*");
-	else
-		rest_sql_select(&rest->sql, &rest->source, rest->query->select, false);
+	rest_sql_select(&rest->sql, &rest->source, rest->query->select, false);
 	appendStringInfo(&rest->sql.text, " FROM %s", from);
 	rest_sql_where(&rest->sql, &rest->source, rest->query->filters);
 	rest_sql_order(&rest->sql, &rest->source, rest->query->order);
@@ -353,6 +358,7 @@ static void
 table_options(Call *call, const RestTable *table)
 {
 	call->status = 200;
+	call_reply_field(call, "Vary", REST_VARY);
 	call_reply_field(call, "Allow", psprintf("OPTIONS,GET,HEAD%s%s%s", table->insertable ? ",POST" : "",
 											 table->insertable && table->updatable && table->nkeys > 0 ? ",PUT" : "",
 											 table->updatable ? ",PATCH,DELETE" : ""));
@@ -375,8 +381,10 @@ rest_table_request(Call *call, const RestCatalog *catalog, const char *name)
 	}
 	rest_begin(&rest, call, catalog, false);
 	rest.source.name = table->name;
+	rest.source.schema = catalog->schema;
 	rest.source.columns = table->columns;
 	rest.source.ncolumns = table->ncolumns;
+	rest_sql_check_select(&rest.source, rest.query->select);
 	switch (call->method)
 	{
 		case METHOD_POST:

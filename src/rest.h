@@ -14,6 +14,9 @@
 #include "rest_request.h"
 #include "rest_sql.h"
 
+/* What an answer depends on, besides its URL. */
+#define REST_VARY	"Accept, Prefer, Range"
+
 /* A request while it is worked on: what its URL and its header say. */
 typedef struct Rest
 {
@@ -26,6 +29,7 @@ typedef struct Rest
 	RestWindow	window;			/* of what is read */
 	RestSource	source;			/* where rows come from */
 	RestSql		sql;			/* what gives the rows */
+	const char *sort;			/* ORDER BY of rows s that are sorted when they are there; NULL: not so */
 } Rest;
 
 /* Answer /name and /rpc/name. */
@@ -42,6 +46,7 @@ extern void rest_delete(Rest *rest, const RestTable *table);
 extern void rest_begin(Rest *rest, Call *call, const RestCatalog *catalog, bool arguments);
 extern void rest_read_only(void);
 extern int64 rest_run(Rest *rest, const char *with, const char *element, const char *more, bool single);
+extern const char *rest_media_name(const Rest *rest);
 extern int64 rest_result_int(int column);
 extern int64 rest_read(Rest *rest, const char *from, const char *with, const char *element, bool single);
 extern void rest_check_affected(const Rest *rest, int64 rows);

@@ -136,8 +136,7 @@ rest_body(const Call *call, bool any_names, bool empty_object, RestBody *body)
 	const char *text = call->http->body;
 
 	memset(body, 0, sizeof(RestBody));
-	if (strcmp(type, "application/json") == 0 || strcmp(type, "application/vnd.pgrst.object+json") == 0 ||
-		strcmp(type, "application/vnd.pgrst.array+json") == 0)
+	if (strcmp(type, "application/json") == 0 || strcmp(type, "application/vnd.pgrst.array+json") == 0)
 	{
 		if (strlen(text) != call->http->body_length)
 			refuse_body("Empty or invalid json");
@@ -155,6 +154,8 @@ rest_body(const Call *call, bool any_names, bool empty_object, RestBody *body)
 		return;
 	}
 	body->array = true;
+	if (JB_ROOT_IS_SCALAR(body->json) && any_names)
+		refuse_body("All object keys must match");
 	if (JB_ROOT_IS_SCALAR(body->json))
 		body->json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("[]")));
 	read_array(body, any_names);

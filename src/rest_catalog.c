@@ -150,7 +150,8 @@ load_functions(void)
 	select_from_catalog(
 						"SELECT p.oid, p.proname, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(p.proname), p.provolatile, p.proretset,"
 						" CASE WHEN p.prorettype = 'void'::pg_catalog.regtype THEN 0 WHEN t.typtype = 'c' OR p.prorettype = 'record'::pg_catalog.regtype"
-						" AND p.proargmodes && '{o,b,t}'::pg_catalog.\"char\"[] THEN 2 ELSE 1 END"
+						" AND p.proargmodes && '{o,b,t}'::pg_catalog.\"char\"[] THEN 2 ELSE 1 END,"
+						" CASE t.typtype WHEN 'c' THEN t.typname ELSE p.proname END"
 						" FROM pg_catalog.pg_extension e"
 						" JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid"
 						" AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.deptype = 'e'"
@@ -170,6 +171,7 @@ load_functions(void)
 		function->volatility = text_of(row, 4)[0];
 		function->set = bool_of(row, 5);
 		function->returns = (RestReturns) oid_of(row, 6);
+		function->source = text_of(row, 7);
 		catalog->functions = lappend(catalog->functions, function);
 	}
 }

@@ -57,6 +57,7 @@ typedef struct RestFunction
 	char		volatility;		/* as in pg_proc */
 	bool		set;			/* returns a set */
 	RestReturns returns;
+	char	   *source;			/* what its rows are called: the table or type whose rows it returns, or else its name */
 	RestParameter *parameters;
 	int			nparameters;
 	RestColumn *columns;		/* of what a composite result has */

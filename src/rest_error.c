@@ -125,8 +125,8 @@ status_of(const char *state, const char *message, bool authenticated)
 		return authenticated ? 403 : 401;
 	if (strcmp(state, "22023") == 0)
 		return strncmp(message, "role", 4) == 0 && ends_with(message, "does not exist") ? 401 : 400;
-	if (strncmp(state, "PT", 2) == 0 && strspn(state + 2, "0123456789") == 3 && atoi(state + 2) >= 200)
-		return Min(atoi(state + 2), 599);
+	if (strncmp(state, "PT", 2) == 0)
+		return strspn(state + 2, "0123456789") == 3 && atoi(state + 2) >= 200 ? Min(atoi(state + 2), 599) : 500;
 	for (int i = 0; i < lengthof(statuses); i++)
 		if (strncmp(state, statuses[i].prefix, strlen(statuses[i].prefix)) == 0)
 			return statuses[i].status;
@@ -189,8 +189,8 @@ member(Jsonb *object, const char *name)
 	return JsonbToCString(NULL, &JsonbValueToJsonb(value)->root, 0);
 }
 
-static Jsonb *
-try_json(const char *text)
+Jsonb *
+rest_try_json(const char *text)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Jsonb	   *volatile result = NULL;
@@ -210,24 +210,59 @@ try_json(const char *text)
 	return result;
 }
 
+bool
+rest_reply_fields(Call *call, JsonbContainer *object)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(object);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *name = NULL;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = MemoryContextStrdup(call->context, pnstrdup(value.val.string.val, value.val.string.len));
+		if (token != WJB_VALUE)
+			continue;
+		if (value.type != jbvString)
+			return false;
+		if (*name && strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == strlen(name))
+			call_reply_field(call, name, pnstrdup(value.val.string.val, value.val.string.len));
+	}
+	return true;
+}
+
+/* An error of RAISE sqlstate 'PGRST' itself: one of its two texts is not what it should be. */
+static void
+reply_misraised(Call *call, const char *option, const char *text, const char *keys)
+{
+	rest_reply(call, 500, "PGRST121", "Could not parse JSON in the \"RAISE SQLSTATE 'PGRST'\" error",
+			   text ? psprintf("Invalid JSON value for %s: '%s'", option, text) : psprintf("%s is missing in the RAISE statement", option),
+			   psprintf("%s must be a JSON object with obligatory keys: %s.", option, keys));
+}
+
 /* RAISE sqlstate 'PGRST': message and detail are JSON that says what to answer. */
 static void
 reply_as_told(Call *call, const ErrorData *error)
 {
-	Jsonb	   *message = try_json(error->message);
-	Jsonb	   *detail = try_json(error->detail);
+	Jsonb	   *message = rest_try_json(error->message);
+	Jsonb	   *detail = rest_try_json(error->detail);
 	char	   *code = message ? member(message, "code") : NULL;
 	char	   *text = message ? member(message, "message") : NULL;
 	char	   *status = detail ? member(detail, "status") : NULL;
+	JsonbValue	buffer;
+	JsonbValue *headers = detail && JB_ROOT_IS_OBJECT(detail) ? getKeyJsonValueFromContainer(&detail->root, "headers", 7, &buffer) : NULL;
 
-	if (code == NULL || text == NULL || status == NULL || atoi(status) < 200 || atoi(status) > 599)
+	if (code == NULL || text == NULL)
+		reply_misraised(call, "MESSAGE", error->message, "'code', 'message' and optional keys: 'details', 'hint'");
+	else if (status == NULL || atoi(status) < 200 || atoi(status) > 599 ||
+			 headers == NULL || headers->type != jbvBinary || !JsonContainerIsObject(headers->val.binary.data))
+		reply_misraised(call, "DETAIL", error->detail, "'status', 'headers' and optional key: 'status_text'");
+	else
 	{
-		rest_reply(call, 500, "PGRST121", "Could not parse JSON in the \"RAISE SQLSTATE 'PGRST'\" error",
-				   detail == NULL ? "DETAIL is missing in the RAISE statement" : psprintf("Invalid JSON value for MESSAGE: '%s'", error->message),
-				   "MESSAGE must be a JSON object with obligatory keys: 'code', 'message' and optional keys: 'details', 'hint'.");
-		return;
+		rest_reply(call, atoi(status), code, text, member(message, "details"), member(message, "hint"));
+		rest_reply_fields(call, headers->val.binary.data);
 	}
-	rest_reply(call, atoi(status), code, text, member(message, "details"), member(message, "hint"));
 }
 
 void

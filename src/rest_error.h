@@ -7,6 +7,8 @@
 
 #include "msgsys.h"
 
+#include "utils/jsonb.h"
+
 #include "call.h"
 #include "compat.h"
 
@@ -22,6 +24,12 @@ extern void rest_error_reply(Call *call, const ErrorData *error);
 
 /* The same four keys for a reply that no error led to. */
 extern void rest_reply(Call *call, int status, const char *code, const char *message, const char *details, const char *hint);
+
+/* A text as JSON; NULL: it is none. */
+extern Jsonb *rest_try_json(const char *text);
+
+/* Add the members of a JSON object to the reply's header; false: one is not a string. */
+extern bool rest_reply_fields(Call *call, JsonbContainer *object);
 
 /* Forget a refusal: a call begins. */
 extern void rest_error_reset(void);

@@ -111,7 +111,7 @@ call_by_query(Rest *rest, const RestFunction *function, const char *name)
 	return text.data;
 }
 
-/* The same with the arguments of the body, which jsonb_to_record() makes values of. */
+/* The same with the arguments of the body, or those of it that columns= names; jsonb_to_record() makes values of them. */
 static char *
 call_by_body(Rest *rest, const RestFunction *function, const char *name)
 {
@@ -121,7 +121,13 @@ call_by_body(Rest *rest, const RestFunction *function, const char *name)
 	List	   *given;
 	ListCell   *lc;
 
-	rest_body(rest->call, false, true, &body);
+	rest_body(rest->call, rest->query->columns != NULL, true, &body);
+	for (const RestName *column = rest->query->columns; column; column = column->next)
+	{
+		if (column == rest->query->columns)
+			body.names = NIL;
+		body.names = lappend(body.names, (void *) column->name);
+	}
 	given = given_parameters(rest, function, name, body.names);
 	initStringInfo(&record);
 	initStringInfo(&text);
@@ -145,6 +151,7 @@ static void
 function_options(Call *call, const RestFunction *function)
 {
 	call->status = 200;
+	call_reply_field(call, "Vary", REST_VARY);
 	call_reply_field(call, "Allow", function->volatility == PROVOLATILE_VOLATILE ? "OPTIONS,POST" : "OPTIONS,GET,HEAD,POST");
 }
 
@@ -157,6 +164,7 @@ rest_function_request(Call *call, const RestCatalog *catalog, const char *name)
 	char	   *from;
 	char	   *with = NULL;
 	bool		scalar;
+	RestCount	count;
 
 	if (call->method == METHOD_OPTIONS && function)
 	{
@@ -169,29 +177,33 @@ rest_function_request(Call *call, const RestCatalog *catalog, const char *name)
 	if (!by_body || (function && function->volatility != PROVOLATILE_VOLATILE))
 		rest_read_only();
 	from = by_body ? call_by_body(&rest, function, name) : call_by_query(&rest, function, name);
+	if (!function->set && rest.prefer.handling == 1 && rest.prefer.has_max_affected)
+		rest_refuse(400, "PGRST128", "Function must return SETOF or TABLE when max-affected preference is used with handling=strict", NULL, NULL);
 	if (function->returns == REST_VOID)
 	{
 		appendStringInfo(&rest.sql.text, "SELECT FROM %s AS t(v)", from);
 		rest_sql_run(&rest.sql);
 		call->status = 204;
-		rest_content_range(call, 0, 1, rest.prefer.count ? 1 : -1);
+		rest_content_range(call, 0, 1, rest.prefer.count == COUNT_EXACT || rest.prefer.count == COUNT_ESTIMATED ? 1 : -1);
 		rest_prefer_applied(call, &rest.prefer, false, false, false, false);
 		return;
 	}
 	scalar = function->returns == REST_SCALAR;
-	from = psprintf("%s AS t%s", from, scalar ? "(v)" : "");
-	rest.source.name = "pgrst_call";
+	from = psprintf("%s AS t%s", from, scalar ? "(pgrst_scalar)" : "");
+	rest.source.name = function->source;
+	rest.source.schema = catalog->schema;
 	rest.source.columns = function->columns;
 	rest.source.ncolumns = function->ncolumns;
+	/* the planner knows nothing of a function's rows */
+	count = rest.prefer.count;
+	rest.prefer.count = count == COUNT_EXACT || count == COUNT_ESTIMATED ? COUNT_EXACT : COUNT_NONE;
 	if (rest.prefer.count != COUNT_NONE)
 	{
 		/* called once, however often its rows are looked at */
 		with = psprintf("pgrst_call AS MATERIALIZED (SELECT t.* FROM %s)", from);
 		from = "pgrst_call AS t";
-		rest.prefer.count = COUNT_EXACT;
 	}
-	if (rest.prefer.handling == 1 && rest.prefer.has_max_affected && !function->set)
-		rest_refuse(400, "PGRST128", "Function must return SETOF or TABLE when max-affected preference is used with handling=strict", NULL, NULL);
-	rest_check_affected(&rest, rest_read(&rest, from, with, scalar ? "s.v" : NULL, !function->set));
+	rest_check_affected(&rest, rest_read(&rest, from, with, scalar ? "s.pgrst_scalar" : NULL, !function->set));
+	rest.prefer.count = count;
 	rest_prefer_applied(call, &rest.prefer, false, false, false, true);
 }

@@ -534,6 +534,8 @@ read_select_item(Reader *r, RestSelect *item)
 	else
 		item->kind = REST_SELECT_FIELD;
 	begin = r->at;
+	if (at_end_of_item(r))
+		return fail(r, "\"...\", " FIELD_NAME ", \"*\" or \"count()\"");
 	if (!read_name(r, &name))
 		return false;
 	if (*r->at == ':' && r->at[1] != ':' && item->kind == REST_SELECT_FIELD)
@@ -575,12 +577,10 @@ read_select_item(Reader *r, RestSelect *item)
 		}
 		else if (*r->at == '.')
 		{
-			size_t		length = strspn(r->at + 1, "abcdefghijklmnopqrstuvwxyz");
-
-			if (length == 0 || strncmp(r->at + 1 + length, "()", 2) != 0)
-				return fail(r, "\"->>\", \"->\", \"::\", \")\", \",\" or end of input");
+			r->at++;
+			if (!skip(r, "sum()") && !skip(r, "avg()") && !skip(r, "count()") && !skip(r, "max()") && !skip(r, "min()"))
+				return fail(r, "\"sum\", \"avg\", \"count\", \"max\" or \"min\"");
 			item->kind = REST_SELECT_AGGREGATE;
-			r->at += length + 3;
 		}
 		else
 			break;

@@ -99,16 +99,12 @@ rest_prefer(const Call *call, RestPrefer *prefer)
 	}
 	if (!setting_http_tx_override)
 		prefer->transaction = 0;
-	if (prefer->timezone)
-	{
-		prefer->timezone_applied = set_config_option("timezone", prefer->timezone, PGC_USERSET, PGC_S_SESSION,
-													 GUC_ACTION_LOCAL, true, DEBUG5, false) > 0;
-		if (!prefer->timezone_applied)
-			appendStringInfo(&prefer->invalid, "%stimezone=%s", prefer->invalid.len > 0 ? ", " : "", prefer->timezone);
-	}
 	if (prefer->handling == 1 && prefer->invalid.len > 0)
 		rest_refuse(400, "PGRST122", "Invalid preferences given with handling=strict",
 					psprintf("Invalid preferences: %s", prefer->invalid.data), NULL);
+	/* one that PostgreSQL does not know is its error, whatever the handling */
+	if (prefer->timezone)
+		set_config_option("timezone", prefer->timezone, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
 static void
@@ -142,7 +138,7 @@ rest_prefer_applied(Call *call, const RestPrefer *prefer, bool resolution, bool 
 		applied(&list, transactions[prefer->transaction]);
 	if (prefer->handling)
 		applied(&list, handled[prefer->handling]);
-	if (prefer->timezone_applied)
+	if (prefer->timezone)
 		applied(&list, psprintf("timezone=%s", prefer->timezone));
 	if (max_affected && prefer->has_max_affected && prefer->handling == 1)
 		applied(&list, psprintf("max-affected=" INT64_FORMAT, prefer->max_affected));
@@ -191,7 +187,8 @@ understand(const char *type, RestMedia *media, bool *nulls_stripped)
 	size_t		length = strcspn(type, "; ");
 
 #define IS(name) (length == strlen(name) && strncmp(type, name, length) == 0)
-	*nulls_stripped = strstr(type, "nulls=stripped") != NULL;
+	/* only of PostgREST's own types */
+	*nulls_stripped = strncmp(type, "application/vnd.pgrst.", 22) == 0 && strstr(type, "nulls=stripped") != NULL;
 	if (IS("*/*") || IS("application/*") || IS("application/json") || IS("application/vnd.pgrst.array+json") || IS("application/vnd.pgrst.array"))
 		*media = MEDIA_JSON;
 	else if (IS("application/vnd.pgrst.object+json") || IS("application/vnd.pgrst.object"))
@@ -261,8 +258,6 @@ range_field(const Call *call, int64 *low, int64 *high)
 
 	if (field == NULL)
 		return false;
-	if (strncmp(field, "items=", 6) == 0)
-		field += 6;
 	if (*field < '0' || *field > '9')
 		return false;
 	*low = strtoll(field, &end, 10);
@@ -290,7 +285,13 @@ rest_window(const Call *call, const RestQuery *query, RestWindow *window)
 	{
 		if (query->limit < 0)
 			refuse_range("Limit should be greater than or equal to zero.");
-		high = query->limit > PG_INT64_MAX - low ? PG_INT64_MAX : low + query->limit - 1;
+		/* of a negative offset, rows before the first are part of the limit */
+		if (query->limit == 0)
+			high = low - 1;
+		else
+			high = query->limit > PG_INT64_MAX - low ? PG_INT64_MAX : query->offset + query->limit - 1;
+		if (query->limit > 0 && high < low)
+			refuse_range("Limit should be greater than or equal to zero.");
 	}
 	if (range_field(call, &range_low, &range_high) && !(query->has_limit && query->limit == 0))
 	{

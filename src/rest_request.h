@@ -49,7 +49,6 @@ typedef struct RestPrefer
 	int			handling;		/* 1 strict, 2 lenient, 0 not said */
 	int			transaction;	/* 1 commit, 2 rollback, 0 not said or not allowed */
 	const char *timezone;		/* NULL: not said */
-	bool		timezone_applied;
 	bool		has_max_affected;
 	int64		max_affected;
 	StringInfoData invalid;		/* what we do not know, ", " between */

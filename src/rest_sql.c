@@ -110,9 +110,6 @@ write_field(RestSql *sql, const RestSource *source, const RestField *field)
 			appendStringInfo(&sql->text, "%d", DatumGetInt32(value_of(INT4OID, step->key)));
 		else
 			appendStringInfoString(&sql->text, quote_literal_cstr(step->key));
-		if (step->text && i < field->nsteps - 1)
-			rest_refuse(400, "PGRST100", psprintf("\"failed to parse tree path (%s)\" (line 1, column 1)", field->name),
-						"\"->>\" can only be the last operator of a path", NULL);
 	}
 	if (field->nsteps > 0 && field->steps[field->nsteps - 1].text)
 		return TEXTOID;
@@ -290,8 +287,17 @@ check_select(const RestSource *source, const RestSelect *item)
 	if (item->kind == REST_SELECT_RELATION)
 		rest_refuse(400, "PGRST200",
 					psprintf("Could not find a relationship between '%s' and '%s' in the schema cache", source->name, item->field.name),
-					psprintf("Searched for a foreign key relationship between '%s' and '%s', but no matches were found.", source->name, item->field.name),
+					psprintf("Searched for a foreign key relationship between '%s' and '%s' in the schema '%s', but no matches were found.",
+							 source->name, item->field.name, source->schema),
 					NULL);
+}
+
+/* Refuse what cannot be selected of any row, before one is changed. */
+void
+rest_sql_check_select(const RestSource *source, const RestSelect *select)
+{
+	for (const RestSelect *item = select; item; item = item->next)
+		check_select(source, item);
 }
 
 /* The list of what is selected; expand: each column by its name, in place of t.*. */
@@ -347,20 +353,53 @@ rest_sql_select_names(RestSql *sql, const RestSource *source, const RestSelect *
 	}
 }
 
+/* What an order sorts by. */
+static void
+write_order_field(RestSql *sql, const RestSource *source, const RestOrder *item)
+{
+	if (item->relation)
+		rest_refuse(400, "PGRST108", psprintf("'%s' is not an embedded resource in this request", item->relation), NULL,
+					psprintf("Verify that '%s' is included in the 'select' query parameter.", item->relation));
+	write_field(sql, source, &item->field);
+}
+
+static const char *
+order_direction(const RestOrder *item)
+{
+	return psprintf("%s%s", item->descending ? " DESC" : "", item->nulls > 0 ? " NULLS FIRST" : item->nulls < 0 ? " NULLS LAST" : "");
+}
+
 /* Add " ORDER BY ..." where an order is asked for. */
 void
 rest_sql_order(RestSql *sql, const RestSource *source, const RestOrder *order)
 {
 	for (const RestOrder *item = order; item; item = item->next)
 	{
-		if (item->relation)
-			rest_refuse(400, "PGRST108", psprintf("'%s' is not an embedded resource in this request", item->relation), NULL,
-						psprintf("Verify that '%s' is included in the 'select' query parameter.", item->relation));
 		appendStringInfoString(&sql->text, item == order ? " ORDER BY " : ", ");
-		write_field(sql, source, &item->field);
-		appendStringInfo(&sql->text, "%s%s", item->descending ? " DESC" : "",
-						 item->nulls > 0 ? " NULLS FIRST" : item->nulls < 0 ? " NULLS LAST" : "");
+		write_order_field(sql, source, item);
+		appendStringInfoString(&sql->text, order_direction(item));
 	}
+}
+
+/*
+ * The same in two steps, for rows that can be sorted only when they are there (of RETURNING): add what to sort by as columns,
+ * and return the " ORDER BY ..." of those rows, called s.
+ */
+char *
+rest_sql_order_later(RestSql *sql, const RestSource *source, const RestOrder *order)
+{
+	StringInfoData sort;
+	int			number = 0;
+
+	initStringInfo(&sort);
+	for (const RestOrder *item = order; item; item = item->next)
+	{
+		appendStringInfoString(&sql->text, ", ");
+		write_order_field(sql, source, item);
+		appendStringInfo(&sql->text, " AS " REST_OWN_COLUMN "order_%d", ++number);
+		appendStringInfo(&sort, "%s s." REST_OWN_COLUMN "order_%d%s", number > 1 ? "," : " ORDER BY", number, order_direction(item));
+	}
+	return sort.data;
 }
 
 /* ---------------------------------------------------------------- plans */

@@ -13,6 +13,9 @@
 #include "rest_catalog.h"
 #include "rest_parse.h"
 
+/* Columns whose names begin so are ours, and stand behind those of the body. */
+#define REST_OWN_COLUMN	"pgrst_own_"
+
 /* A statement in the making. */
 typedef struct RestSql
 {
@@ -29,20 +32,21 @@ typedef struct RestSql
 typedef struct RestSource
 {
 	const char *name;			/* for errors */
+	const char *schema;
 	const RestColumn *columns;
 	int			ncolumns;
-	bool		scalar;			/* a function's result without names */
-	Oid			scalar_type;
 } RestSource;
 
 extern void rest_sql_init(RestSql *sql);
 extern int	rest_sql_bind(RestSql *sql, Oid type, const char *text);
 extern int	rest_sql_bind_datum(RestSql *sql, Oid type, Datum value);
 
+extern void rest_sql_check_select(const RestSource *source, const RestSelect *select);
 extern void rest_sql_select(RestSql *sql, const RestSource *source, const RestSelect *select, bool expand);
 extern void rest_sql_select_names(RestSql *sql, const RestSource *source, const RestSelect *select);
 extern void rest_sql_where(RestSql *sql, const RestSource *source, const RestLogic *filters);
 extern void rest_sql_order(RestSql *sql, const RestSource *source, const RestOrder *order);
+extern char *rest_sql_order_later(RestSql *sql, const RestSource *source, const RestOrder *order);
 
 /* Run it; the result is SPI's.  Plans are kept, by text. */
 extern uint64 rest_sql_run(RestSql *sql);

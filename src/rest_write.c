@@ -72,35 +72,41 @@ write_rows(Rest *rest, const RestBody *body, List *columns, bool one)
 	appendStringInfoChar(&rest->sql.text, ')');
 }
 
-/* The values to insert: what the body has, or (with missing=default) the column's default where an object does not have it. */
-static void
-write_select(Rest *rest, const RestBody *body, List *columns)
+/* Whether a column that an object does not have gets its default, not null. */
+static bool
+wants_defaults(const Rest *rest)
 {
-	ListCell   *lc;
+	return rest->prefer.missing == 1 && rest->query->columns != NULL;
+}
+
+/* A column's value: what the body has, or (with missing=default) the column's default where an object does not have it. */
+static void
+write_value(Rest *rest, const RestColumn *column)
+{
+	if (wants_defaults(rest) && column->default_expression)
+		appendStringInfo(&rest->sql.text, "CASE WHEN e.v ? %s THEN p.%s ELSE (%s) END", quote_literal_cstr(column->name),
+						 column->quoted, column->default_expression);
+	else
+		appendStringInfo(&rest->sql.text, "p.%s", column->quoted);
+}
+
+/* " FROM ...": where write_value() takes from; only the first of the rows where one is wanted. */
+static void
+write_from(Rest *rest, const RestBody *body, List *columns, bool one)
+{
 	int			parameter;
 
-	appendStringInfoString(&rest->sql.text, " SELECT ");
-	if (rest->prefer.missing != 1 || rest->query->columns == NULL)
+	appendStringInfoString(&rest->sql.text, " FROM ");
+	if (!wants_defaults(rest))
 	{
-		write_columns(&rest->sql, columns, "p.", false);
-		appendStringInfoString(&rest->sql.text, " FROM ");
-		write_rows(rest, body, columns, false);
+		write_rows(rest, body, columns, one);
 		return;
 	}
-	foreach(lc, columns)
-	{
-		const RestColumn *column = lfirst(lc);
-
-		appendStringInfoString(&rest->sql.text, foreach_current_index(lc) > 0 ? ", " : "");
-		if (column->default_expression)
-			appendStringInfo(&rest->sql.text, "CASE WHEN e.v ? %s THEN p.%s ELSE (%s) END", quote_literal_cstr(column->name),
-							 column->quoted, column->default_expression);
-		else
-			appendStringInfo(&rest->sql.text, "p.%s", column->quoted);
-	}
 	parameter = rest_sql_bind_datum(&rest->sql, JSONBOID, JsonbPGetDatum(body->json));
-	appendStringInfo(&rest->sql.text, body->array ? " FROM pg_catalog.jsonb_array_elements($%d) AS e(v), " :
-					 " FROM (SELECT $%d) AS e(v), ", parameter);
+	if (body->array && !one)
+		appendStringInfo(&rest->sql.text, "pg_catalog.jsonb_array_elements($%d) AS e(v), ", parameter);
+	else
+		appendStringInfo(&rest->sql.text, "(SELECT $%d%s) AS e(v), ", parameter, body->array ? " -> 0" : "");
 	appendStringInfoString(&rest->sql.text, "LATERAL pg_catalog.jsonb_to_record(e.v) AS p(");
 	write_columns(&rest->sql, columns, "", true);
 	appendStringInfoChar(&rest->sql.text, ')');
@@ -126,6 +132,8 @@ write_returning(Rest *rest, const RestTable *table, const Returning *wanted)
 	{
 		appendStringInfoString(&rest->sql.text, separator);
 		rest_sql_select(&rest->sql, &rest->source, rest->query->select, true);
+		if (rest->query->order)
+			rest->sort = rest_sql_order_later(&rest->sql, &rest->source, rest->query->order);
 		separator = ", ";
 	}
 	if (wanted->keys)
@@ -137,7 +145,7 @@ write_returning(Rest *rest, const RestTable *table, const Returning *wanted)
 			}
 	if (wanted->inserted)
 		/* a row that was there has the updating transaction in xmax */
-		appendStringInfo(&rest->sql.text, "%s(t.xmax = 0) AS pgrst_inserted", separator);
+		appendStringInfo(&rest->sql.text, "%s(t.xmax = 0) AS " REST_OWN_COLUMN "inserted", separator);
 }
 
 /* The row s without our own columns, as an element of the body. */
@@ -164,11 +172,11 @@ static int64
 run(Rest *rest, const RestTable *table, const Returning *wanted, int64 *inserted)
 {
 	int64		rows;
-	bool		counted = wanted->inserted && rest->media != MEDIA_CSV;
+	bool		counted = wanted->inserted && wanted->body && rest->media != MEDIA_CSV;
 
 	if (wanted->body)
-		rows = rest_run(rest, NULL, wanted->inserted ? element_without_own(rest) : NULL,
-						counted ? "pg_catalog.count(*) FILTER (WHERE s.pgrst_inserted)" : NULL, false);
+		rows = rest_run(rest, NULL, wanted->inserted || rest->sort ? element_without_own(rest) : NULL,
+						counted ? "pg_catalog.count(*) FILTER (WHERE s." REST_OWN_COLUMN "inserted)" : NULL, false);
 	else
 	{
 		rows = rest_sql_run(&rest->sql);
@@ -177,9 +185,9 @@ run(Rest *rest, const RestTable *table, const Returning *wanted, int64 *inserted
 						psprintf("The result contains " INT64_FORMAT " rows", rows), NULL);
 	}
 	*inserted = rows;
-	if (counted && wanted->body)
+	if (counted)
 		*inserted = rest_result_int(3);
-	else if (wanted->inserted && !wanted->body)
+	else if (wanted->inserted)
 	{
 		bool		isnull;
 
@@ -187,11 +195,10 @@ run(Rest *rest, const RestTable *table, const Returning *wanted, int64 *inserted
 		for (int64 row = 0; row < rows; row++)
 			*inserted += DatumGetBool(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, SPI_tuptable->tupdesc->natts, &isnull));
 	}
-	rest_check_affected(rest, rows);
 	return rows;
 }
 
-/* Location: of the first row of the last result, by its key. */
+/* Location: of the only row of the last result, by its key. */
 static void
 reply_location(Rest *rest, const RestTable *table)
 {
@@ -221,7 +228,7 @@ reply_location(Rest *rest, const RestTable *table)
 static int64
 total_of(const Rest *rest, int64 rows)
 {
-	return rest->prefer.count == COUNT_EXACT ? rows : -1;
+	return rest->prefer.count == COUNT_EXACT || rest->prefer.count == COUNT_ESTIMATED ? rows : -1;
 }
 
 static void
@@ -232,7 +239,7 @@ empty_body(Rest *rest)
 	if (rest->media == MEDIA_OBJECT)
 		rest_refuse(406, "PGRST116", "Cannot coerce the result to a single JSON object", "The result contains 0 rows", NULL);
 	appendStringInfoString(&rest->call->body, rest->media == MEDIA_CSV ? "" : "[]");
-	call_reply_field(rest->call, "Content-Type", rest->media == MEDIA_CSV ? "text/csv; charset=utf-8" : "application/json; charset=utf-8");
+	call_reply_field(rest->call, "Content-Type", rest_media_name(rest));
 }
 
 /* Views that cannot be written are told before PostgreSQL does, which blames the server. */
@@ -289,6 +296,7 @@ rest_insert(Rest *rest, const RestTable *table)
 	Returning	wanted = {.body = rest->prefer.returns == RETURN_REPRESENTATION,.keys = rest->prefer.returns == RETURN_HEADERS};
 	RestBody	body;
 	List	   *columns;
+	ListCell   *lc;
 	bool		conflicts;
 	int64		inserted = 0;
 	int64		rows = 0;
@@ -302,7 +310,13 @@ rest_insert(Rest *rest, const RestTable *table)
 		appendStringInfoString(&rest->sql.text, " (");
 		write_columns(&rest->sql, columns, "", false);
 		appendStringInfoChar(&rest->sql.text, ')');
-		write_select(rest, &body, columns);
+		appendStringInfoString(&rest->sql.text, " SELECT ");
+		foreach(lc, columns)
+		{
+			appendStringInfoString(&rest->sql.text, foreach_current_index(lc) > 0 ? ", " : "");
+			write_value(rest, lfirst(lc));
+		}
+		write_from(rest, &body, columns, false);
 	}
 	else
 		appendStringInfoString(&rest->sql.text, " DEFAULT VALUES");
@@ -314,12 +328,12 @@ rest_insert(Rest *rest, const RestTable *table)
 	{
 		write_returning(rest, table, &wanted);
 		rows = run(rest, table, &wanted, &inserted);
-		if (wanted.keys && rows > 0 && table->nkeys > 0)
+		if (wanted.keys && rows == 1 && table->nkeys > 0)
 			reply_location(rest, table);
 	}
 	rest->call->status = conflicts && rest->prefer.resolution == RESOLUTION_MERGE && inserted == 0 ? 200 : 201;
 	rest_content_range(rest->call, 0, 0, total_of(rest, rows));
-	rest_prefer_applied(rest->call, &rest->prefer, conflicts, rest->query->columns != NULL, true, true);
+	rest_prefer_applied(rest->call, &rest->prefer, conflicts, true, true, false);
 }
 
 /* ---------------------------------------------------------------- PUT */
@@ -355,7 +369,8 @@ rest_upsert(Rest *rest, const RestTable *table)
 	if (rest->query->has_limit || rest->query->offset != 0)
 		rest_refuse(400, "PGRST114", "limit/offset querystring parameters are not allowed for PUT", NULL, NULL);
 	check_key_filters(rest, table);
-	rest_body(rest->call, rest->query->columns != NULL, false, &body);
+	rest->query->columns = NULL;	/* PUT does not know columns= */
+	rest_body(rest->call, false, false, &body);
 	columns = written_columns(rest, table, &body);
 	for (int i = 0; i < table->ncolumns; i++)
 		if (table->columns[i].key && !list_member_ptr(columns, &table->columns[i]))
@@ -392,9 +407,10 @@ check_filtered(const Rest *rest, const char *command)
 static void
 changed(Rest *rest, int64 rows, bool ranged)
 {
+	rest_check_affected(rest, rows);
 	rest->call->status = rest->prefer.returns == RETURN_REPRESENTATION ? 200 : 204;
 	rest_content_range(rest->call, 0, ranged ? rows : 0, total_of(rest, rows));
-	rest_prefer_applied(rest->call, &rest->prefer, false, false, true, true);
+	rest_prefer_applied(rest->call, &rest->prefer, false, ranged, true, true);
 }
 
 void
@@ -420,10 +436,10 @@ rest_update(Rest *rest, const RestTable *table)
 		{
 			const RestColumn *column = lfirst(lc);
 
-			appendStringInfo(&rest->sql.text, "%s%s = p.%s", foreach_current_index(lc) > 0 ? ", " : "", column->quoted, column->quoted);
+			appendStringInfo(&rest->sql.text, "%s%s = ", foreach_current_index(lc) > 0 ? ", " : "", column->quoted);
+			write_value(rest, column);
 		}
-		appendStringInfoString(&rest->sql.text, " FROM ");
-		write_rows(rest, &body, columns, true);
+		write_from(rest, &body, columns, true);
 		rest_sql_where(&rest->sql, &rest->source, rest->query->filters);
 		write_returning(rest, table, &wanted);
 		rows = run(rest, table, &wanted, &inserted);

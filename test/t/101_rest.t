@@ -23,7 +23,7 @@ sub is_answer
 {
 	my ($name, $answer, $status, $headers, $body) = @_;
 	is($answer->{status}, $status, $name) or diag($answer->{body});
-	is($answer->{headers}{ lc $_ }, $headers->{$_}, "$name: $_") for sort keys %{ $headers // {} };
+	is_deeply($answer->{headers}{ lc $_ }, $headers->{$_}, "$name: $_") for sort keys %{ $headers // {} };
 	if (ref $body) { is_deeply($answer->{json}, $body, "$name: body") or diag($answer->{body}) }
 	elsif (defined $body) { is($answer->{body} // '', $body, "$name: body") }
 }
@@ -44,7 +44,11 @@ is_answer('a part by Range', get('/messages?select=id&order=id', Range => '2-3',
 is_answer('Range within limit', get('/messages?select=id&order=id&limit=4', Range => '2-9'), 200, { 'Content-Range' => '2-3/*' }, [ { id => 3 }, { id => 4 } ]);
 is_answer('an open Range', get('/messages?select=id&order=id', Range => '13-'), 200, { 'Content-Range' => '13-14/*' });
 is_answer('limit=0', get('/messages?limit=0'), 200, { 'Content-Range' => '*/*' }, []);
-is_answer('a negative offset is none', get('/messages?select=id&order=id&limit=1&offset=-3'), 200, { 'Content-Range' => '0-0/*' }, [ { id => 1 } ]);
+is_answer('a negative offset takes from the limit', get('/messages?select=id&order=id&limit=5&offset=-3'), 200, { 'Content-Range' => '0-1/*' }, [ { id => 1 }, { id => 2 } ]);
+is_answer('all of it', get('/messages?select=id&order=id&limit=1&offset=-3'), 416, {}, error('PGRST103', 'Requested range not satisfiable', 'Limit should be greater than or equal to zero.'));
+is_answer('a negative offset alone', get('/messages?select=id&order=id&offset=-3'), 200, { 'Content-Range' => '0-14/*' });
+is_answer('nothing, from a negative offset', get('/messages?select=id&limit=0&offset=-3'), 200, {}, []);
+is_answer('a Range with its unit', get('/messages?select=id', Range => 'items=2-3'), 200, { 'Content-Range' => '0-14/*' });
 is_answer('a negative limit', get('/messages?limit=-1'), 416, {}, error('PGRST103', 'Requested range not satisfiable', 'Limit should be greater than or equal to zero.'));
 is_answer('an empty Range', get('/messages', Range => '5-2'), 416, {}, error('PGRST103', 'Requested range not satisfiable', 'The lower boundary must be lower than or equal to the upper boundary in the Range header.'));
 is_answer('an offset behind the end', get('/messages?offset=100', Prefer => 'count=exact'), 416, { 'Content-Range' => '*/15' },
@@ -64,10 +68,15 @@ is_answer('a name that needs quotes', get('/messages?id=eq.1&select=%22a%20%5C%2
 is_answer('a column that is not there', get('/messages?select=nope'), 400, { 'Proxy-Status' => 'PostgREST; error=42703' }, error('42703', 'column messages.nope does not exist'));
 is_answer('a type that is not there', get('/messages?select=id::nope'), 400, {}, error('42704', 'type "nope" does not exist'));
 is_answer('embedding', get('/messages?select=id,msg_channels(*)'), 400, {},
-	error('PGRST200', q{Could not find a relationship between 'messages' and 'msg_channels' in the schema cache}, q{Searched for a foreign key relationship between 'messages' and 'msg_channels', but no matches were found.}));
+	error('PGRST200', q{Could not find a relationship between 'messages' and 'msg_channels' in the schema cache}, q{Searched for a foreign key relationship between 'messages' and 'msg_channels' in the schema 'public', but no matches were found.}));
 is_answer('spreading', get('/messages?select=...msg_channels(*)'), 400, {});
 is_answer('an aggregate', get('/messages?select=id.sum()'), 400, {}, error('PGRST123', 'Use of aggregate functions is not allowed'));
 is_answer('count()', get('/messages?select=count()'), 400, {}, error('PGRST123', 'Use of aggregate functions is not allowed'));
+
+is_answer('an aggregate that is none', get('/messages?select=id.nope()'), 400, {}, error('PGRST100', '"failed to parse select parameter (id.nope())" (line 1, column 4)', 'unexpected "n" expecting "sum", "avg", "count", "max" or "min"'));
+is_answer('an empty item', get('/messages?select=id,'), 400, {},
+	error('PGRST100', '"failed to parse select parameter (id,)" (line 1, column 4)', 'unexpected end of input expecting "...", field name (* or [a..z0..9_$]), "*" or "count()"'));
+is_answer('a path into a text', get('/messages?select=payload->>name->x'), 404, { 'Proxy-Status' => 'PostgREST; error=42883' });
 
 # ---- filters
 my %filters = (
@@ -106,14 +115,17 @@ is_answer('by an embedded table', get('/messages?order=msg_channels(topic)'), 40
 is_answer('a single object', get('/messages?id=eq.2&select=id', Accept => 'application/vnd.pgrst.object+json'), 200, { 'Content-Type' => $type{object} }, { id => 2 });
 is_answer('not a single one', get('/messages?id=lt.3', Accept => 'application/vnd.pgrst.object+json'), 406, {}, error('PGRST116', 'Cannot coerce the result to a single JSON object', 'The result contains 2 rows'));
 is_answer('without nulls', get('/messages?id=eq.1&select=id,due_at', Accept => 'application/vnd.pgrst.array+json;nulls=stripped'), 200, { 'Content-Type' => 'application/vnd.pgrst.array+json;nulls=stripped; charset=utf-8' }, [ { id => 1 } ]);
+is_answer('nulls=stripped of plain JSON', get('/messages?id=eq.1&select=id,due_at', Accept => 'application/json;nulls=stripped'), 200, { 'Content-Type' => $type{json} }, [ { id => 1, due_at => undef } ]);
 is_answer('CSV', get('/messages?id=lt.3&select=id,payload->>name,event_type&order=id', Accept => 'text/csv', Prefer => 'count=exact'), 200, { 'Content-Type' => $type{csv}, 'Content-Range' => '0-1/2' }, "id,name,event_type\n1,name 1,\n2,name 2,even");
 is_answer('CSV with what needs quotes', get('/messages?id=eq.1&select=headers', Accept => 'text/csv'), 200, {}, qq(headers\n"{""h"": ""1""}"));
+is_answer('CSV with an empty text, and none', get(q{/messages?id=eq.1&select=a:payload->>none,b:payload->in->>x,c:event_type}, Accept => 'text/csv'), 200, {}, "a,b,c\n,1,");
+is_answer('CSV of a scalar', get('/rpc/msg_running', Accept => 'text/csv'), 200, { 'Content-Type' => $type{csv} }, "pgrst_scalar\nf");
 is_answer('the best of a list', get('/messages?id=eq.1&select=id', Accept => 'text/html, application/vnd.pgrst.object+json;q=0.5, application/json;q=0.9'), 200, { 'Content-Type' => $type{json} });
 is_answer('none that we have', get('/messages', Accept => 'text/foo'), 406, {}, error('PGRST107', 'None of these media types are available: text/foo'));
 is_answer('a plan', get('/messages', Accept => 'application/vnd.pgrst.plan+text'), 406, {});
 
 # ---- inserting
-is_answer('one', ask('POST', '/messages', body => { payload => { a => 1 } }), 201, { 'Content-Range' => '*/*', 'Content-Length' => 0, 'Content-Type' => undef, Location => undef }, '');
+is_answer('one', ask('POST', '/messages', body => { payload => { a => 1 } }), 201, { Vary => 'Accept, Prefer, Range', 'Content-Range' => '*/*', 'Content-Length' => 0, 'Content-Type' => undef, Location => undef }, '');
 is_answer('return=minimal', ask('POST', '/messages', body => { payload => { a => 1 } }, headers => { Prefer => 'return=minimal' }), 201, { 'Preference-Applied' => 'return=minimal' }, '');
 is_answer('several, shown', ask('POST', '/messages?select=id,payload->a,channel', body => [ { payload => { a => 1 } }, { payload => { a => 2 } } ], headers => { Prefer => 'return=representation,count=exact' }), 201,
 	{ 'Content-Range' => '*/2', 'Preference-Applied' => 'return=representation, count=exact' }, [ { id => 18, a => 1, channel => 'default' }, { id => 19, a => 2, channel => 'default' } ]);
@@ -142,11 +154,24 @@ is_answer('a duplicate', ask('POST', '/msg_channels', body => { channel => 'orde
 is_answer('tx=rollback', ask('POST', '/msg_channels?select=channel', body => { channel => 'undone' }, headers => { Prefer => 'tx=rollback, return=representation' }), 201, { 'Preference-Applied' => 'return=representation, tx=rollback' }, [ { channel => 'undone' } ]);
 is($node->safe_psql('postgres', "SELECT count(*) FROM msg_channels WHERE channel = 'undone'"), 0, 'is rolled back');
 
+is_answer('headers of several', ask('POST', '/messages', body => [ { payload => 1 }, { payload => 2 } ], headers => { Prefer => 'return=headers-only, tx=rollback' }), 201, { Location => undef }, '');
+is_answer('shown in order', ask('POST', '/messages?select=k:message_key&order=message_key.desc,id', body => [ map { { payload => 1, message_key => $_ } } qw(a c b) ], headers => { Prefer => 'return=representation, tx=rollback' }), 201, {}, [ map { { k => $_ } } qw(c b a) ]);
+is_answer('in order, as CSV', ask('POST', '/messages?select=k:message_key&order=message_key', body => [ map { { payload => 1, message_key => $_ } } qw(a c b) ], headers => { Prefer => 'return=representation, tx=rollback', Accept => 'text/csv' }), 201, {}, "k\na\nb\nc");
+is_answer('an order that is none', ask('POST', '/messages?order=nope', body => { payload => 1 }, headers => { Prefer => 'return=representation' }), 400, {}, error('42703', 'column messages.nope does not exist'));
+is_answer('an empty text as CSV', ask('POST', '/messages?select=event_type,response_id,message_key', body => { payload => 1, event_type => '', message_key => 'e' }, headers => { Prefer => 'return=representation, tx=rollback', Accept => 'text/csv' }), 201, {}, qq(event_type,response_id,message_key\n"",,e));
+is_answer('max-affected is not for them', ask('POST', '/messages', body => [ { payload => 1 }, { payload => 2 } ], headers => { Prefer => 'handling=strict, max-affected=1, tx=rollback' }), 201, { 'Preference-Applied' => 'tx=rollback, handling=strict' });
+is_answer('count=estimated', ask('POST', '/messages', body => { payload => 1 }, headers => { Prefer => 'count=estimated, tx=rollback' }), 201, { 'Content-Range' => '*/1' });
+is_answer('missing=default without columns=', ask('POST', '/messages', body => { payload => 1 }, headers => { Prefer => 'missing=default, tx=rollback' }), 201, { 'Preference-Applied' => 'missing=default, tx=rollback' });
+is_answer('columns= and no object', ask('POST', '/messages?columns=payload', body => '5'), 400, { 'Proxy-Status' => 'PostgREST; error=PGRST102' });
+is_answer('a type that only answers have', ask('POST', '/messages', body => '{"payload": 1}', headers => { 'Content-Type' => 'application/vnd.pgrst.object+json' }), 400, {}, error('PGRST102', 'Content-Type not acceptable: application/vnd.pgrst.object+json'));
+
 # ---- upsert
 my %merge = (Prefer => 'resolution=merge-duplicates,return=representation');
 is_answer('merged, one new', ask('POST', '/msg_channels?select=channel,topic', body => [ { channel => 'orders', topic => 'o2' }, { channel => 'fresh', topic => 'f' } ], headers => \%merge), 201,
 	{ 'Preference-Applied' => 'resolution=merge-duplicates, return=representation' }, [ { channel => 'orders', topic => 'o2' }, { channel => 'fresh', topic => 'f' } ]);
 is_answer('merged, none new', ask('POST', '/msg_channels?select=channel,topic', body => [ { channel => 'orders', topic => 'o3' } ], headers => \%merge), 200, {}, [ { channel => 'orders', topic => 'o3' } ]);
+is_answer('merged, none new, as CSV', ask('POST', '/msg_channels?select=topic', body => { channel => 'orders', topic => 'o3' }, headers => { %merge, Accept => 'text/csv' }), 200, {}, "topic\no3");
+is_answer('merged, in order', ask('POST', '/msg_channels?select=topic&order=channel.desc', body => [ { channel => 'orders', topic => 'o3' }, { channel => 'fresh', topic => 'f' } ], headers => { Prefer => "$merge{Prefer}, count=exact" }), 200, { 'Content-Range' => '*/2' }, [ { topic => 'o3' }, { topic => 'f' } ]);
 is_answer('merged, without a body', ask('POST', '/msg_channels', body => [ { channel => 'orders', topic => 'o4' } ], headers => { Prefer => 'resolution=merge-duplicates' }), 200, {}, '');
 is_answer('ignored', ask('POST', '/msg_channels?select=channel&on_conflict=channel', body => [ { channel => 'orders' }, { channel => 'more' } ], headers => { Prefer => 'resolution=ignore-duplicates,return=representation' }), 201, {}, [ { channel => 'more' } ]);
 is_answer('ignored, none new', ask('POST', '/msg_channels', body => { channel => 'more' }, headers => { Prefer => 'resolution=ignore-duplicates,return=representation' }), 201, {}, []);
@@ -156,6 +181,7 @@ is_answer('PUT, again', ask('PUT', '/msg_channels?channel=eq.put&select=topic', 
 is_answer('PUT, without a body', ask('PUT', '/msg_channels?channel=eq.put', body => { channel => 'put', topic => 'r' }), 204, { 'Content-Type' => undef }, '');
 is_answer('PUT, other filters', ask('PUT', '/msg_channels?topic=eq.put', body => { channel => 'put' }), 405, {}, error('PGRST105', q{Filters must include all and only primary key columns with 'eq' operators}));
 is_answer('PUT, another key', ask('PUT', '/msg_channels?channel=eq.put', body => { channel => 'tup' }), 400, {}, error('PGRST115', 'Payload values do not match URL in primary key column(s)'));
+is_answer('PUT does not know columns=', ask('PUT', '/msg_channels?channel=eq.put&columns=channel', body => { channel => 'put', nope => 1 }), 400, { 'Proxy-Status' => 'PostgREST; error=PGRST204' });
 is_answer('PUT with limit', ask('PUT', '/msg_channels?channel=eq.put&limit=1', body => { channel => 'put' }), 400, {}, error('PGRST114', 'limit/offset querystring parameters are not allowed for PUT'));
 
 # ---- changing and deleting
@@ -172,6 +198,13 @@ is_answer('max-affected', ask('PATCH', '/messages?id=lt.10', body => { message_k
 is($node->safe_psql('postgres', "SELECT count(*) FROM messages WHERE message_key = 'many'"), 0, 'nothing is changed');
 is_answer('max-affected that is kept', ask('PATCH', '/messages?id=lt.3', body => { message_key => 'few' }, headers => { Prefer => 'handling=strict, max-affected=2' }), 204, { 'Preference-Applied' => 'handling=strict, max-affected=2' });
 is_answer('PATCH of a key in JSON null', ask('PATCH', '/messages?id=eq.1&select=headers', body => '{"headers": null}', headers => { Prefer => 'return=representation' }), 200, {}, [ { headers => undef } ]);
+is_answer('PATCH, missing=default', ask('PATCH', '/msg_channels?channel=eq.orders&columns=topic,ack,max_attempts&select=topic,ack,max_attempts', body => { topic => 'o4', max_attempts => 3 }, headers => { Prefer => 'missing=default, return=representation, tx=rollback' }), 200,
+	{ 'Preference-Applied' => 'missing=default, return=representation, tx=rollback' }, [ { topic => 'o4', ack => 'readback', max_attempts => 3 } ]);
+is_answer('PATCH, in order', ask('PATCH', '/messages?id=in.(1,2,3)&select=id&order=id.desc', body => { event_type => 'x' }, headers => { Prefer => 'return=representation, tx=rollback' }), 200, {}, [ map { { id => $_ } } 3, 2, 1 ]);
+is_answer('PATCH with an embedded table', ask('PATCH', '/messages?id=eq.1&select=id,msg_channels(*)', body => { message_key => 'not this' }), 400, { 'Proxy-Status' => 'PostgREST; error=PGRST200' });
+is_answer('DELETE with one', ask('DELETE', '/messages?id=eq.1&select=id,msg_channels(*)'), 400, { 'Proxy-Status' => 'PostgREST; error=PGRST200' });
+is($node->safe_psql('postgres', "SELECT count(*) FROM messages WHERE id = 1 AND message_key <> 'not this'"), 1, 'change nothing');
+is_answer('DELETE, in order', ask('DELETE', '/messages?id=in.(1,2,3)&select=id&order=id.desc', headers => { Prefer => 'return=representation, tx=rollback' }), 200, {}, [ map { { id => $_ } } 3, 2, 1 ]);
 is_answer('DELETE all', ask('DELETE', '/messages'), 400, {}, error('21000', 'DELETE requires a WHERE clause'));
 is_answer('DELETE', ask('DELETE', '/messages?id=eq.15', headers => { Prefer => 'count=exact' }), 204, { 'Content-Range' => '*/1', 'Content-Type' => undef, 'Content-Length' => undef }, '');
 is_answer('DELETE, shown', ask('DELETE', '/messages?id=eq.14&select=id', headers => { Prefer => 'return=representation' }), 200, { 'Content-Range' => '*/*' }, [ { id => 14 } ]);
@@ -180,7 +213,7 @@ is_answer('DELETE, shown', ask('DELETE', '/messages?id=eq.14&select=id', headers
 is_answer('unknown, strict', get('/messages?id=eq.1', Prefer => 'handling=strict, foo, bar=1'), 400, {}, error('PGRST122', 'Invalid preferences given with handling=strict', 'Invalid preferences: foo, bar=1'));
 is_answer('unknown, lenient', get('/messages?id=eq.1', Prefer => 'handling=lenient, foo'), 200, { 'Preference-Applied' => 'handling=lenient' });
 like(get('/messages?id=eq.1&select=created_at', Prefer => 'timezone=Asia/Kolkata')->{json}[0]{created_at}, qr/\+05:30$/, 'timezone=');
-is_answer('a time zone that is none', get('/messages?id=eq.1', Prefer => 'timezone=Nowhere/Land'), 200, { 'Preference-Applied' => undef });
+is_answer('a time zone that is none', get('/messages?id=eq.1', Prefer => "$_->[0]timezone=Nowhere/Land"), 400, {}, error('22023', 'invalid value for parameter "TimeZone": "Nowhere/Land"')) for [''], ['handling=strict, '];
 
 # ---- functions
 is_answer('a scalar', ask('POST', '/rpc/msg_create', body => { payload => { r => 1 }, message_key => 'rpc' }), 200, { 'Content-Type' => $type{json}, 'Content-Range' => '0-0/*' });
@@ -207,6 +240,15 @@ is_answer('arguments that are not there', ask('POST', '/rpc/msg_running', body =
 is_answer('an argument that is missing', get('/rpc/msg_get'), 404, {},
 	error('PGRST202', 'Could not find the function public.msg_get without parameters in the schema cache', 'Searched for the function public.msg_get without parameters, but no matches were found in the schema cache.'));
 is_answer('an error of a function', ask('POST', '/rpc/msg_pause', body => { channel => 'nope' }), 400, {}, error('42704', 'channel "nope" does not exist'));
+is_answer('a column of a scalar', ask('POST', '/rpc/msg_create?select=x', body => { payload => 1 }), 400, {}, error('42703', 'column msg_create.x does not exist'));
+is_answer('a column that rows of a table do not have', get('/rpc/msg_list?nope=eq.1'), 400, {}, error('42703', 'column messages.nope does not exist'));
+is_answer('a scalar without its row', get('/rpc/msg_running?limit=0'), 200, {}, 'null');
+is_answer('count=estimated of a set', get('/rpc/msg_list?id=in.(1,3)&select=id&order=id', Prefer => 'count=estimated'), 200, { 'Content-Range' => '0-1/2', 'Preference-Applied' => 'count=estimated' });
+is_answer('count=planned of a set', get('/rpc/msg_list?id=in.(1,3)&select=id&order=id', Prefer => 'count=planned'), 200, { 'Content-Range' => '0-1/*', 'Preference-Applied' => 'count=planned' });
+is_answer('columns= choose arguments', ask('POST', '/rpc/msg_list?columns=limit', body => { limit => 1, nope => 2 }), 200, { 'Content-Range' => '0-0/*' });
+is_answer('columns= that is no argument', ask('POST', '/rpc/msg_list?columns=nope', body => { limit => 1, nope => 2 }), 404, { 'Proxy-Status' => 'PostgREST; error=PGRST202' });
+is_answer('max-affected on void', ask('POST', '/rpc/msg_channel_drop', body => { channel => 'orders' }, headers => { Prefer => 'handling=strict, max-affected=1' }), 400, { 'Proxy-Status' => 'PostgREST; error=PGRST128' });
+is($node->safe_psql('postgres', "SELECT count(*) FROM msg_channels WHERE channel = 'orders'"), 1, 'nothing is done');
 is_answer('max-affected on a scalar', ask('POST', '/rpc/msg_running', body => {}, headers => { Prefer => 'handling=strict, max-affected=1' }), 400, { 'Proxy-Status' => 'PostgREST; error=PGRST128' });
 is_answer('a single object of a set', ask('POST', '/rpc/msg_list', body => {}, headers => { Accept => 'application/vnd.pgrst.object+json' }), 406, {});
 
@@ -225,7 +267,8 @@ is_answer('another method', ask('TRACE', '/messages'), 405, {}, error('PGRST117'
 is_answer('writing a view', ask('POST', '/msg_backlog', body => { channel => 'x' }), 405, {});
 
 # ---- OPTIONS and other origins
-is_answer('OPTIONS of a table', ask('OPTIONS', '/msg_channels'), 200, { Allow => 'OPTIONS,GET,HEAD,POST,PUT,PATCH,DELETE', 'Content-Length' => 0 });
+is_answer('OPTIONS of the description', ask('OPTIONS', '/'), 200, { Allow => 'OPTIONS,GET,HEAD' }, '');
+is_answer('OPTIONS of a table', ask('OPTIONS', '/msg_channels'), 200, { Vary => 'Accept, Prefer, Range', Allow => 'OPTIONS,GET,HEAD,POST,PUT,PATCH,DELETE', 'Content-Length' => 0 });
 is_answer('of a view', ask('OPTIONS', '/msg_backlog'), 200, { Allow => 'OPTIONS,GET,HEAD' });
 is_answer('of a function', ask('OPTIONS', '/rpc/msg_create'), 200, { Allow => 'OPTIONS,POST' });
 is_answer('of one that reads', ask('OPTIONS', '/rpc/msg_list'), 200, { Allow => 'OPTIONS,GET,HEAD,POST' });
@@ -238,17 +281,34 @@ is_answer('from another origin', get('/messages?limit=0', Origin => 'http://exam
 $node->safe_psql('postgres', q{CREATE FUNCTION f_tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 	CASE NEW.message_key
 		WHEN 'status' THEN PERFORM set_config('response.status', '418', true), set_config('response.headers', '[{"X-Tea": "pot"}, {"Set-Cookie": "a=b"}]', true);
+		WHEN 'type' THEN PERFORM set_config('response.headers', '[{"content-type": "text/x"}, {"Set-Cookie": "a=b"}, {"Set-Cookie": "c=d"}]', true);
+		WHEN 'bad' THEN PERFORM set_config('response.headers', '{"X-Tea": "pot"}', true);
+		WHEN 'number' THEN PERFORM set_config('response.headers', '[{"X-Tea": 1}]', true);
+		WHEN 'none' THEN PERFORM set_config('response.headers', 'no JSON', true);
+		WHEN 'ptx' THEN RAISE sqlstate 'PTXYZ' USING message = 'Payment';
+		WHEN 'detail' THEN RAISE sqlstate 'PGRST' USING message = '{"code": "123", "message": "m"}', detail = '{"status": 332}';
+		WHEN 'message' THEN RAISE sqlstate 'PGRST' USING message = 'm', detail = '{"status": 332, "headers": {}}';
+		WHEN 'alone' THEN RAISE sqlstate 'PGRST' USING message = '{"code": "123", "message": "m"}';
 		WHEN 'pt' THEN RAISE sqlstate 'PT402' USING message = 'Payment', detail = 'Quota', hint = 'Upgrade';
-		WHEN 'pgrst' THEN RAISE sqlstate 'PGRST' USING message = '{"code": "123", "message": "m", "details": "d"}', detail = '{"status": 332, "headers": {}}';
+		WHEN 'pgrst' THEN RAISE sqlstate 'PGRST' USING message = '{"code": "123", "message": "m", "details": "d"}', detail = '{"status": 332, "headers": {"X-Tea": "pot"}}';
 		WHEN 'request' THEN RAISE '%', (SELECT json_build_array(current_setting('request.method'), current_setting('request.path'), current_setting('request.headers')::json ->> 'x-own', current_setting('request.jwt.claims')::json ->> 'role', current_setting('request.cookies')::json ->> 'c', current_user));
 		ELSE NULL;
 	END CASE; RETURN NEW; END $$; CREATE TRIGGER a BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION f_tell()});
 is_answer('response.status and response.headers', ask('POST', '/messages', body => { payload => 1, message_key => 'status' }), 418, { 'X-Tea' => 'pot', 'Set-Cookie' => 'a=b' });
 is_answer('PT402', ask('POST', '/messages', body => { payload => 1, message_key => 'pt' }), 402, {}, error('PT402', 'Payment', 'Quota', 'Upgrade'));
-is_answer('PGRST', ask('POST', '/messages', body => { payload => 1, message_key => 'pgrst' }), 332, {}, error('123', 'm', 'd'));
+is_answer('PGRST', ask('POST', '/messages', body => { payload => 1, message_key => 'pgrst' }), 332, { 'X-Tea' => 'pot' }, error('123', 'm', 'd'));
+sub keyed { my ($key) = @_; return ask('POST', '/messages?select=message_key', body => { payload => 1, message_key => $key }, headers => { Prefer => 'return=representation' }); }
+is_answer('fields in place of ours', keyed('type'), 201, { 'Content-Type' => 'text/x', 'Set-Cookie' => [ 'a=b', 'c=d' ] });
+is_answer("no fields: $_", keyed($_), 500, {}, error('PGRST111', 'response.headers guc must be a JSON array composed of objects with a single key and a string value')) for qw(bad number none);
+is_answer('PT without a status', keyed('ptx'), 500, {}, error('PTXYZ', 'Payment'));
+my @misraised = ('PGRST121', q{Could not parse JSON in the "RAISE SQLSTATE 'PGRST'" error});
+my $detail_hint = q{DETAIL must be a JSON object with obligatory keys: 'status', 'headers' and optional key: 'status_text'.};
+is_answer('PGRST without headers', keyed('detail'), 500, {}, error(@misraised, q{Invalid JSON value for DETAIL: '{"status": 332}'}, $detail_hint));
+is_answer('PGRST without a detail', keyed('alone'), 500, {}, error(@misraised, 'DETAIL is missing in the RAISE statement', $detail_hint));
+is_answer('PGRST without JSON', keyed('message'), 500, {}, error(@misraised, q{Invalid JSON value for MESSAGE: 'm'}, q{MESSAGE must be a JSON object with obligatory keys: 'code', 'message' and optional keys: 'details', 'hint'.}));
 is_deeply(decode_json(ask('POST', '/messages', body => { payload => 1, message_key => 'request' }, headers => { 'X-Own' => 'mine', Cookie => 'c=d; e=f' })->{json}{message}), [ 'POST', '/messages', 'mine', 'operator', 'd', 'operator' ], 'what the database knows of the request');
 is_answer('afterwards', get('/messages?limit=0'), 200, {});
 is(worker_pid($node, 'http'), $worker, 'the worker is the one that it was');
-is(log_count($node, qr/(ERROR|PANIC):/), 0, 'nothing of this is an error of the server');
+is(log_count($node, qr/(ERROR|PANIC):/), 1, 'nothing of this is an error of the server, but PT without a status');
 $node->stop;
 done_testing();

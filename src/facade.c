@@ -255,6 +255,29 @@ preflight(Call *call)
 	return true;
 }
 
+/*
+ * Whether a page of another origin has a browser ask, without a token: it needs to see no answer to do harm.  Fetch Metadata
+ * (https://www.w3.org/TR/fetch-metadata/) tells, or else Origin beside Host.
+ */
+static bool
+is_foreign(const Call *call)
+{
+	const char *token = call_field(call, "authorization");
+	const char *site = call_field(call, "sec-fetch-site");
+	const char *origin = call_field(call, "origin");
+	const char *host = call_field(call, "host");
+
+	/* other credentials a browser sends by itself */
+	if ((token && pg_strncasecmp(token, "bearer", 6) == 0) || (origin && known_origin(origin)))
+		return false;
+	if (site)
+		return strcmp(site, "cross-site") == 0 || strcmp(site, "same-site") == 0;
+	if (origin == NULL)
+		return false;
+	origin = strstr(origin, "://");
+	return origin == NULL || host == NULL || pg_strcasecmp(origin + strlen("://"), host) != 0;
+}
+
 static bool
 is_below(const char *path, const char *directory)
 {
@@ -289,9 +312,13 @@ static void
 dispatch(Call *call, Route route)
 {
 	bool		reads = call->method == METHOD_GET || call->method == METHOD_HEAD;
+	bool		changes = (!reads && call->method != METHOD_OPTIONS) || (route_asked && compat_changes(route_asked));
 
 	if (preflight(call))
 		return;
+	if (changes && is_foreign(call))
+		rest_refuse(403, "42501", "A page of another origin may change nothing without a token", NULL,
+					"msgsys.http_cors_origins names origins that may.");
 	if (route == ROUTE_COMPAT)
 	{
 		compat(call);

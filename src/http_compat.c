@@ -29,6 +29,7 @@ struct CompatRoute
 	const char *function;		/* NULL: the body alone */
 	const char *body;
 	const char *type;			/* of that body */
+	bool		changes;		/* something, though it is a GET */
 };
 
 #define JSON_TYPE	"application/json; charset=utf-8"
@@ -41,13 +42,13 @@ static const CompatRoute routes[] = {
 	{"001", METHOD_GET, "/sent-messages", "msg_http_001_sent"},
 	{"001", METHOD_POST, "/toggle-worker", "msg_http_001_toggle"},
 
-	{"002", METHOD_GET, "/api/messenger/messenger-job-toggle", "msg_http_002_toggle"},
+	{"002", METHOD_GET, "/api/messenger/messenger-job-toggle", "msg_http_002_toggle",.changes = true},
 	{"002", METHOD_GET, "/api/messenger/", "msg_http_002_list"},
 	{"002", METHOD_GET, "/api/messenger/get-two", "msg_http_002_two"},
 	{"002", METHOD_PUT, "/api/messenger/commit/:", "msg_http_002_commit"},
 	{"002", METHOD_GET, "/api/messenger/health", NULL, "ok", TEXT_TYPE},
-	{"002", METHOD_GET, "/job-scheduler/messenger/start", "msg_http_002_start"},
-	{"002", METHOD_GET, "/job-scheduler/messenger/stop", "msg_http_002_stop"},
+	{"002", METHOD_GET, "/job-scheduler/messenger/start", "msg_http_002_start",.changes = true},
+	{"002", METHOD_GET, "/job-scheduler/messenger/stop", "msg_http_002_stop",.changes = true},
 	{"002", METHOD_GET, "/job-scheduler/messenger/is-working", "msg_http_002_working"},
 	{"002", METHOD_GET, "/job-scheduler/health", NULL, "ok", TEXT_TYPE},
 
@@ -132,6 +133,12 @@ compat_page(const Call *call, const char **name)
 			return true;
 		}
 	return false;
+}
+
+bool
+compat_changes(const CompatRoute *route)
+{
+	return route->changes;
 }
 
 bool

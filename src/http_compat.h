@@ -18,6 +18,9 @@ extern const CompatRoute *compat_route(const Call *call, const char **id);
 /* Whether the route is a page of Swagger UI; *name is set to the file then. */
 extern bool compat_page(const Call *call, const char **name);
 
+/* Whether it changes something though it is a GET. */
+extern bool compat_changes(const CompatRoute *route);
+
 /* Whether it is answered without the database, and so has been. */
 extern bool compat_constant(const CompatRoute *route, Call *call);
 

@@ -117,15 +117,43 @@ become(const Call *call)
 
 /* ---------------------------------------------------------------- transactions */
 
-static void
-begin(void)
+void
+http_begin(int timeout)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (setting_http_statement_timeout > 0)
-		enable_timeout_after(STATEMENT_TIMEOUT, setting_http_statement_timeout);
+	if (timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, timeout);
+}
+
+void
+http_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	disable_all_timeouts(false);
+	QueryCancelPending = false;
+}
+
+ErrorData *
+http_failure(MemoryContext context)
+{
+	/* lest a cancel that comes too late interrupts what follows */
+	HOLD_INTERRUPTS();
+	disable_all_timeouts(false);
+	MemoryContextSwitchTo(context);
+	return CopyErrorData();
+}
+
+void
+http_abort(void)
+{
+	AbortCurrentTransaction();
+	QueryCancelPending = false;
+	RESUME_INTERRUPTS();
 }
 
 /* Take back what a caller's code made for the session, and not for its transaction: as DISCARD ALL, which forgets all plans too. */
@@ -145,27 +173,27 @@ forget_made(void)
 	ResetTempTableNamespace();
 }
 
+/* End a caller's transaction. */
 static void
 end(bool rollback)
 {
-	SPI_finish();
 	if (rollback)
 	{
+		SPI_finish();
 		PopActiveSnapshot();
 		AbortCurrentTransaction();
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
 	}
 	else
 	{
 		/* what a caller put off is still the caller's */
 		AfterTriggerFireDeferred();
 		forget_made();
-		PopActiveSnapshot();
 		SetUserIdAndSecContext(GetUserId(), 0);
-		CommitTransactionCommand();
+		http_commit();
 	}
 	forget_caller();
-	disable_all_timeouts(false);
-	QueryCancelPending = false;
 }
 
 /* Take the fields of [{"Name": "value"}, ...], in place of our own of the same names. */
@@ -226,7 +254,7 @@ http_transaction(Call *call, HttpHandler handler, bool as_caller)
 
 		if (as_caller)
 			http_auth(call);
-		begin();
+		http_begin(setting_http_statement_timeout);
 		catalog = rest_catalog();
 		if (catalog == NULL)
 			rest_refuse(503, "PGRST002", "Could not query the database for the schema cache. Retrying.",
@@ -239,20 +267,15 @@ http_transaction(Call *call, HttpHandler handler, bool as_caller)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData  *error = http_failure(context);
 
-		HOLD_INTERRUPTS();
-		disable_all_timeouts(false);
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
 		if (rest_error_blames_server(call, error))
 			EmitErrorReport();
 		FlushErrorState();
+		/* its words may be in the transaction's memory */
 		rest_error_reply(call, error);
-		AbortCurrentTransaction();
-		QueryCancelPending = false;
+		http_abort();
 		forget_caller();
-		RESUME_INTERRUPTS();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

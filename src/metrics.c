@@ -11,13 +11,13 @@
 
 #include "call.h"
 #include "compat.h"
+#include "http_transaction.h"
 #include "metrics.h"
 #include "shmem.h"
 #include "worker.h"
 
 #include <sys/time.h>
 
-#include "access/xact.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -28,8 +28,6 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
-#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #define CHANNELS_MAX	100		/* that have labels of their own */
@@ -166,33 +164,19 @@ metrics_sample(void)
 		return;
 	PG_TRY();
 	{
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
-		SPI_connect();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		enable_timeout_after(STATEMENT_TIMEOUT, SAMPLE_TIMEOUT);
+		http_begin(SAMPLE_TIMEOUT);
 		catalog = rest_catalog();
 		if (catalog)
 			take_sample(catalog->schema_quoted);
-		SPI_finish();
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		disable_all_timeouts(false);
-		QueryCancelPending = false;
+		http_commit();
 		complained = false;
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData  *error = http_failure(context);
 
-		HOLD_INTERRUPTS();
-		disable_all_timeouts(false);
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
 		FlushErrorState();
-		AbortCurrentTransaction();
-		QueryCancelPending = false;
-		RESUME_INTERRUPTS();
+		http_abort();
 		MemoryContextSwitchTo(context);
 		if (!complained)
 			ereport(LOG,

@@ -270,6 +270,26 @@ is_deeply([ $last->{json}{message}, scalar(grep { $_->{PhoneNumber} eq '+9055511
 $node->safe_psql('postgres', 'DELETE FROM messages');
 is_answer('004: nothing', get('/api/v1/list/sent-messages'), 200, { message => 'Messages fetched successfully', data => undef });
 
+# ---- pages of other origins, which need no answer to do harm: without a token they change nothing
+my $own = $facade->url('') =~ s!/$!!r;
+my $foreign = { Origin => 'https://evil.example', 'Content-Type' => 'text/plain' };
+sub asked_by { my ($name, $status, $method, $path, $headers, %o) = @_; is($facade->ask($method, $path, headers => $headers, %o)->{status}, $status, $name); }
+asked_by('another origin', 403, 'POST', '/api/v1/create', $foreign, body => '{"message":"x"}');
+asked_by('none that can be named', 403, 'POST', '/api/v1/create', { Origin => 'null' }, body => '{"message":"x"}');
+asked_by('another port of the same host', 403, 'POST', '/api/v1/create', { Origin => 'http://127.0.0.1:1' }, body => '{"message":"x"}');
+asked_by('what a browser says of itself', 403, 'POST', '/api/v1/create', { Origin => $own, 'Sec-Fetch-Site' => 'cross-site' }, body => '{"message":"x"}');
+asked_by('credentials that it sends by itself', 403, 'POST', '/rpc/msg_create', { %$foreign, Authorization => 'Basic eDp5' }, body => '{"payload":1}');
+asked_by('a table', 403, 'DELETE', '/messages?id=gt.0', $foreign);
+asked_by('a GET that changes something', 403, 'GET', '/job-scheduler/messenger/stop', { 'Sec-Fetch-Site' => 'cross-site' });
+asked_by('a GET that does not', 200, 'GET', '/job-scheduler/messenger/is-working', { 'Sec-Fetch-Site' => 'cross-site' });
+is($node->safe_psql('postgres', 'SELECT count(*) FROM messages'), 0, 'nothing was made');
+asked_by('the same origin', 200, 'POST', '/api/v1/create', { Origin => $own }, body => '{"message":"x"}');
+asked_by('the same, as a browser says', 200, 'POST', '/api/v1/create', { Origin => 'https://a.proxy', 'Sec-Fetch-Site' => 'same-origin' }, body => '{"message":"x"}');
+asked_by('another origin with a token', 200, 'POST', '/rpc/msg_create', { Origin => 'https://evil.example' }, as => 'producer', body => { payload => 1 });
+$node->append_conf('postgresql.conf', "msgsys.http_cors_origins = 'https://shop.example'\n");
+$node->reload;
+ok(poll_until(20, sub { $facade->ask('POST', '/api/v1/create', headers => { Origin => 'https://shop.example' }, body => '{"message":"x"}')->{status} == 200 }), 'an origin that is named');
+
 # ---- who may
 $node->append_conf('postgresql.conf', "msgsys.http_anonymous_role = 'nobody'\n");
 $node->reload;

@@ -86,8 +86,8 @@ valgrind: setup ## run a server with its workers under valgrind's memcheck
 bench: setup ## run every benchmark (bench/run NAME runs one)
 	@bench/run all
 
-format: ## indent the C sources
-	clang-format -i src/*.c src/*.h
+format: setup ## indent the C sources as PostgreSQL's own
+	@test/tools/indent
 
 lint: ## look for mistakes: cppcheck, and the rules of the house
 	@test/tools/lint

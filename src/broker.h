@@ -28,12 +28,9 @@ typedef enum BrokerOutcome
 	BROKER_OK,					/* done; for a record: in the log, acks=all */
 	BROKER_FULL,				/* local queue full: poll reports, try again */
 	BROKER_REFUSED,				/* this record can never be accepted */
-	BROKER_REFUSED_RETRY,		/* refused now (unknown topic, not authorised),
-								 * may be accepted after someone acts */
-	BROKER_REFUSED_BATCH,		/* the batch that held it was refused, or is not
-								 * known to be in the log: produce it again,
-								 * alone (wait for its report before the next
-								 * record) */
+	BROKER_REFUSED_RETRY,		/* refused now (unknown topic, not authorised), may be accepted after someone acts */
+	BROKER_REFUSED_BATCH,		/* the batch that held it was refused, or is not known to be in the log: produce it again, alone (wait for its report
+								 * before the next record) */
 	BROKER_UNKNOWN,				/* no answer: may or may not be in the log */
 	BROKER_FATAL				/* the handle is unusable: close it, open anew */
 } BrokerOutcome;
@@ -43,13 +40,10 @@ typedef struct BrokerConfig
 	BrokerRole	role;
 	const char *servers;		/* host:port, comma separated */
 	const char *client_id;
-	const char *group;			/* consumer: the group whose committed offsets
-								 * lag tools look at */
-	const char *options;		/* "name=value" pairs of the client library,
-								 * separated by commas or newlines; a comma in
-								 * a value is written "\,"; they override ours */
-	const char *options_file;	/* a file of such lines ('#' comments), read at
-								 * open, or NULL; options win over it */
+	const char *group;			/* consumer: the group whose committed offsets lag tools look at */
+	const char *options;		/* "name=value" pairs of the client library, separated by commas or newlines; a comma in a value is written "\,";
+								 * they override ours */
+	const char *options_file;	/* a file of such lines ('#' comments), read at open, or NULL; options win over it */
 	size_t		max_message_bytes;	/* largest record, headers included */
 	int			max_queued;		/* records that may wait for a report */
 } BrokerConfig;

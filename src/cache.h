@@ -15,8 +15,7 @@ typedef struct Cache Cache;
 
 typedef struct CacheConfig
 {
-	const char *url;			/* redis://[user:password@]host[:port][/db], rediss:// with
-								 * TLS where the library has it, unix:///path[?db=n] */
+	const char *url;			/* redis://[user:password@]host[:port][/db], rediss:// with TLS where the library has it, unix:///path[?db=n] */
 	const char *ca_file;		/* who signs Redis' certificate; NULL or empty: the system's */
 	int			connect_timeout_ms;
 	int			timeout_ms;		/* of a whole call */

@@ -39,12 +39,10 @@ typedef struct Channel
 	Pace		pace;
 
 	/* the relay's own */
-	int64		low;			/* rows up to it are done with: an optimisation,
-								 * taken back by any note or sweep */
+	int64		low;			/* rows up to it are done with: an optimisation, taken back by any note or sweep */
 	bool		dirty;			/* rows above low may be claimable */
 	TimestampTz next_due;		/* a row may come due then; DT_NOEND: none known */
-	int64		alone_until;	/* ids up to it are sent one by one, for a
-								 * batch with one of them was refused */
+	int64		alone_until;	/* ids up to it are sent one by one, for a batch with one of them was refused */
 	TimestampTz next_resend;	/* look for unacknowledged rows then */
 	bool		dead_letters;	/* dead rows may wait for their topic */
 

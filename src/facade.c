@@ -35,7 +35,7 @@
 #include "utils/varlena.h"
 
 #define SEND_EVERY	1000		/* microseconds */
-#define DESCRIPTION	"/openapi.json"	/* what / is too, unless that is another system's */
+#define DESCRIPTION	"/openapi.json" /* what / is too, unless that is another system's */
 
 #define EXPOSED_FIELDS \
 	"Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, Transfer-Encoding, Range-Unit"
@@ -395,10 +395,10 @@ serve(HttpExchange *exchange)
 	reply = (HttpReply)
 	{
 		.status = call.status,
-		.fields = call.fields,
-		.nfields = call.nfields,
-		.body = call.body.data,
-		.length = call.body.len,
+			.fields = call.fields,
+			.nfields = call.nfields,
+			.body = call.body.data,
+			.length = call.body.len,
 	};
 	http_server_answer(server, exchange, &reply);
 	metrics_request(route, call.method, call.status, GetCurrentTimestamp() - began);

@@ -67,7 +67,7 @@ static long
 interval_milliseconds(Interval *interval)
 {
 	double		seconds = interval->time / (double) USECS_PER_SEC +
-		(interval->day + interval->month * 30.0) * SECS_PER_DAY;
+	(interval->day + interval->month * 30.0) * SECS_PER_DAY;
 
 	if (seconds < 0 || seconds * 1000 > LONGEST_WAIT)
 		ereport(ERROR,

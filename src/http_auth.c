@@ -165,7 +165,7 @@ static JsonbValue *
 member(JsonbContainer *object, const char *name, JsonbValue *value)
 {
 	JsonbValue *found = JsonContainerIsObject(object) ?
-		getKeyJsonValueFromContainer(object, name, strlen(name), value) : NULL;
+	getKeyJsonValueFromContainer(object, name, strlen(name), value) : NULL;
 
 	return found && found->type != jbvNull ? found : NULL;
 }

@@ -289,7 +289,7 @@ take_answer(char *data, size_t size, size_t n, void *arg)
 	if (transfer->answer_length + length + 1 > transfer->answer_room)
 	{
 		size_t		room = (transfer->answer_length + length) * 2 < HTTP_ANSWER_MAX ?
-			(transfer->answer_length + length) * 2 + 1 : HTTP_ANSWER_MAX + 1;
+		(transfer->answer_length + length) * 2 + 1 : HTTP_ANSWER_MAX + 1;
 		char	   *grown = realloc(transfer->answer, room);
 
 		if (grown == NULL)

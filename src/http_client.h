@@ -66,8 +66,7 @@ typedef struct HttpResult
 	long		elapsed_ms;
 	long		retry_after_s;	/* what Retry-After says (both forms); -1: nothing */
 	char		content_type[100];
-	const char *body;			/* NUL terminated, cut at HTTP_ANSWER_MAX; valid until
-								 * the next call of http_results() */
+	const char *body;			/* NUL terminated, cut at HTTP_ANSWER_MAX; valid until the next call of http_results() */
 	size_t		body_length;
 	bool		cut;			/* there was more */
 } HttpResult;

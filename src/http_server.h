@@ -25,8 +25,7 @@ typedef struct HttpServerConfig
 	int			max_per_peer;	/* of one address; 0: no limit */
 	size_t		max_header;		/* bytes of request line and header */
 	size_t		max_body;		/* bytes */
-	int			deadline_ms;	/* for a request to arrive, an idle connection to be used,
-								 * an answer to be taken */
+	int			deadline_ms;	/* for a request to arrive, an idle connection to be used, an answer to be taken */
 } HttpServerConfig;
 
 typedef struct HttpField

@@ -644,9 +644,8 @@ outcome_of(rd_kafka_resp_err_t error, bool alone)
 			return alone ? BROKER_REFUSED : BROKER_REFUSED_BATCH;
 
 			/*
-			 * The same, but a clock, or the line, may have been wrong.
-			 * INVALID_MSG is also how old brokers refuse a record without a
-			 * key in a compacted topic.
+			 * The same, but a clock, or the line, may have been wrong. INVALID_MSG is also how old brokers refuse a record without a key in a
+			 * compacted topic.
 			 */
 		case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
 		case RD_KAFKA_RESP_ERR_INVALID_MSG:
@@ -657,8 +656,7 @@ outcome_of(rd_kafka_resp_err_t error, bool alone)
 			return BROKER_REFUSED;
 
 			/*
-			 * The topic's state, or our rights: someone can act.  __DESTROY is
-			 * said of a topic that was deleted under the record.
+			 * The topic's state, or our rights: someone can act.  __DESTROY is said of a topic that was deleted under the record.
 			 */
 		case RD_KAFKA_RESP_ERR__DESTROY:
 		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
@@ -676,10 +674,8 @@ outcome_of(rd_kafka_resp_err_t error, bool alone)
 			return BROKER_FATAL;
 
 			/*
-			 * All else is about the line or the cluster, not about a record:
-			 * time-outs, purges, NOT_ENOUGH_REPLICAS and the like, which the
-			 * library has repeated up to message.timeout.ms.  A lost sequence
-			 * is one of them too: broker_health() then says BROKER_DEAD.
+			 * All else is about the line or the cluster, not about a record: time-outs, purges, NOT_ENOUGH_REPLICAS and the like, which the library
+			 * has repeated up to message.timeout.ms.  A lost sequence is one of them too: broker_health() then says BROKER_DEAD.
 			 */
 		default:
 			return BROKER_UNKNOWN;
@@ -866,10 +862,8 @@ fill_report(Broker *broker, const rd_kafka_message_t *message, BrokerReport *rep
 	report->outcome = outcome_of(message->err, broker->delivery_alone);
 
 	/*
-	 * A request that the partition's leader refused because it was not the
-	 * leader yet is taken for done when the next one, under way with it, is
-	 * accepted: a new producer may begin at any sequence number.  Only what
-	 * the broker has confirmed itself has an offset.
+	 * A request that the partition's leader refused because it was not the leader yet is taken for done when the next one, under way with it, is
+	 * accepted: a new producer may begin at any sequence number.  Only what the broker has confirmed itself has an offset.
 	 */
 	if (report->outcome == BROKER_OK && message->offset < 0)
 		report->outcome = BROKER_REFUSED_BATCH;

@@ -292,8 +292,7 @@ set_options(Setup *setup, char *text, char separator, const char *where)
 			}
 
 			/*
-			 * What follows an unescaped comma in a password looks like an
-			 * option of its own, so nothing of it may be shown.
+			 * What follows an unescaped comma in a password looks like an option of its own, so nothing of it may be shown.
 			 */
 			if (!attempt.ok && after_secret)
 				wrong(setup, "%s: what follows a secret value is not an option"

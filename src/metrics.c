@@ -50,7 +50,7 @@ typedef struct ChannelSample
 
 static const int codes[] = {200, 201, 204, 206, 300, 304, 400, 401, 403, 404, 405, 406, 409, 413, 416, 429, 500, 503};
 
-#define NCODES		((int) lengthof(codes) + 1)	/* and all others */
+#define NCODES		((int) lengthof(codes) + 1) /* and all others */
 #define NMETHODS	(METHOD_OTHER + 1)
 
 typedef struct Metrics

@@ -61,7 +61,7 @@ int
 reactor_watch(Reactor *reactor, int fd, uint32_t events,
 			  ReactorCallback callback, void *arg)
 {
-	struct epoll_event event = {.events = events, .data.fd = fd};
+	struct epoll_event event = {.events = events,.data.fd = fd};
 	int			operation;
 
 	if (fd >= reactor->nwatches)

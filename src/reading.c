@@ -20,7 +20,7 @@
 #include "utils/timestamp.h"
 
 #define LOOK_FOR_PARTITIONS 30000	/* ms between two looks for new partitions */
-#define LOOK_AGAIN		500	/* ms after a topic could not be looked up */
+#define LOOK_AGAIN		500		/* ms after a topic could not be looked up */
 #define LOOK_TIMEOUT	1000	/* ms; a look-up waits behind fetches */
 
 List	   *reading_channels = NIL;

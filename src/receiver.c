@@ -305,7 +305,7 @@ static void
 observe(const Event *events, int n)
 {
 	int64		now_ms = (GetCurrentTimestamp() / 1000) +
-		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY * 1000;
+	(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY * 1000;
 	Durations	receive = {0};
 
 	for (int i = 0; i < n; i++)

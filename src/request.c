@@ -243,7 +243,7 @@ request_build(Request *request, const Webhook *webhook, const ClaimedRow *row, i
 {
 	Subject		subject = {.row = row,.webhook = webhook,.attempt = attempt};
 	int			room = 8 + webhook->nheaders + (row->headers ? JB_ROOT_COUNT(row->headers) : 0) +
-		REQUEST_SIGNATURE_HEADERS;
+	REQUEST_SIGNATURE_HEADERS;
 
 	memset(request, 0, sizeof(*request));
 	request->webhook_id = subject.webhook_id = psprintf("%s:" INT64_FORMAT, installation.uuid, row->id);

@@ -290,6 +290,7 @@ static const struct
 	bool		quantified;		/* may have (any) or (all) */
 	bool		language;		/* may have (a language) */
 }			operators[] =
+
 {
 	{"eq", REST_EQ, true},
 	{"neq", REST_NEQ},

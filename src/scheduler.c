@@ -18,13 +18,13 @@
 #include "utils/timestamp.h"
 
 /* Does one piece of work; returns when to call again (DT_NOEND: not before somebody says so). */
-typedef TimestampTz (*JobFunction)(TimestampTz now);
+typedef TimestampTz (*JobFunction) (TimestampTz now);
 
 typedef struct ScheduledJob
 {
-	const char *name; /* for pg_stat_activity */
+	const char *name;			/* for pg_stat_activity */
 	JobFunction run;
-	TimestampTz next; /* zero: ask at once */
+	TimestampTz next;			/* zero: ask at once */
 } ScheduledJob;
 
 static ScheduledJob jobs[] = {
@@ -62,9 +62,9 @@ scheduler_main(void)
 
 	for (;;)
 	{
-		bool reloaded = false;
-		bool noted;
-		Note *notes;
+		bool		reloaded = false;
+		bool		noted;
+		Note	   *notes;
 		TimestampTz now;
 		TimestampTz next;
 

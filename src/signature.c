@@ -15,9 +15,9 @@
 #define SECRET_PREFIX		"whsec_"
 #define SECRET_SHORTEST		24
 #define SECRET_LONGEST		64
-#define KEY_MAX				192		/* what is signed with may be odd, but not endless */
+#define KEY_MAX				192 /* what is signed with may be odd, but not endless */
 #define DIGEST_LENGTH		32
-#define TIMESTAMP_ROOM		24		/* ".timestamp.", a NUL */
+#define TIMESTAMP_ROOM		24	/* ".timestamp.", a NUL */
 
 /* The key of a secret; returns its length, or 0 if it cannot be read. */
 static int
@@ -85,8 +85,8 @@ signature_sign(const char *const *secrets, int nsecrets, const char *id, long ti
 		unsigned int digest_length = 0;
 		int			key_length = read_secret(secrets[i], key);
 		bool		done = key_length > 0 &&
-			HMAC(EVP_sha256(), key, key_length, content, (size_t) prefix + length,
-				 digest, &digest_length) != NULL;
+		HMAC(EVP_sha256(), key, key_length, content, (size_t) prefix + length,
+			 digest, &digest_length) != NULL;
 
 		OPENSSL_cleanse(key, sizeof(key));
 		if (!done || digest_length != DIGEST_LENGTH)

@@ -86,8 +86,8 @@ static const Network6 networks6[] = {
 	{{0}, 128, "unspecified"},
 	{{0}, 96, "reserved"},		/* v4-compatible */
 	{{0x00, 0x64, 0xff, 0x9b}, 96, NULL},	/* NAT64 */
-	{{0xfd, 0x00, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54}, 128, "metadata"},	/* AWS */
-	{{0xfd, 0x20, 0x00, 0xce, [14] = 0x02, [15] = 0x54}, 128, "metadata"},	/* Google */
+	{{0xfd, 0x00, 0x0e, 0xc2,[14] = 0x02,[15] = 0x54}, 128, "metadata"},	/* AWS */
+	{{0xfd, 0x20, 0x00, 0xce,[14] = 0x02,[15] = 0x54}, 128, "metadata"},	/* Google */
 	{{0xfc}, 7, "private"},
 	{{0xfe, 0x80}, 10, "link-local"},
 	{{0xfe, 0xc0}, 10, "private"},
@@ -118,7 +118,7 @@ same_bits(const uint8_t *a, const uint8_t *b, int bits)
 static int
 unwrap(const struct sockaddr *address, uint8_t *bytes)
 {
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	static const uint8_t mapped[12] = {[10] = 0xff,[11] = 0xff};
 
 	if (address->sa_family == AF_INET)
 	{
@@ -334,7 +334,7 @@ static bool
 check_literal(const SsrfAllow *allow, char *host, bool bracketed, char *err, size_t errlen)
 {
 	struct sockaddr_in four = {.sin_family = AF_INET};
-	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6,.sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	const struct sockaddr *address = (struct sockaddr *) &four;
 	size_t		length = strlen(host);
 	const char *reason;

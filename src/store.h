@@ -137,6 +137,7 @@ extern int	store_lock_free(const int64 *ids, int n, bool *held);
 extern int64 store_run_begin(const char *channel, TimestampTz due, TimestampTz next, TimestampTz now);
 extern void store_run_mark(int64 id, int claimed, int succeeded, int failed, int64 first_id, int64 last_id, const char *error);
 extern void store_run_end(int64 id);
+
 /* What a step of retention found. */
 typedef struct PurgeStep
 {

@@ -281,7 +281,7 @@ before_insert(TriggerData *data)
 	Datum		values[COL_BODY + 1];
 	bool		nulls[COL_BODY + 1] = {false};
 	static const int wanted[] = {COL_ID, COL_CREATED_AT, COL_DUE_AT, COL_EXPIRES_AT, COL_STATUS, COL_CHANNEL,
-		COL_KEY, COL_EVENT_TYPE, COL_CONTENT_TYPE, COL_HEADERS, COL_PAYLOAD, COL_BODY};
+	COL_KEY, COL_EVENT_TYPE, COL_CONTENT_TYPE, COL_HEADERS, COL_PAYLOAD, COL_BODY};
 	Status		status;
 	char	   *channel;
 	TimestampTz began = GetCurrentTransactionStartTimestamp();

@@ -19,8 +19,7 @@ typedef struct Installation
 	Oid			schema_oid;
 	char		schema[NAMEDATALEN * 2 + 4];	/* quoted */
 	char		uuid[37];
-	TimestampTz restored_before;	/* a message older than this came from
-									 * elsewhere; DT_NOBEGIN: none can be */
+	TimestampTz restored_before;	/* a message older than this came from elsewhere; DT_NOBEGIN: none can be */
 	bool		copy;			/* not adopted: nothing may be sent */
 } Installation;
 

@@ -56,8 +56,8 @@ uninstall-pages:
 	rm -rf '$(pages)'
 endif
 
-sql/msgsys--$(EXTENSION_VERSION).sql: sql/msgsys.sql
-	cp $< $@
+sql/msgsys--$(EXTENSION_VERSION).sql: $(sort $(wildcard sql/install/*.sql))
+	cat $^ >$@
 
 .PHONY: help setup demo test soak fuzz valgrind bench format lint dist distclean
 

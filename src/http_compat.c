@@ -4,7 +4,7 @@
  *
  * A function takes the request as JSON: "method", "body" (text), "query" (an object of texts) and "id" (the last part of the path,
  * where the route ends in a colon), and returns status, content_type and body.  What each system answers is in
- * sql/msgsys.sql, beside the functions.
+ * sql/install/80-http.sql, beside the functions.
  */
 #include "msgsys.h"
 

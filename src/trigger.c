@@ -34,7 +34,7 @@ PG_FUNCTION_INFO_V1(msg_schedule_trigger);
 
 #define LONGEST_KEY		1024
 
-/* Columns of messages, in the order of sql/msgsys.sql; it never changes. */
+/* Columns of messages, in the order of sql/install/10-tables.sql; it never changes. */
 enum
 {
 	COL_ID = 1,

@@ -76,7 +76,7 @@ CREATE FUNCTION pg_temp.readers(r oid) RETURNS text LANGUAGE sql AS $$
 SELECT coalesce(string_agg(kind, ', ' ORDER BY n) FILTER (WHERE has_table_privilege('msgsys_reference_' || kind, r, 'SELECT')), 'owner')
 FROM unnest('{producer,consumer,reader,operator}'::text[]) WITH ORDINALITY k(kind, n) $$;
 
-SELECT $$<!-- Written by test/tools/reference.sql from the comments in sql/msgsys.sql: change those. -->
+SELECT $$<!-- Written by test/tools/reference.sql from the comments in sql/install/: change those. -->
 # Reference
 
 Functions, tables and views of msgsys, from their own descriptions: `\df+ msg_*` and `\d+ messages` say the same. Parameters can be given by name

@@ -319,6 +319,8 @@ dispatch(Call *call, Route route)
 	if (changes && is_foreign(call))
 		rest_refuse(403, "42501", "A page of another origin may change nothing without a token", NULL,
 					"msgsys.http_cors_origins names origins that may.");
+	if ((route == ROUTE_TABLE || route == ROUTE_RPC || route == ROUTE_COMPAT) && http_server_full(server))
+		rest_refuse(503, "53000", "Too many large answers have not been taken yet", NULL, NULL);
 	if (route == ROUTE_COMPAT)
 	{
 		compat(call);

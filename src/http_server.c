@@ -41,6 +41,7 @@
 #define BODY_FIRST		4096	/* bytes of a body's first buffer */
 #define BODY_SMALL		65536	/* bytes of a body that is taken however many there are */
 #define BODIES_LARGEST	8		/* so many of the largest bodies may be held at a time */
+#define ANSWERS_MAX		(64 * 1024 * 1024)	/* bytes of answers that are not yet taken, beyond which there are too many */
 
 /* An open connection. */
 typedef struct Connection
@@ -63,6 +64,7 @@ typedef struct Request
 	struct MHD_Connection *mhd;
 	struct MHD_Response *response;	/* the answer; NULL: none yet */
 	int			status;
+	size_t		answer_length;
 	char	   *target;
 	char	   *body;
 	size_t		body_size;		/* allocated */
@@ -77,6 +79,7 @@ struct HttpServer
 	struct MHD_Daemon *daemon;
 	size_t		max_body;
 	size_t		bodies;			/* bytes of the buffers of bodies that are not small */
+	size_t		answers;		/* bytes of answers that are not yet taken */
 	int			deadline_ms;
 	Connection *connections;
 	int			nconnections;
@@ -228,6 +231,7 @@ request_ends(void *cls, struct MHD_Connection *mhd, void **context,
 	}
 	if (request->response)
 		MHD_destroy_response(request->response);
+	server->answers -= request->answer_length;
 	free(request->target);
 	drop_body(request);
 	free(request);
@@ -626,8 +630,12 @@ http_server_answer(HttpServer *server, HttpExchange *exchange, const HttpReply *
 		request->status = 503;
 	}
 	else
+	{
 		for (int i = 0; i < reply->nfields; i++)
 			MHD_add_response_header(response, reply->fields[i].name, reply->fields[i].value);
+		request->answer_length = reply->length;
+		server->answers += reply->length;
+	}
 	request->response = response;
 	drop_body(request);
 	if (request->connection)
@@ -636,6 +644,12 @@ http_server_answer(HttpServer *server, HttpExchange *exchange, const HttpReply *
 		request->connection->since = now_ms();
 	}
 	MHD_resume_connection(request->mhd);
+}
+
+bool
+http_server_full(const HttpServer *server)
+{
+	return server->answers > ANSWERS_MAX;
 }
 
 long

@@ -68,6 +68,9 @@ extern HttpExchange *http_server_next(HttpServer *server);
 /* Answer a request; sent by http_server_run(). */
 extern void http_server_answer(HttpServer *server, HttpExchange *exchange, const HttpReply *reply);
 
+/* Whether so much is held that clients have not taken that nothing should be made for others. */
+extern bool http_server_full(const HttpServer *server);
+
 /* Milliseconds until http_server_run() is to be called though no descriptor is ready; -1: none. */
 extern long http_server_timeout(HttpServer *server);
 

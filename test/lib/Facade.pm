@@ -34,12 +34,13 @@ sub facade_node
 	return ($node, Facade->new($port));
 }
 
-# Wait until it serves.
+# facade_ready(NODE[, SCHEMA]): wait until it serves.
 sub facade_ready
 {
-	my ($node) = @_;
-	poll_sql($node, 30, "SELECT count(*) > 0 AND bool_and(state IN ('idle', 'busy')) FROM msg_workers WHERE stage = 'http'")
-	  or die 'the facade does not start: ' . $node->safe_psql('postgres', "SELECT last_error FROM msg_workers WHERE stage = 'http'");
+	my ($node, $schema) = @_;
+	my $workers = ($schema // 'public') . '.msg_workers';
+	poll_sql($node, 30, "SELECT count(*) > 0 AND bool_and(state IN ('idle', 'busy')) FROM $workers WHERE stage = 'http'")
+	  or die 'the facade does not start: ' . $node->safe_psql('postgres', "SELECT last_error FROM $workers WHERE stage = 'http'");
 	return;
 }
 

@@ -182,6 +182,20 @@ for (1 .. 60) { Facade->new($port)->ask('GET', '/rpc/msg_running', as => 'reader
 ok(poll_sql($node, 10, "SELECT count(*) FROM apart.msg_worker_slots() WHERE stage = 'http' AND (counters ->> 'requests')::int > 0", 3), 'share the work');
 $node->stop;
 
+# ---- answers that nobody takes
+$node->append_conf('postgresql.conf', "msgsys.http_workers = 1\nmsgsys.http_request_timeout = '60s'\nmsgsys.http_statement_timeout = '30s'\n");
+$node->start;
+facade_ready($node, 'apart');
+$node->safe_psql('postgres', q{INSERT INTO apart.messages (payload) SELECT to_jsonb(repeat('x', 1000)) FROM generate_series(1, 9000)});
+# of 36 MB each
+my @deaf = map { connect_to() } 1 .. 2;
+$_->syswrite(request('GET /messages?select=a:payload,b:payload,c:payload,d:payload HTTP/1.1', 'Authorization: Bearer ' . token({ role => 'reader' }))) for @deaf;
+ok(poll_until(60, sub { $alive->() == 503 }), 'are bounded in sum: no more are made');
+is($facade->ask('GET', '/health/live')->{status}, 200, 'but those that are small');
+close $_ for @deaf;
+ok(poll_until(20, sub { $alive->() == 200 }), 'until they are gone');
+$node->stop;
+
 # ---- when it does not start
 for my $wrong (
 	[ 'msgsys.http_role' => 'postgres', 'must not be a superuser' ],

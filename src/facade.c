@@ -32,7 +32,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #define SEND_EVERY	1000		/* microseconds */
 #define DESCRIPTION	"/openapi.json" /* what / is too, unless that is another system's */
@@ -199,22 +198,6 @@ page(Call *call, const char *directory)
 	call_reply_field(call, "Location", psprintf("%s/", directory));
 }
 
-/* Whether an origin may call us with credentials. */
-static bool
-known_origin(const char *origin)
-{
-	char	   *copy = pstrdup(setting_http_cors_origins);
-	List	   *names;
-	ListCell   *lc;
-
-	if (!SplitGUCList(copy, ',', &names))
-		return false;
-	foreach(lc, names)
-		if (strcmp(lfirst(lc), origin) == 0)
-			return true;
-	return false;
-}
-
 /* Fields for a page of another origin. */
 static void
 cross_origin(Call *call)
@@ -225,7 +208,7 @@ cross_origin(Call *call)
 		return;
 	if (setting_http_cors_origins[0] == '\0')
 		call_reply_field(call, "Access-Control-Allow-Origin", "*");
-	else if (known_origin(origin))
+	else if (setting_lists(setting_http_cors_origins, origin))
 	{
 		call_reply_field(call, "Access-Control-Allow-Origin", origin);
 		call_reply_field(call, "Access-Control-Allow-Credentials", "true");
@@ -268,7 +251,7 @@ is_foreign(const Call *call)
 	const char *host = call_field(call, "host");
 
 	/* other credentials a browser sends by itself */
-	if ((token && pg_strncasecmp(token, "bearer", 6) == 0) || (origin && known_origin(origin)))
+	if ((token && pg_strncasecmp(token, "bearer", 6) == 0) || (origin && setting_lists(setting_http_cors_origins, origin)))
 		return false;
 	if (site)
 		return strcmp(site, "cross-site") == 0 || strcmp(site, "same-site") == 0;

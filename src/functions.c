@@ -22,7 +22,6 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 #include "catalog/pg_proc.h"
 
 #include "compat.h"
@@ -289,9 +288,6 @@ Datum
 msg_announce(PG_FUNCTION_ARGS)
 {
 	char	   *database = get_database_name(MyDatabaseId);
-	List	   *names;
-	ListCell   *lc;
-	bool		listed = false;
 
 	note_config();
 	if (!shmem_available())
@@ -301,10 +297,7 @@ msg_announce(PG_FUNCTION_ARGS)
 				 errhint("Add it, and restart the server.")));
 		PG_RETURN_VOID();
 	}
-	if (SplitGUCList(pstrdup(setting_databases), ',', &names))
-		foreach(lc, names)
-			listed |= strcmp(lfirst(lc), database) == 0;
-	if (!listed)
+	if (!setting_lists(setting_databases, database))
 		ereport(WARNING,
 				(errmsg("database \"%s\" is not in msgsys.databases: its messages wait until it is", database),
 				 errhint("Add it, and reload the configuration.")));

@@ -257,26 +257,13 @@ role_claim(JsonbContainer *claims)
 static Jsonb *
 read_claims(const char *text)
 {
-	Jsonb	   *volatile claims = NULL;
-	MemoryContext context = CurrentMemoryContext;
+	Jsonb	   *claims = pg_verifymbstr(text, strlen(text), true) ? rest_try_json(text) : NULL;
 
-	PG_TRY();
-	{
-		if (pg_verifymbstr(text, strlen(text), true))
-			claims = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-	}
-	PG_END_TRY();
 	return claims && JB_ROOT_IS_OBJECT(claims) ? claims : NULL;
 }
 
-/* The token of "Authorization: Bearer <token>"; NULL: none is sent. */
-static const char *
-bearer(const Call *call)
+const char *
+http_auth_token(const Call *call)
 {
 	const char *field = call_field(call, "authorization");
 
@@ -312,7 +299,7 @@ claims_with_role(const char *claims, const char *role)
 void
 http_auth(Call *call)
 {
-	const char *token = bearer(call);
+	const char *token = http_auth_token(call);
 	double		now = (double) time(NULL);
 	double		claimed;
 	char	   *text;

@@ -12,6 +12,9 @@
 /* Read the keys of the configuration; false, with the reason in the log, where they cannot be used. */
 extern bool http_auth_load(void);
 
+/* The token of "Authorization: Bearer <token>"; NULL: none is sent. */
+extern const char *http_auth_token(const Call *call);
+
 /* Set the call's role and claims, or refuse it.  Needs no transaction. */
 extern void http_auth(Call *call);
 

@@ -19,7 +19,6 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
-#include "utils/varlena.h"
 
 struct CompatRoute
 {
@@ -80,21 +79,6 @@ static const struct
 	{"004", "/swagger/"},
 };
 
-/* Whether a system is in msgsys.http_compat. */
-static bool
-switched_on(const char *system)
-{
-	List	   *names;
-	ListCell   *lc;
-
-	if (setting_http_compat[0] == '\0' || !SplitGUCList(pstrdup(setting_http_compat), ',', &names))
-		return false;
-	foreach(lc, names)
-		if (strcmp(lfirst(lc), system) == 0)
-			return true;
-	return false;
-}
-
 /* Whether a path is a route's; *id is set to its last part where that is free. */
 static bool
 matches(const char *path, const char *pattern, const char **id)
@@ -118,7 +102,7 @@ compat_route(const Call *call, const char **id)
 {
 	for (int i = 0; i < lengthof(routes); i++)
 		if ((routes[i].method == call->method || (routes[i].method == METHOD_GET && call->method == METHOD_HEAD)) &&
-			matches(call->path, routes[i].path, id) && switched_on(routes[i].system))
+			matches(call->path, routes[i].path, id) && setting_lists(setting_http_compat, routes[i].system))
 			return &routes[i];
 	return NULL;
 }
@@ -127,7 +111,7 @@ bool
 compat_page(const Call *call, const char **name)
 {
 	for (int i = 0; i < lengthof(pages); i++)
-		if (strncmp(call->path, pages[i].directory, strlen(pages[i].directory)) == 0 && switched_on(pages[i].system))
+		if (strncmp(call->path, pages[i].directory, strlen(pages[i].directory)) == 0 && setting_lists(setting_http_compat, pages[i].system))
 		{
 			*name = call->path + strlen(pages[i].directory);
 			return true;

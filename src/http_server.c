@@ -34,6 +34,7 @@
 #include <microhttpd.h>
 
 #include "explain.h"
+#include "monotonic.h"
 
 #define BACKLOG			512
 #define SWEEP_EVERY		500		/* ms between two looks at deadlines */
@@ -88,15 +89,6 @@ struct HttpServer
 	Request    *last;
 	int64_t		swept;			/* ms */
 };
-
-static int64_t
-now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* ---------------------------------------------------------------- connections */
 

@@ -129,11 +129,14 @@ http_begin(int timeout)
 }
 
 void
-http_commit(void)
+http_end(bool rollback)
 {
 	SPI_finish();
 	PopActiveSnapshot();
-	CommitTransactionCommand();
+	if (rollback)
+		AbortCurrentTransaction();
+	else
+		CommitTransactionCommand();
 	disable_all_timeouts(false);
 	QueryCancelPending = false;
 }
@@ -177,22 +180,14 @@ forget_made(void)
 static void
 end(bool rollback)
 {
-	if (rollback)
-	{
-		SPI_finish();
-		PopActiveSnapshot();
-		AbortCurrentTransaction();
-		disable_all_timeouts(false);
-		QueryCancelPending = false;
-	}
-	else
+	if (!rollback)
 	{
 		/* what a caller put off is still the caller's */
 		AfterTriggerFireDeferred();
 		forget_made();
 		SetUserIdAndSecContext(GetUserId(), 0);
-		http_commit();
 	}
+	http_end(rollback);
 	forget_caller();
 }
 

@@ -19,11 +19,11 @@ typedef void (*HttpHandler) (Call *call, const RestCatalog *catalog);
 extern void http_transaction(Call *call, HttpHandler handler, bool as_caller);
 
 /*
- * Its parts, for a transaction of the worker's own.  Begin one, with SPI, that is cancelled after timeout milliseconds (0: never), and commit
+ * Its parts, for a transaction of the worker's own.  Begin one, with SPI, that is cancelled after timeout milliseconds (0: never), and end
  * it; or, in PG_CATCH(), take the error, in memory of a context that outlives it, with interrupts held, and abort.
  */
 extern void http_begin(int timeout);
-extern void http_commit(void);
+extern void http_end(bool rollback);
 extern ErrorData *http_failure(MemoryContext context);
 extern void http_abort(void);
 

@@ -682,6 +682,18 @@ outcome_of(rd_kafka_resp_err_t error, bool alone)
 	}
 }
 
+/* What is only just being made is asked for again: wait a moment; false, at once, if there is none left before the limit. */
+static bool
+wait_to_retry(int64_t limit)
+{
+	struct timespec pause = {0, TOPIC_RETRY_MS * 1000000L};
+
+	if (limit - now_ms() <= TOPIC_RETRY_MS)
+		return false;
+	nanosleep(&pause, NULL);
+	return true;
+}
+
 /* see broker.h */
 BrokerOutcome
 broker_topic(Broker *broker, const char *topic, int timeout_ms, int *partitions,
@@ -705,7 +717,6 @@ broker_topic(Broker *broker, const char *topic, int timeout_ms, int *partitions,
 	{
 		const struct rd_kafka_metadata *metadata;
 		int64_t		left = limit - now_ms();
-		struct timespec pause = {0, TOPIC_RETRY_MS * 1000000L};
 		bool		appearing;
 
 		error = rd_kafka_metadata(broker->rk, 0, handle, &metadata, (int) Max(left, 1));
@@ -726,9 +737,8 @@ broker_topic(Broker *broker, const char *topic, int timeout_ms, int *partitions,
 			(error == RD_KAFKA_RESP_ERR_NO_ERROR && *partitions == 0) ||
 			(error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART &&
 			 broker->role == BROKER_PRODUCER);
-		if (!appearing || limit - now_ms() <= TOPIC_RETRY_MS)
+		if (!appearing || !wait_to_retry(limit))
 			break;
-		nanosleep(&pause, NULL);
 	}
 
 	if (broker->role == BROKER_CONSUMER)
@@ -775,20 +785,14 @@ broker_watermarks(Broker *broker, const char *topic, int32_t partition, int time
 				  int64_t *low, int64_t *high, char *err, size_t errlen)
 {
 	int64_t		limit = now_ms() + timeout_ms;
-	struct timespec pause = {0, TOPIC_RETRY_MS * 1000000L};
 	rd_kafka_resp_err_t error;
 
-	for (;;)
-	{
+	/* the leader of a topic just made does not know of it yet */
+	do
 		error = rd_kafka_query_watermark_offsets(broker->rk, topic, partition, low, high,
 												 (int) Max(limit - now_ms(), 1));
-		/* the leader of a topic just made does not know of it yet */
-		if ((error != RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION &&
-			 error != RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) ||
-			limit - now_ms() <= TOPIC_RETRY_MS)
-			break;
-		nanosleep(&pause, NULL);
-	}
+	while ((error == RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION || error == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) &&
+		   wait_to_retry(limit));
 	if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return explain(err, errlen, "%s", rd_kafka_err2str(error));
 	note_success(broker);

@@ -168,7 +168,7 @@ metrics_sample(void)
 		catalog = rest_catalog();
 		if (catalog)
 			take_sample(catalog->schema_quoted);
-		http_commit();
+		http_end(false);
 		complained = false;
 	}
 	PG_CATCH();

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 
 MSGSYS_MODULE_MAGIC;
 
@@ -109,6 +110,22 @@ const char *
 stage_name(Stage stage)
 {
 	return stage_names[stage];
+}
+
+bool
+setting_lists(const char *list, const char *name)
+{
+	List	   *names;
+	ListCell   *lc;
+
+	if (list[0] == '\0' || !SplitGUCList(pstrdup(list), ',', &names))
+		return false;
+	foreach(lc, names)
+	{
+		if (strcmp(lfirst(lc), name) == 0)
+			return true;
+	}
+	return false;
 }
 
 int

@@ -111,6 +111,9 @@ extern const char *stage_name(Stage stage);
 /* Number of workers that a stage has in each database. */
 extern int	stage_workers(Stage stage);
 
+/* Whether a setting that is a list of names has this one. */
+extern bool setting_lists(const char *list, const char *name);
+
 /* The time by which messages come due and expire (functions.c). */
 extern TimestampTz clock_now(void);
 

@@ -156,8 +156,8 @@ rest_result_int(int column)
 }
 
 /* A single object is wanted, and it must be just one. */
-static void
-check_singular(const Rest *rest, int64 rows)
+void
+rest_check_singular(const Rest *rest, int64 rows)
 {
 	if (rest->media == MEDIA_OBJECT && rows != 1)
 		rest_refuse(406, "PGRST116", "Cannot coerce the result to a single JSON object",
@@ -196,7 +196,7 @@ rest_run(Rest *rest, const char *with, const char *element, const char *more, bo
 					 more ? ", " : "", more ? more : "");
 	rest_sql_run(&rest->sql);
 	rows = rest_result_int(1);
-	check_singular(rest, rows);
+	rest_check_singular(rest, rows);
 	json = DatumGetTextPP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
 	if (single && rows == 0)
 	{

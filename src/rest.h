@@ -49,6 +49,7 @@ extern int64 rest_run(Rest *rest, const char *with, const char *element, const c
 extern const char *rest_media_name(const Rest *rest);
 extern int64 rest_result_int(int column);
 extern int64 rest_read(Rest *rest, const char *from, const char *with, const char *element, bool single);
+extern void rest_check_singular(const Rest *rest, int64 rows);
 extern void rest_check_affected(const Rest *rest, int64 rows);
 extern const char *rest_similar(const char *name, const List *names);
 

@@ -10,6 +10,34 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
+/* ---------------------------------------------------------------- lists */
+
+/* The next of a comma separated list, without blanks around it; NULL at the end. */
+static char *
+next_of_list(char **next)
+{
+	char	   *text = *next;
+	char	   *end;
+
+	if (text == NULL)
+		return NULL;
+	*next = strchr(text, ',');
+	if (*next)
+		*(*next)++ = '\0';
+	text += strspn(text, " \t");
+	end = text + strlen(text);
+	while (end > text && (end[-1] == ' ' || end[-1] == '\t'))
+		*--end = '\0';
+	return text;
+}
+
+static void
+to_lower(char *text)
+{
+	for (; *text; text++)
+		*text = pg_tolower((unsigned char) *text);
+}
+
 /* ---------------------------------------------------------------- Prefer */
 
 /* One preference; the first of a kind wins. */
@@ -77,25 +105,14 @@ rest_prefer(const Call *call, RestPrefer *prefer)
 	for (int i = 0; i < call->http->nfields; i++)
 	{
 		char	   *next;
+		char	   *text;
 
 		if (pg_strcasecmp(call->http->fields[i].name, "prefer") != 0)
 			continue;
 		next = pstrdup(call->http->fields[i].value);
-		while (next)
-		{
-			char	   *text = next;
-			char	   *end;
-
-			next = strchr(text, ',');
-			if (next)
-				*next++ = '\0';
-			text += strspn(text, " \t");
-			end = text + strlen(text);
-			while (end > text && (end[-1] == ' ' || end[-1] == '\t'))
-				*--end = '\0';
+		while ((text = next_of_list(&next)) != NULL)
 			if (*text)
 				take_preference(prefer, text);
-		}
 	}
 	if (!setting_http_tx_override)
 		prefer->transaction = 0;
@@ -148,27 +165,6 @@ rest_prefer_applied(Call *call, const RestPrefer *prefer, bool resolution, bool 
 
 /* ---------------------------------------------------------------- Accept and Content-Type */
 
-/* The next of a comma separated list, without blanks around it, in lower case; NULL at the end. */
-static char *
-next_of_list(char **next)
-{
-	char	   *text = *next;
-	char	   *end;
-
-	if (text == NULL)
-		return NULL;
-	*next = strchr(text, ',');
-	if (*next)
-		*(*next)++ = '\0';
-	text += strspn(text, " \t");
-	end = text + strlen(text);
-	while (end > text && (end[-1] == ' ' || end[-1] == '\t'))
-		*--end = '\0';
-	for (char *c = text; *c; c++)
-		*c = pg_tolower((unsigned char) *c);
-	return text;
-}
-
 /* The weight of a media type, from its parameter q; 1 without. */
 static double
 weight(const char *type)
@@ -206,7 +202,8 @@ RestMedia
 rest_media(const Call *call, bool *nulls_stripped)
 {
 	const char *field = call_field(call, "accept");
-	char	   *next = pstrdup(field && *field ? field : "*/*");
+	char	   *list = pstrdup(field && *field ? field : "*/*");
+	char	   *next = list;
 	char	   *type;
 	double		best = 0;
 	RestMedia	result = MEDIA_JSON;
@@ -214,6 +211,7 @@ rest_media(const Call *call, bool *nulls_stripped)
 	RestMedia	media;
 
 	*nulls_stripped = false;
+	to_lower(list);
 	while ((type = next_of_list(&next)) != NULL)
 		if (weight(type) > best && understand(type, &media, &stripped))
 		{
@@ -236,6 +234,7 @@ rest_content_type(const Call *call)
 	if (field == NULL || *field == '\0')
 		return "application/json";
 	next = pstrdup(field);
+	to_lower(next);
 	type = next_of_list(&next);
 	type[strcspn(type, "; ")] = '\0';
 	return type;

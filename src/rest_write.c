@@ -180,9 +180,7 @@ run(Rest *rest, const RestTable *table, const Returning *wanted, int64 *inserted
 	else
 	{
 		rows = rest_sql_run(&rest->sql);
-		if (rest->media == MEDIA_OBJECT && rows != 1)
-			rest_refuse(406, "PGRST116", "Cannot coerce the result to a single JSON object",
-						psprintf("The result contains " INT64_FORMAT " rows", rows), NULL);
+		rest_check_singular(rest, rows);
 	}
 	*inserted = rows;
 	if (counted)
@@ -236,8 +234,7 @@ empty_body(Rest *rest)
 {
 	if (rest->prefer.returns != RETURN_REPRESENTATION)
 		return;
-	if (rest->media == MEDIA_OBJECT)
-		rest_refuse(406, "PGRST116", "Cannot coerce the result to a single JSON object", "The result contains 0 rows", NULL);
+	rest_check_singular(rest, 0);
 	appendStringInfoString(&rest->call->body, rest->media == MEDIA_CSV ? "" : "[]");
 	call_reply_field(rest->call, "Content-Type", rest_media_name(rest));
 }

@@ -40,16 +40,13 @@ BEGIN
 			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
-		functions := functions || '{msg_create_from_query,msg_known_names,msg_cancel,msg_reschedule,msg_retry,msg_redrive,msg_pace_set,msg_pace_drop,msg_cron,msg_cron_drop,msg_crons,msg_cron_schema,msg_statistics_take,msg_retention_set,msg_retention_drop,msg_purge,msg_purge_step,msg_archive_partition,msg_archive_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test,msg_http_body,msg_http_001_toggle,msg_http_002_start,msg_http_002_stop,msg_http_002_toggle,msg_http_002_commit,msg_http_004_control}'::text[];
+		functions := functions || '{msg_create_from_query,msg_known_names,msg_cancel,msg_cancel_many,msg_reschedule,msg_retry,msg_retry_many,msg_redrive,msg_pace_set,msg_pace_drop,msg_cron,msg_cron_drop,msg_crons,msg_cron_schema,msg_statistics_take,msg_retention_set,msg_retention_drop,msg_purge,msg_purge_step,msg_archive_partition,msg_archive_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test,msg_http_body,msg_http_001_toggle,msg_http_002_start,msg_http_002_stop,msg_http_002_toggle,msg_http_002_commit,msg_http_004_control}'::text[];
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
 			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'INSERT ' || t || 'msg_pause_log', 'INSERT, UPDATE, DELETE ' || t || 'msg_paces',
 			'INSERT, DELETE ' || t || 'msg_statistics', 'INSERT, UPDATE, DELETE ' || t || 'msg_retention', 'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_attempts',
 			'UPDATE ' || t || 'msg_runs', 'UPDATE ' || t || 'msg_installation',
 			'SELECT ' || t || 'msg_attempts', 'INSERT, UPDATE, DELETE ' || t || 'msg_webhooks',
 			'SELECT (channel), DELETE ' || t || 'msg_webhook_secrets', 'DELETE ' || t || 'msg_breakers'];
-	END IF;
-	IF kind = 'operator' THEN
-		functions := functions || '{msg_cancel_many,msg_retry_many}'::text[];
 	END IF;
 	IF kind = 'http' THEN
 		functions := functions || '{msg_backlog_sample,msg_openapi,msg_openapi_type}'::text[];

@@ -245,13 +245,12 @@ preflight(Call *call)
 static bool
 is_foreign(const Call *call)
 {
-	const char *token = call_field(call, "authorization");
 	const char *site = call_field(call, "sec-fetch-site");
 	const char *origin = call_field(call, "origin");
 	const char *host = call_field(call, "host");
 
-	/* other credentials a browser sends by itself */
-	if ((token && pg_strncasecmp(token, "bearer", 6) == 0) || (origin && setting_lists(setting_http_cors_origins, origin)))
+	/* other credentials a browser sends by itself, or they count for nothing */
+	if (http_auth_token(call) || (origin && setting_lists(setting_http_cors_origins, origin)))
 		return false;
 	if (site)
 		return strcmp(site, "cross-site") == 0 || strcmp(site, "same-site") == 0;

@@ -279,6 +279,7 @@ asked_by('none that can be named', 403, 'POST', '/api/v1/create', { Origin => 'n
 asked_by('another port of the same host', 403, 'POST', '/api/v1/create', { Origin => 'http://127.0.0.1:1' }, body => '{"message":"x"}');
 asked_by('what a browser says of itself', 403, 'POST', '/api/v1/create', { Origin => $own, 'Sec-Fetch-Site' => 'cross-site' }, body => '{"message":"x"}');
 asked_by('credentials that it sends by itself', 403, 'POST', '/rpc/msg_create', { %$foreign, Authorization => 'Basic eDp5' }, body => '{"payload":1}');
+asked_by('a word that is no token', 403, 'POST', '/rpc/msg_create', { %$foreign, Authorization => 'Bearerx' }, body => '{"payload":1}');
 asked_by('a table', 403, 'DELETE', '/messages?id=gt.0', $foreign);
 asked_by('a GET that changes something', 403, 'GET', '/job-scheduler/messenger/stop', { 'Sec-Fetch-Site' => 'cross-site' });
 asked_by('a GET that does not', 200, 'GET', '/job-scheduler/messenger/is-working', { 'Sec-Fetch-Site' => 'cross-site' });

@@ -59,11 +59,11 @@ endif
 sql/msgsys--$(EXTENSION_VERSION).sql: $(sort $(wildcard sql/install/*.sql))
 	cat $^ >$@
 
-.PHONY: help setup demo test soak fuzz valgrind bench format lint dist distclean
+.PHONY: help setup demo test test-cassert soak fuzz valgrind bench format lint dist distclean
 
 help: ## list the targets
 	@echo "all install installcheck clean: as in any extension of PostgreSQL (PG_CONFIG=... chooses the server)"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1: \2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1: \2/p' Makefile
 
 setup: ## install what building and testing need, from the system's packages
 	@test/tools/setup
@@ -73,6 +73,9 @@ demo: setup ## show the main job at work, with a private PostgreSQL and a privat
 
 test: setup ## run every test, with private servers (T=file runs one)
 	@test/tools/run-tests $(T)
+
+test-cassert: setup ## run the tests on a PostgreSQL with assertions, built from source under .work (T=file runs one)
+	@test/tools/test-cassert $(T)
 
 soak: setup ## run the long fault and load tests
 	@SOAK=1 test/tools/run-tests $(T)

@@ -1,0 +1,85 @@
+# The model: random histories (History.pm) of clients, operators, endpoints and faults, played against a server (Player.pm), which
+# says what was promised and is not so. MODEL_SECONDS is how long (60), MODEL_SEED the first seed (the time), MODEL_SEEDS a list
+# of seeds to play instead. A history that fails is made shorter, and printed.
+use strict;
+use warnings;
+use lib 'test/lib', 'test/model';
+use History qw(generate operations describe);
+use MsgsysTest;
+use Player;
+use Sink;
+use Test::More;
+use Time::HiRes 'time';
+
+my $seconds = $ENV{MODEL_SECONDS} || 60;
+my $seed    = $ENV{MODEL_SEED}    || int(time) % 1_000_000;
+my @seeds   = split /[ ,]+/, $ENV{MODEL_SEEDS} // '';
+my $share   = 0.05;    # of histories that each operation must occur in
+
+my ($bootstrap, $dir) = kafka_start();
+my $sink = Sink->new;
+my $node = new_node('model', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.webhook_allow' => '127.0.0.1', 'restart_after_crash' => 'on',
+	'msgsys.sweep_interval' => '1s', 'msgsys.poll_interval' => '500ms', 'fsync' => 'off', 'msgsys.log_batch' => -1);
+ok(wait_workers($node), 'workers run');
+my $player = Player->new(node => $node, bootstrap => $bootstrap, kafka => $dir, sink => $sink, patience => 20);
+
+my ($run, $findings, %occurs, %seen_kinds) = (0, 0);
+
+sub play
+{
+	my ($history) = @_;
+	return $player->play($history, ++$run);
+}
+
+# Leave out steps for as long as the same kind of finding remains, within a time.
+sub shrink
+{
+	my ($history, $kind) = @_;
+	my $until = time + ($ENV{MODEL_SHRINK} // 60);
+	my @steps = @{ $history->{steps} };
+	for (my $size = int(@steps / 2); $size >= 1 && time < $until; $size = int($size / 2))
+	{
+		for (my $at = 0; $at < @steps && time < $until;)
+		{
+			my @fewer = @steps;
+			splice @fewer, $at, $size;
+			if (@fewer && grep { $_->[0] eq $kind } play({ %$history, steps => \@fewer })) { @steps = @fewer; }
+			else { $at += $size; }
+		}
+	}
+	return { %$history, steps => \@steps };
+}
+
+my $end = time + $seconds;
+my $histories = 0;
+while (@seeds || time < $end)
+{
+	my $from_list = @seeds > 0;
+	my $history = generate($from_list ? shift @seeds : $seed++);
+	$histories++;
+	my %has = map { $_->[0] => 1 } @{ $history->{steps} };
+	$occurs{$_}++ for keys %has;
+	my @found = play($history);
+	last if $from_list && !@found && !@seeds;
+	next unless @found;
+	$findings += @found;
+	fail("seed $history->{seed}");
+	diag(describe($history));
+	diag("  $_->[0]: $_->[1]") for @found;
+	# once each kind: the rest are often its brothers
+	next if $seen_kinds{ $found[0][0] }++ || ($ENV{MODEL_SHRINK} // 1) == 0;
+	my $shorter = shrink($history, $found[0][0]);
+	diag("shorter: " . describe($shorter));
+	diag(join ', ', map { "[@$_]" } @{ $shorter->{steps} });
+}
+cmp_ok($histories, '>', 0, "$histories histories");
+if ($histories >= 1000)
+{
+	cmp_ok($occurs{$_} // 0, '>=', $share * $histories, "$_ occurs often enough") for operations();
+}
+note(join ', ', map { "$player->{total}{$_} $_" } sort keys %{ $player->{total} });
+$sink->stop;
+$node->stop;
+ok($findings == 0, 'no findings');
+diag("model: $histories histories, $findings findings");
+done_testing();

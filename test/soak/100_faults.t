@@ -1,5 +1,6 @@
-# Faults in a random order while clients create messages, for Kafka and for an ordered webhook that fails now and then: kill -9 of
-# workers, of Kafka, of PostgreSQL, Kafka hanging, restarts.
+# Faults in a random order while clients create messages, for Kafka, for an ordered webhook that fails now and then, and for a topic
+# that is taken away now and then: kill -9 and ends of workers and of the launcher, of Kafka, of PostgreSQL; what hangs, what users
+# lock, configuration that changes, a topic that is deleted and made again.
 # SOAK_SECONDS is how long (600), SOAK_SEED which order, SOAK_FAULTS a regular expression for which of them. In the end nothing is lost, invented or reordered.
 use strict;
 use warnings;
@@ -27,6 +28,10 @@ $node->safe_psql('postgres', "SELECT msg_channel_set('soak', topic => 'soak', re
 $node->safe_psql('postgres', q{SELECT msg_channel_set('hooks', max_attempts => 1000, retry_base => '20 ms', retry_max => '1 s')});
 $node->safe_psql('postgres', "SELECT msg_webhook_set('hooks', '" . $sink->url('/fail/5/ok') . "', ordered => true, breaker_share => 2, retry_schedule => '{}')");
 
+# a topic that goes and comes: its records may be gone, but each message comes to its end
+kafka_create_topic($bootstrap, 'fickle', 3);
+$node->safe_psql('postgres', "SELECT msg_channel_set('fickle', topic => 'fickle')");
+
 # A client: transactions of some messages of some keys, some of which roll back. It writes an id to its file once the commit is
 # known. It goes on when its connection breaks, so what was in doubt is not in the file.
 my $stop = "$ENV{MSGSYS_RUN}/soak-stop-$$";
@@ -51,7 +56,8 @@ for my $client (1 .. 3)
 		my $sql = "BEGIN; WITH i AS (INSERT INTO messages (channel, message_key, payload)
 			SELECT 'soak', 'key $client ' || g % 20, to_jsonb(g) FROM generate_series(1, $rows) g RETURNING id) SELECT string_agg(id::text, ' ') FROM i;
 			WITH i AS (INSERT INTO messages (channel, message_key, payload)
-			SELECT 'hooks', 'key $client ' || g % 20, to_jsonb(g) FROM generate_series(1, 5) g RETURNING id) SELECT string_agg(id::text, ' ') FROM i; $end";
+			SELECT 'hooks', 'key $client ' || g % 20, to_jsonb(g) FROM generate_series(1, 5) g RETURNING id) SELECT string_agg(id::text, ' ') FROM i;
+			INSERT INTO messages (channel, message_key, payload) SELECT 'fickle', 'key $client', to_jsonb(g) FROM generate_series(1, 2) g; $end";
 		my $answer = qx(psql -XAtq -v ON_ERROR_STOP=1 -d "$connection" -c "$sql" 2>/dev/null);
 		next if $? != 0 || $end ne 'COMMIT';
 		my ($line, $hook_line) = split /\n/, $answer;
@@ -78,6 +84,33 @@ my %fault = (
 	'kill -9 of Kafka'       => sub { kafka('kill', $dir); sleep rand 5; kafka_start($dir) },
 	'stop of Kafka'          => sub { kafka('stop', $dir); sleep rand 10; kafka_start($dir) },
 	'Kafka hangs'            => sub { kafka('pause', $dir); sleep rand 8; kafka('cont', $dir) },
+	'end of the launcher'    => sub { try_sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'msgsys launcher'}) },
+	'kill -9 of the launcher' => sub {
+		my $pid = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'msgsys launcher'});
+		kill 'KILL', $pid if $pid;
+	},
+	'a worker hangs'         => sub {
+		my $pid = $node->safe_psql('postgres', q{SELECT pid FROM msg_workers WHERE pid IS NOT NULL ORDER BY random() LIMIT 1});
+		kill 'STOP', $pid if $pid;
+		sleep rand 3;
+		kill 'CONT', $pid if $pid;
+	},
+	'rows are locked'        => sub { try_sql(q{BEGIN; SELECT count(*) FROM (SELECT FROM messages WHERE finished_at IS NULL LIMIT 50 FOR UPDATE) m; SELECT pg_sleep(2); COMMIT}) },
+	'the table is locked'    => sub { try_sql(q{SET lock_timeout = '5s'; BEGIN; LOCK TABLE messages; SELECT pg_sleep(1.5); COMMIT}) },
+	'configuration changes'  => sub {
+		for (1 .. 20)
+		{
+			try_sql(q{SELECT msg_channel_set('soak', max_attempts => 10), msg_pace_set('hooks', 50, '100 ms')});
+			try_sql(q{SELECT msg_pace_drop('hooks')});
+		}
+	},
+	'reload'                 => sub { try_sql('SELECT pg_reload_conf()') },
+	'the topic goes and comes' => sub {
+		# Kafka may be away just now
+		eval { kafka_topic($bootstrap, 'delete', 'fickle'); };
+		sleep rand 3;
+		poll_until(60, sub { eval { kafka_create_topic($bootstrap, 'fickle', 3); 1 } }) or diag('topic "fickle" could not be made again');
+	},
 	'pause and resume'       => sub { try_sql(q{SELECT msg_pause('soak')}); sleep rand 2; try_sql(q{SELECT msg_resume('soak')}) },
 );
 my @names = grep { /$ENV{SOAK_FAULTS}/ } sort keys %fault;
@@ -99,6 +132,8 @@ waitpid $_, 0 for @clients;
 $node->safe_psql('postgres', q{SELECT msg_resume('soak')});
 ok(poll_sql($node, 120, q{SELECT count(*) FROM messages WHERE channel = 'soak' AND status <> 'received'}, 0), 'in the end, all are received');
 ok(poll_sql($node, 120, q{SELECT count(*) FROM messages WHERE channel = 'hooks' AND status <> 'delivered'}, 0), 'or delivered');
+
+ok(poll_sql($node, 120, q{SELECT count(*) FROM messages WHERE channel = 'fickle' AND finished_at IS NULL}, 0), 'or at an end');
 
 my @committed = map { open(my $in, '<', $_) or die; map { split ' ' } <$in> } @ids;
 cmp_ok(scalar @committed, '>', $seconds, scalar(@committed) . ' messages were committed for sure');

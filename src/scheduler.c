@@ -19,6 +19,8 @@
 #include "shmem.h"
 #include "worker.h"
 
+#include "access/xact.h"
+#include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/timestamp.h"
 
@@ -32,7 +34,11 @@ typedef struct ScheduledJob
 	const char *name;			/* for pg_stat_activity */
 	JobFunction run;
 	TimestampTz next;			/* zero: ask at once */
+	int			pause;			/* ms until it is tried again after an error; 0: it met none */
 } ScheduledJob;
+
+#define FAILED_FIRST	1000	/* ms before a job that met an error runs again, twice as many each time */
+#define FAILED_LONGEST	60000
 
 static ScheduledJob jobs[] = {
 	{"retention", retention_run, 0},
@@ -40,6 +46,32 @@ static ScheduledJob jobs[] = {
 	{"mailings", mailings_run, 0},
 	{NULL, NULL, 0}
 };
+
+/* Run a job.  An error concerns it alone: it is in the log, and the job is tried again, ever later. */
+static TimestampTz
+run_job(ScheduledJob *job, TimestampTz now)
+{
+	volatile TimestampTz next = 0;
+	volatile bool failed = false;
+
+	PG_TRY();
+	{
+		next = job->run(now);
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		MemoryContextSwitchTo(cycle_context);
+		RESUME_INTERRUPTS();
+		failed = true;
+	}
+	PG_END_TRY();
+	job->pause = failed ? Min(FAILED_LONGEST, Max(FAILED_FIRST, job->pause * 2)) : 0;
+	return failed ? TimestampTzPlusMilliseconds(clock_now(), job->pause) : next;
+}
 
 /* Call those jobs whose time has come.  Returns when the next one's comes. */
 static TimestampTz
@@ -53,7 +85,7 @@ run_jobs(TimestampTz now)
 		{
 			slot_state(WORKER_BUSY);
 			pgstat_report_activity(STATE_RUNNING, job->name);
-			job->next = job->run(now);
+			job->next = run_job(job, now);
 			CHECK_FOR_INTERRUPTS();
 		}
 		next = Min(next, job->next);

@@ -32,6 +32,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -47,6 +48,11 @@ static Reactor *reactor = NULL;
 static WaitEventSet *wait_set = NULL;
 static uint64 seen_generation = 0;	/* configuration that is loaded */
 static uint32 wait_event = 0;
+
+/* What failed because of somebody's locks is tried again after this time, in ms. */
+#define LOCKED_AGAIN	1000
+static long longest_rest = LONG_MAX;	/* of the next worker_rest() alone */
+
 static char *connected_as = NULL;	/* msgsys.role when this worker started */
 
 /* What worker_begin() changed and worker_commit() puts back. */
@@ -148,6 +154,7 @@ create_wait_set(void)
 /* ---------------------------------------------------------------- stopping */
 
 static volatile sig_atomic_t stop_wanted = false;
+static volatile sig_atomic_t beginning = false; /* waits for the extension, with nothing under way */
 static volatile int64 stop_since;	/* by the clock of now_ms() */
 
 /* The postmaster signals a process and its group, so that one signal may come twice. */
@@ -206,7 +213,7 @@ stop_gracefully(SIGNAL_ARGS)
 	int			save_errno = errno;
 	int64		now = now_ms();
 
-	if (setting_grace_period == 0 || (stop_wanted && now > stop_since + SAME_SIGNAL))
+	if (setting_grace_period == 0 || beginning || (stop_wanted && now > stop_since + SAME_SIGNAL))
 	{
 		set_stop_timer(STOP_AGAIN, STOP_AGAIN);
 		die(postgres_signal_arg);
@@ -381,6 +388,50 @@ end_transaction(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
+/* Lock the extension that is known, then see whether it still is the one.  Returns InvalidOid where there is none. */
+static Oid
+lock_extension(Oid *owner, Oid *schema)
+{
+	Oid			extension = installation.extension;
+
+	for (;;)
+	{
+		Oid			locked = extension;
+
+		CHECK_FOR_INTERRUPTS();
+		if (OidIsValid(locked))
+			LockDatabaseObject(ExtensionRelationId, locked, 0, AccessShareLock);
+		extension = read_extension(owner, schema);
+		if (extension == locked)
+			return extension;
+	}
+}
+
+/*
+ * The same, however long somebody drops or alters it: no lock_timeout ends this
+ * wait, and no snapshot is held meanwhile.
+ */
+static Oid
+await_extension(Oid *owner, Oid *schema)
+{
+	volatile Oid extension = InvalidOid;
+	int			lock_timeout = LockTimeout;
+
+	beginning = true;
+	LockTimeout = 0;
+	PG_TRY();
+	{
+		extension = lock_extension(owner, schema);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = lock_timeout;
+		beginning = false;
+	}
+	PG_END_TRY();
+	return extension;
+}
+
 /*
  * Begin a transaction in which the extension cannot be dropped.  Returns false,
  * without a transaction, where there is no extension.
@@ -394,28 +445,18 @@ worker_begin(void)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	GetUserIdAndSecContext(&saved_user, &saved_context);
-
-	/* lock the one that we know, then see whether it is still the one */
-	extension = installation.extension;
-	for (;;)
-	{
-		Oid			locked = extension;
-
-		if (OidIsValid(locked))
-			LockDatabaseObject(ExtensionRelationId, locked, 0, AccessShareLock);
-		extension = read_extension(&owner, &schema);
-		if (extension == locked)
-			break;
-	}
+	extension = await_extension(&owner, &schema);
 	if (!OidIsValid(extension))
 	{
-		end_transaction();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(cycle_context);
+		pgstat_report_activity(STATE_IDLE, NULL);
 		installation.extension = InvalidOid;
 		return false;
 	}
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	GetUserIdAndSecContext(&saved_user, &saved_context);
 	if (extension != installation.extension)
 	{
 		installation.extension = extension;
@@ -486,10 +527,19 @@ worker_try(void (*work) (void *arg), void *arg)
 	return done;
 }
 
+static void
+load_configuration(void *arg)
+{
+	store_load_installation(&installation);
+	store_load_channels();
+	*(bool *) arg = true;
+}
+
 /*
  * Read the configuration if it has changed: installation and channels; *reloaded
  * is set then.  Returns false, having set the worker's state, where there is
- * nothing to work on or it must not be worked on.
+ * nothing to work on or it must not be worked on, or somebody holds the tables of
+ * the configuration: then it is to be tried again soon.
  */
 bool
 worker_refresh(bool *reloaded)
@@ -498,14 +548,19 @@ worker_refresh(bool *reloaded)
 
 	if (!OidIsValid(installation.extension) || generation != seen_generation)
 	{
-		if (!worker_begin())
+		bool		loaded = false;
+
+		if (!worker_try(load_configuration, &loaded))
+		{
+			/* no note tells when they are gone */
+			longest_rest = LOCKED_AGAIN;
+			return false;
+		}
+		if (!loaded)
 		{
 			slot_state(WORKER_ABSENT);
 			return false;
 		}
-		store_load_installation(&installation);
-		store_load_channels();
-		worker_commit();
 		seen_generation = generation;
 		*reloaded = true;
 	}
@@ -551,7 +606,8 @@ worker_wait(long timeout_ms)
 void
 worker_rest(long timeout_ms)
 {
-	worker_wait(notes_waiting() ? 0 : timeout_ms);
+	worker_wait(notes_waiting() ? 0 : Min(timeout_ms, longest_rest));
+	longest_rest = LONG_MAX;
 }
 
 /* When to sweep next, by the clock of now_ms(): 0 is at once. */
@@ -577,6 +633,12 @@ worker_sweep_in(void)
 	return Max(0, next_sweep - now_ms());
 }
 
+static void
+sweep_work(void *arg)
+{
+	(*(void (**) (void)) arg) ();
+}
+
 /* If it is time, look in a transaction at all that waits; the cheaper that is, the sooner it is done again. */
 void
 worker_sweep(void (*look) (void))
@@ -589,10 +651,11 @@ worker_sweep(void (*look) (void))
 		return;
 	/* before the snapshot, so that what is noted later asks for another one */
 	notes_overflow_seen();
-	if (!worker_begin())
+	if (!worker_try(sweep_work, &look))
+	{
+		next_sweep = now_ms() + LOCKED_AGAIN;
 		return;
-	look();
-	worker_commit();
+	}
 	swept_at = now_ms();
 	sweep_took = swept_at - began;
 	next_sweep = swept_at + Min(Max(setting_poll_interval, sweep_took * 100), setting_sweep_interval);

@@ -46,6 +46,13 @@ backlog_init(void)
 			pg_atomic_init_u64(&waiting[i], 0);
 }
 
+/* The place of a channel becomes another one's. */
+void
+backlog_forget(int index)
+{
+	pg_atomic_write_u64(&waiting[index], 0);
+}
+
 /* So many messages more wait in a channel, or fewer.  Raises no error. */
 void
 backlog_add(Oid dboid, const char *channel, int64 n)

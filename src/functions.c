@@ -11,6 +11,7 @@
 #include "store.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "executor/spi.h"
@@ -33,6 +34,10 @@ PG_FUNCTION_INFO_V1(msg_announce);
 PG_FUNCTION_INFO_V1(msg_now);
 
 #define LONGEST_WAIT	600000	/* ms */
+
+/* On a standby nothing tells of a status that came by replication: looks there come ever later, up to this. */
+#define STANDBY_FIRST	5		/* ms */
+#define STANDBY_LONGEST 200		/* ms */
 
 /* The quoted schema of the function that is called: that of the extension. */
 const char *
@@ -143,6 +148,7 @@ msg_wait(PG_FUNCTION_ARGS)
 	uint32		wait_event = compat_wait_event("MsgsysWait");
 	char	   *query;
 	Datum		status = (Datum) 0;
+	long		nap = STANDBY_FIRST;
 	Oid			output;
 	bool		varlena;
 
@@ -175,6 +181,11 @@ msg_wait(PG_FUNCTION_ARGS)
 			left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 			if (left <= 0)
 				break;
+			if (RecoveryInProgress())
+			{
+				left = Min(left, nap);
+				nap = Min(nap * 2, STANDBY_LONGEST);
+			}
 			status_wait(left, wait_event);
 		}
 	}

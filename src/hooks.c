@@ -160,6 +160,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		}
 		PG_END_ENSURE_ERROR_CLEANUP(unblock, ObjectIdGetDatum(dboid));
 		database_unblock(dboid);
+		if (IsA(parsetree, DropdbStmt))
+			channels_forget(dboid, NULL);
 		return;
 	}
 

@@ -3,37 +3,48 @@
  *		The launcher: one process a server, connected to no database, that keeps
  *		the workers of each stage running in each database of msgsys.databases.
  *
- * A seat is one worker that there should be.  It has a slot in shared memory
- * for as long as it is wanted; a worker that ends is started again after a
- * pause that doubles while it keeps failing.
+ * A seat is one worker that there may be.  It has a slot in shared memory for as
+ * long as its database is listed.  The scheduler of a database always runs, and says
+ * there which other stages its channels need (scheduler.c): these are started at
+ * once, and ended when they have not been needed for a while.  A worker that ends is
+ * started again after a pause that doubles while it keeps failing.
+ *
+ * A launcher that starts takes over the seats that it finds, and who sits there:
+ * whatever it knows of a seat beyond the slot is only when to start the next one.
+ *
+ * On a standby it runs as soon as sessions may, and starts those who serve HTTP; the
+ * schedulers are registered to begin at the promotion, and everything else follows.
  */
 #include "msgsys.h"
 
 #include "compat.h"
+#include "monotonic.h"
 #include "shmem.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/relcache.h"
-#include "utils/timestamp.h"
 #include "utils/varlena.h"
 
 #define RESTART_FIRST	1000	/* ms before a worker that ended starts again */
 #define RESTART_LONGEST 30000
 #define HEALTHY_AFTER	60000	/* ms after which a worker counts as well */
-#define LAUNCHER_NAP	5000	/* ms between two looks without a latch */
+#define LAUNCHER_NAP	5000	/* ms between two looks without a latch, and after an error */
+#define NEEDED_AGAIN	5000	/* ms that a worker stays which is not needed: settings change back, too */
 
 typedef struct Seat
 {
@@ -43,9 +54,11 @@ typedef struct Seat
 	int			number;
 	bool		wanted;
 	int			slot;
-	BackgroundWorkerHandle *handle; /* NULL: no process */
-	TimestampTz started_at;
-	TimestampTz start_after;
+	BackgroundWorkerHandle *handle; /* of the process that this launcher started; NULL: none */
+	bool		taken;			/* there is a process, whoever started it */
+	int64		started_at;		/* by the clock of now_ms() */
+	int64		start_after;
+	int64		idle_since;		/* when it was needed last; 0: it is needed */
 	int			pause;			/* ms before the next start */
 	bool		complained;		/* its present trouble is in the log */
 } Seat;
@@ -66,31 +79,72 @@ complain(Seat *seat, WorkerState state, const char *trouble, const char *hint)
 	seat->complained = true;
 }
 
+static Seat *
+make_seat(const char *database, Stage stage, int number, int slot)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	Seat	   *seat = palloc0(sizeof(Seat));
+
+	strlcpy(seat->database, database, NAMEDATALEN);
+	seat->stage = stage;
+	seat->number = number;
+	seat->slot = slot;
+	seats = lappend(seats, seat);
+	MemoryContextSwitchTo(old);
+	return seat;
+}
+
 /* The seat of one worker, made if there is none; NULL when there is no slot. */
 static Seat *
 find_seat(const char *database, Stage stage, int number)
 {
 	ListCell   *lc;
 	Seat	   *seat;
-	int			slot;
 
 	foreach(lc, seats)
 	{
 		seat = lfirst(lc);
 		if (seat->stage == stage && seat->number == number &&
 			strcmp(seat->database, database) == 0)
-			return seat;
+			break;
+		seat = NULL;
 	}
-	slot = slot_reserve(InvalidOid, database, stage, number);
-	if (slot < 0)
-		return NULL;
-	seat = MemoryContextAllocZero(TopMemoryContext, sizeof(Seat));
-	strlcpy(seat->database, database, NAMEDATALEN);
-	seat->stage = stage;
-	seat->number = number;
-	seat->slot = slot;
-	seats = lappend(seats, seat);
-	return seat;
+	if (lc == NULL)
+		seat = make_seat(database, stage, number, -1);
+	if (seat->slot < 0)
+		seat->slot = slot_reserve(InvalidOid, database, stage, number);
+	return seat->slot < 0 ? NULL : seat;
+}
+
+/* The seats that a launcher before this one has left. */
+static void
+take_over(void)
+{
+	for (int i = 0; i < slot_count(); i++)
+	{
+		WorkerView	view;
+		Seat	   *seat;
+
+		if (!slot_view(i, &view))
+			continue;
+		seat = make_seat(view.database, view.stage, view.number, i);
+		seat->dboid = view.dboid;
+		seat->taken = view.pid != 0;
+		seat->started_at = now_ms();
+		if (seat->taken)
+			ereport(DEBUG1,
+					(errmsg_internal("msgsys launcher takes over %s %d in database \"%s\"",
+									 stage_name(seat->stage), seat->number, seat->database)));
+	}
+}
+
+/* Have the process of a seat end, if there is one, or if one is on its way. */
+static void
+end_seat(Seat *seat)
+{
+	if (seat->handle)
+		TerminateBackgroundWorker(seat->handle);
+	slot_end(seat->slot);
 }
 
 /*
@@ -159,10 +213,8 @@ want_seats(void)
 		for (int stage = 0; stage < STAGE_COUNT; stage++)
 			for (int number = 0; number < stage_workers(stage) && stage_wanted(stage, name, names); number++)
 			{
-				MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 				Seat	   *seat = find_seat(name, stage, number);
 
-				MemoryContextSwitchTo(old);
 				if (seat == NULL)
 				{
 					full = true;
@@ -176,10 +228,10 @@ want_seats(void)
 					seat->pause = 0;
 					seat->start_after = 0;
 				}
-				if (seat->handle == NULL)
+				if (!seat->taken)
 					seat->dboid = dboid;
 				else if (seat->dboid != dboid)
-					TerminateBackgroundWorker(seat->handle);
+					end_seat(seat);
 			}
 	}
 	CommitTransactionCommand();
@@ -196,30 +248,55 @@ want_seats(void)
 
 /* Notice that a seat's process has ended, and when to start the next. */
 static void
-check_seat(Seat *seat, TimestampTz now)
+check_seat(Seat *seat, int64 now)
 {
 	pid_t		pid;
 
-	if (seat->handle == NULL ||
-		GetBackgroundWorkerPid(seat->handle, &pid) != BGWH_STOPPED)
+	if (!seat->taken ||
+		(seat->handle && GetBackgroundWorkerPid(seat->handle, &pid) != BGWH_STOPPED) ||
+		slot_pid(seat->slot) != 0)
 		return;
-	pfree(seat->handle);
+	if (seat->handle)
+		pfree(seat->handle);
 	seat->handle = NULL;
-	if (TimestampDifferenceExceeds(seat->started_at, now, HEALTHY_AFTER))
+	seat->taken = false;
+	if (now - seat->started_at > HEALTHY_AFTER)
 		seat->pause = 0;
 	seat->pause = Min(RESTART_LONGEST, Max(RESTART_FIRST, seat->pause * 2));
-	seat->start_after = TimestampTzPlusMilliseconds(now, seat->pause);
+	seat->start_after = now + seat->pause;
 	slot_set_state(seat->slot, WORKER_STOPPED, NULL);
 }
 
+/* Whether a seat is to have a process; one that is not needed any more keeps its own for a while. */
+static bool
+is_needed(Seat *seat, int64 now)
+{
+	if (OidIsValid(seat->dboid) && !stage_needed(seat->dboid, seat->stage))
+	{
+		if (seat->idle_since == 0)
+			seat->idle_since = now;
+		return seat->taken && now < seat->idle_since + NEEDED_AGAIN;
+	}
+	if (seat->idle_since != 0)
+	{
+		/* how it fared in another configuration says nothing */
+		seat->pause = 0;
+		seat->start_after = 0;
+	}
+	seat->idle_since = 0;
+	return true;
+}
+
 static void
-start_seat(Seat *seat, TimestampTz now)
+start_seat(Seat *seat, int64 now)
 {
 	MemoryContext old;
 	bool		started;
+	bool		standby = RecoveryInProgress() && seat->stage != STAGE_HTTP;
+	uint64		start;
 	BackgroundWorker worker = {
 		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_start_time = seat->stage == STAGE_HTTP ? BgWorkerStart_ConsistentState : BgWorkerStart_RecoveryFinished,
 		.bgw_restart_time = BGW_NEVER_RESTART,
 		.bgw_library_name = MSGSYS_NAME,
 		.bgw_function_name = "msgsys_worker_main",
@@ -239,38 +316,110 @@ start_seat(Seat *seat, TimestampTz now)
 			 seat->number);
 	snprintf(worker.bgw_type, BGW_MAXLEN, "msgsys %s", stage_name(seat->stage));
 
-	slot_set_database(seat->slot, seat->dboid);
+	start = slot_begin(seat->slot, seat->dboid);
+	if (start == 0)
+	{
+		/* somebody was still on his way here */
+		seat->taken = true;
+		return;
+	}
+	memcpy(worker.bgw_extra, &start, sizeof(start));
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	started = RegisterDynamicBackgroundWorker(&worker, &seat->handle);
 	MemoryContextSwitchTo(old);
 	if (!started)
 	{
 		seat->handle = NULL;
-		seat->start_after = TimestampTzPlusMilliseconds(now, LAUNCHER_NAP);
+		seat->start_after = now + LAUNCHER_NAP;
 		complain(seat, WORKER_NO_SLOT, "no background worker slot is free",
 				 "Raise max_worker_processes.");
 		return;
 	}
+	seat->taken = true;
 	seat->started_at = now;
 	seat->complained = false;
-	slot_set_state(seat->slot, WORKER_STARTING, NULL);
+	if (standby)
+		slot_set_state(seat->slot, WORKER_STANDBY, NULL);
 }
 
-/* Milliseconds until the next seat is to be started. */
+/* Milliseconds until there is a seat to look at again. */
 static long
-next_start(TimestampTz now)
+next_look(int64 now)
 {
-	long		result = LAUNCHER_NAP;
+	int64		until = now + LAUNCHER_NAP;
 	ListCell   *lc;
 
 	foreach(lc, seats)
 	{
 		Seat	   *seat = lfirst(lc);
 
-		if (seat->wanted && seat->handle == NULL && OidIsValid(seat->dboid))
-			result = Min(result, Max(10, TimestampDifferenceMilliseconds(now, seat->start_after)));
+		if (!seat->wanted || !OidIsValid(seat->dboid))
+			continue;
+		if (seat->idle_since == 0 && !seat->taken)
+			until = Min(until, Max(now + 10, seat->start_after));
+		else if (seat->idle_since != 0 && seat->taken)
+			until = Min(until, Max(now + 10, seat->idle_since + NEEDED_AGAIN));
 	}
-	return result;
+	return until - now;
+}
+
+/* Give each seat a process or end it, as is wanted; forget those that are not. */
+static void
+tend_seats(int64 now)
+{
+	ListCell   *lc;
+
+	foreach(lc, seats)
+	{
+		Seat	   *seat = lfirst(lc);
+
+		if (seat->slot < 0)
+		{
+			/* want_seats() asks for a slot again */
+			seats = foreach_delete_current(seats, lc);
+			pfree(seat);
+			continue;
+		}
+		check_seat(seat, now);
+		if (seat->wanted && is_needed(seat, now))
+		{
+			if (!seat->taken)
+				start_seat(seat, now);
+		}
+		else if (seat->taken)
+			end_seat(seat);
+		else if (seat->wanted)
+			slot_set_state(seat->slot, RecoveryInProgress() ? WORKER_STANDBY : WORKER_NOT_NEEDED, NULL);
+		else
+		{
+			slot_release(seat->slot);
+			seats = foreach_delete_current(seats, lc);
+			pfree(seat);
+		}
+	}
+}
+
+/* After an error, as PostgreSQL's own processes do: put everything back that a transaction may have held. */
+static void
+recover(MemoryContext cycle)
+{
+	HOLD_INTERRUPTS();
+	EmitErrorReport();
+	LWLockReleaseAll();
+	pgstat_report_wait_end();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(TopMemoryContext);
+	FlushErrorState();
+	MemoryContextReset(cycle);
+	RESUME_INTERRUPTS();
+}
+
+static void
+wait_for_news(long timeout_ms)
+{
+	WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+			  timeout_ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
 }
 
 void
@@ -285,42 +434,33 @@ msgsys_launcher_main(Datum arg)
 	slot_publish_launcher();
 	cycle = AllocSetContextCreate(TopMemoryContext, "msgsys launcher cycle",
 								  ALLOCSET_DEFAULT_SIZES);
+	take_over();
 
 	for (;;)
 	{
-		ListCell   *lc;
-		TimestampTz now;
+		volatile long timeout = LAUNCHER_NAP;
 
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
+		PG_TRY();
 		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
-		MemoryContextSwitchTo(cycle);
-		want_seats();
-		now = GetCurrentTimestamp();
-		foreach(lc, seats)
-		{
-			Seat	   *seat = lfirst(lc);
-
-			check_seat(seat, now);
-			if (seat->wanted && seat->handle == NULL)
-				start_seat(seat, now);
-			else if (!seat->wanted && seat->handle != NULL)
-				TerminateBackgroundWorker(seat->handle);
-			else if (!seat->wanted)
+			CHECK_FOR_INTERRUPTS();
+			if (ConfigReloadPending)
 			{
-				slot_release(seat->slot);
-				seats = foreach_delete_current(seats, lc);
-				pfree(seat);
+				ConfigReloadPending = false;
+				ProcessConfigFile(PGC_SIGHUP);
 			}
+			MemoryContextSwitchTo(cycle);
+			want_seats();
+			tend_seats(now_ms());
+			timeout = next_look(now_ms());
+			MemoryContextSwitchTo(TopMemoryContext);
+			MemoryContextReset(cycle);
 		}
-		MemoryContextSwitchTo(TopMemoryContext);
-		MemoryContextReset(cycle);
-
-		WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-				  next_start(now), PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
+		PG_CATCH();
+		{
+			/* workers go on without us meanwhile */
+			recover(cycle);
+		}
+		PG_END_TRY();
+		wait_for_news(timeout);
 	}
 }

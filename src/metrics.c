@@ -18,6 +18,7 @@
 
 #include <sys/time.h>
 
+#include "access/xlog.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -297,6 +298,9 @@ is_well(const WorkerView *view)
 		case WORKER_PAUSED:
 		case WORKER_NO_BROKER:
 			return view->pid != 0;
+		case WORKER_NOT_NEEDED:
+		case WORKER_STANDBY:
+			return true;
 		default:
 			return false;
 	}
@@ -431,7 +435,7 @@ metrics_answer(Call *call)
 
 /* ---------------------------------------------------------------- health */
 
-/* Answer /health/live (this worker answers) or /health/ready (all others can work). */
+/* Answer /health/live (this worker answers) or /health/ready (all others can work; on a standby: it can be read). */
 void
 health_answer(Call *call, bool ready)
 {
@@ -451,7 +455,7 @@ health_answer(Call *call, bool ready)
 	for (int i = 0; i < n; i++)
 		well = well && is_well(&views[i]);
 	call->status = well ? 200 : 503;
-	appendStringInfo(out, "{\"status\":\"%s\",\"workers\":[", well ? "ready" : "not ready");
+	appendStringInfo(out, "{\"status\":\"%s\",\"workers\":[", !well ? "not ready" : RecoveryInProgress() ? "standby" : "ready");
 	for (int i = 0; i < n; i++)
 	{
 		appendStringInfo(out, "%s{\"stage\":\"%s\",\"worker\":%d,\"well\":%s,\"state\":", i > 0 ? "," : "", stage_name(views[i].stage),

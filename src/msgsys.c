@@ -361,9 +361,9 @@ _PG_init(void)
 		.bgw_name = "msgsys launcher",
 		.bgw_type = "msgsys launcher",
 		.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-		/* a standby takes over at its promotion */
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
-		.bgw_restart_time = 5,
+		/* on a standby too, which is read by HTTP */
+		.bgw_start_time = BgWorkerStart_ConsistentState,
+		.bgw_restart_time = 1,
 		.bgw_library_name = MSGSYS_NAME,
 		.bgw_function_name = "msgsys_launcher_main",
 	};

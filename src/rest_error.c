@@ -9,6 +9,7 @@
 
 #include "rest_error.h"
 
+#include "access/xlog.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
@@ -136,6 +137,10 @@ status_of(const char *state, const char *message, bool authenticated)
 static int
 error_status(const Call *call, const ErrorData *error)
 {
+	/* a standby takes no changes, whatever the method; a function by GET may change nothing on any server */
+	if (error->sqlerrcode == ERRCODE_READ_ONLY_SQL_TRANSACTION && RecoveryInProgress() &&
+		!(call->method <= METHOD_HEAD && strncmp(call->path, "/rpc/", 5) == 0))
+		return 503;
 	return status_of(unpack_sql_state(error->sqlerrcode), error->message ? error->message : "", call->authenticated);
 }
 

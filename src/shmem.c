@@ -11,8 +11,14 @@
  * come.  That is what lets a worker's low-water mark move at once, even past ids
  * whose transactions are still running: whoever commits late publishes its own
  * low id.  What cannot be noted (a prepared transaction committed by another
- * backend, more channels than msgsys.max_channels) asks for a sweep, a
- * claim from the beginning.
+ * backend) asks for a sweep, a claim from the beginning.  A channel beyond
+ * msgsys.max_channels has no cells; its notes ask for a sweep that may wait, so
+ * that many commits cost one.
+ *
+ * Slots.  A slot is the seat of one worker, and all that is known of it: the
+ * launcher keeps nothing that is not here, and finds what runs when it starts
+ * again.  A process takes its seat under the lock, if nobody sits there and it is
+ * the one that was started for it last (start); any other one ends at once.
  */
 #include "msgsys.h"
 
@@ -43,6 +49,7 @@ typedef struct WorkerSlot
 	char		database[NAMEDATALEN];
 	Stage		stage;
 	int			number;
+	uint64		start;			/* number of its latest start: only that process may take it */
 	pid_t		pid;			/* 0: no process */
 	PGPROC	   *proc;			/* valid while pid is set */
 	WorkerState state;
@@ -56,6 +63,8 @@ typedef struct WorkerSlot
 	pg_atomic_uint32 connections;
 	pg_atomic_uint32 noted;		/* something is in this slot's notes */
 	pg_atomic_uint32 sweep;
+	pg_atomic_uint32 overflow;	/* of notes without a cell: a sweep may wait a little */
+	pg_atomic_uint32 needed;	/* a scheduler's: stages that its database needs, a bit each */
 } WorkerSlot;
 
 typedef struct ChannelKey
@@ -87,7 +96,9 @@ typedef struct Shared
 		Oid			dboid;
 		int			count;
 	}			blocked[MAX_BLOCKED];
-	int			nchannels;
+	int			nplaces;		/* places of channels ever given out; some may be free again */
+	int			nfree;
+	pg_atomic_uint64 freed;		/* times that a place was taken back */
 	pg_atomic_uint64 config;	/* bumped by any change of any configuration */
 	pg_atomic_uint32 waiters;
 	ConditionVariable changed[WAIT_BUCKETS];
@@ -97,7 +108,7 @@ typedef struct Shared
 static Shared *shared = NULL;
 static NoteCell *cells = NULL;	/* [slot][channel] */
 static HTAB *channel_names = NULL;	/* ChannelKey -> index */
-static char (*channel_of)[CHANNEL_NAME_MAX] = NULL; /* index -> name */
+static ChannelKey *places = NULL;	/* index -> channel; a name that is empty: free */
 
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 #ifdef MSGSYS_HAS_SHMEM_REQUEST_HOOK
@@ -140,6 +151,8 @@ static const char *const state_names[] = {
 	[WORKER_STOPPED] = "stopped",
 	[WORKER_NO_SLOT] = "no worker slot",
 	[WORKER_NO_DATABASE] = "no database",
+	[WORKER_NOT_NEEDED] = "not needed",
+	[WORKER_STANDBY] = "standby",
 	[WORKER_STARTING] = "starting",
 	[WORKER_ABSENT] = "extension absent",
 	[WORKER_PAUSED] = "paused",
@@ -203,7 +216,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(shared_size());
 	RequestAddinShmemSpace(cells_size());
 	RequestAddinShmemSpace(add_size(commits_size(), backlog_size()));
-	RequestAddinShmemSpace(mul_size(setting_max_channels, CHANNEL_NAME_MAX));
+	RequestAddinShmemSpace(mul_size(setting_max_channels, sizeof(ChannelKey)));
 	RequestAddinShmemSpace(hash_estimate_size(setting_max_channels,
 											  sizeof(ChannelEntry)));
 	RequestAddinShmemSpace(metrics_size());
@@ -229,6 +242,7 @@ shmem_startup(void)
 		memset(shared, 0, shared_size());
 		shared->lock = &(GetNamedLWLockTranche(MSGSYS_NAME))->lock;
 		pg_atomic_init_u64(&shared->config, 1);
+		pg_atomic_init_u64(&shared->freed, 0);
 		pg_atomic_init_u32(&shared->waiters, 0);
 		for (int i = 0; i < WAIT_BUCKETS; i++)
 			ConditionVariableInit(&shared->changed[i]);
@@ -245,6 +259,8 @@ shmem_startup(void)
 			pg_atomic_init_u32(&slot->connections, 0);
 			pg_atomic_init_u32(&slot->noted, 0);
 			pg_atomic_init_u32(&slot->sweep, 0);
+			pg_atomic_init_u32(&slot->overflow, 0);
+			pg_atomic_init_u32(&slot->needed, 0);
 		}
 	}
 	commits_init();
@@ -259,9 +275,11 @@ shmem_startup(void)
 			pg_atomic_init_u32(&cells[i].unwanted, 0);
 			pg_atomic_init_u64(&cells[i].due, (uint64) DT_NOEND);
 		}
-	channel_of = ShmemInitStruct("msgsys channel names",
-								 mul_size(setting_max_channels, CHANNEL_NAME_MAX),
-								 &found);
+	places = ShmemInitStruct("msgsys channel places",
+							 mul_size(setting_max_channels, sizeof(ChannelKey)),
+							 &found);
+	if (!found)
+		memset(places, 0, mul_size(setting_max_channels, sizeof(ChannelKey)));
 	channel_names = ShmemInitHash("msgsys channels", setting_max_channels,
 								  setting_max_channels, &ctl,
 								  HASH_ELEM | HASH_BLOBS);
@@ -315,6 +333,7 @@ slot_reserve(Oid dboid, const char *database, Stage stage, int number)
 		slot->started_at = 0;
 		slot->error_at = 0;
 		slot->error[0] = '\0';
+		pg_atomic_write_u32(&slot->needed, 0);
 		memset(slot->retired, 0, sizeof(slot->retired));
 		for (int c = 0; c < COUNT_COUNTERS; c++)
 			pg_atomic_write_u64(&slot->counters[c], 0);
@@ -327,21 +346,67 @@ slot_reserve(Oid dboid, const char *database, Stage stage, int number)
 	return result;
 }
 
-/* The database that a slot's next worker connects to. */
-void
-slot_set_database(int slot, Oid dboid)
+/*
+ * Give a seat to a worker that is about to be started in a database.  Returns the
+ * number of this start, for slot_attach(); 0 where somebody sits there.
+ */
+uint64
+slot_begin(int i, Oid dboid)
 {
+	WorkerSlot *slot = &shared->slots[i];
+	uint64		start = 0;
+
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	shared->slots[slot].dboid = dboid;
+	if (slot->pid == 0)
+	{
+		/* what its channels needed was another database's affair */
+		if (slot->dboid != dboid)
+			pg_atomic_write_u32(&slot->needed, 0);
+		slot->dboid = dboid;
+		slot->state = WORKER_STARTING;
+		start = ++slot->start;
+	}
+	LWLockRelease(shared->lock);
+	return start;
+}
+
+/* Tell the process of a seat to end, if there is one. */
+void
+slot_end(int i)
+{
+	WorkerSlot *slot = &shared->slots[i];
+
+	/* it leaves its seat under the lock, so the pid is its own */
+	LWLockAcquire(shared->lock, LW_SHARED);
+	if (slot->pid != 0)
+		kill(slot->pid, SIGTERM);
 	LWLockRelease(shared->lock);
 }
 
-/* Take a slot back, once its worker is gone. */
-void
-slot_release(int slot)
+/* The process of a seat; 0: none. */
+int
+slot_pid(int i)
 {
+	int			pid;
+
+	LWLockAcquire(shared->lock, LW_SHARED);
+	pid = shared->slots[i].pid;
+	LWLockRelease(shared->lock);
+	return pid;
+}
+
+/* Take a slot back, once its worker is gone; one that is still on its way will not get in. */
+void
+slot_release(int i)
+{
+	WorkerSlot *slot = &shared->slots[i];
+
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	shared->slots[slot].used = false;
+	if (slot->pid == 0)
+	{
+		slot->used = false;
+		slot->start++;
+	}
 	LWLockRelease(shared->lock);
 }
 
@@ -422,27 +487,44 @@ slot_publish_launcher(void)
 static void
 slot_detach(int code, Datum arg)
 {
-	WorkerSlot *slot = &shared->slots[my_slot];
+	WorkerSlot *slot;
 
+	if (my_slot < 0)
+		return;
+	slot = &shared->slots[my_slot];
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	slot->pid = 0;
-	slot->proc = NULL;
-	slot->state = WORKER_STOPPED;
-	pg_atomic_write_u32(&slot->connections, 0);
+	if (slot->pid == MyProcPid)
+	{
+		slot->pid = 0;
+		slot->proc = NULL;
+		slot->state = WORKER_STOPPED;
+		pg_atomic_write_u32(&slot->connections, 0);
+	}
+	/* the one that started us may be gone, and nobody else tells the one after it */
+	if (shared->launcher)
+		SetLatch(&shared->launcher->procLatch);
 	LWLockRelease(shared->lock);
 }
 
-/* Enter this process into the slot that the launcher reserved for it. */
-void
-slot_attach(int i)
+/*
+ * Take the seat that the launcher gave to this process, by the number of its start.
+ * Returns false where it is not this process's any more, or somebody sits there:
+ * whatever launchers believe, no seat has two workers.
+ */
+bool
+slot_attach(int i, uint64 start)
 {
 	WorkerSlot *slot = &shared->slots[i];
 
-	my_slot = i;
 	before_shmem_exit(slot_detach, (Datum) 0);
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	Assert(slot->used && slot->pid == 0);
+	if (!slot->used || slot->pid != 0 || slot->start != start)
+	{
+		LWLockRelease(shared->lock);
+		return false;
+	}
+	my_slot = i;
 	slot->pid = MyProcPid;
 	slot->proc = MyProc;
 	slot->state = WORKER_STARTING;
@@ -457,9 +539,11 @@ slot_attach(int i)
 			pg_atomic_write_u64(&cell(i, c)->low[kind], (uint64) NO_ID);
 		pg_atomic_write_u64(&cell(i, c)->due, (uint64) DT_NOEND);
 	}
+	pg_atomic_write_u32(&slot->overflow, 0);
 	pg_atomic_write_u32(&slot->sweep, 1);
 	pg_atomic_write_u32(&slot->noted, 1);
 	LWLockRelease(shared->lock);
+	return true;
 }
 
 Oid
@@ -526,6 +610,48 @@ void
 slot_connections(uint32 n)
 {
 	pg_atomic_write_u32(&shared->slots[my_slot].connections, n);
+}
+
+/* A scheduler's word on which stages its database needs, a bit each; the launcher starts and ends their workers. */
+void
+slot_need(uint32 stages)
+{
+	if (pg_atomic_exchange_u32(&shared->slots[my_slot].needed, stages) == stages)
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	/* those that the launcher is about to start are shown so from now on */
+	for (int i = 0; i < slot_count(); i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (slot->used && slot->dboid == shared->slots[my_slot].dboid && slot->state == WORKER_NOT_NEEDED &&
+			(stages & (1U << slot->stage)) != 0)
+			slot->state = WORKER_STARTING;
+	}
+	if (shared->launcher)
+		SetLatch(&shared->launcher->procLatch);
+	LWLockRelease(shared->lock);
+}
+
+/* Whether a database needs the workers of a stage, as far as its scheduler has said. */
+bool
+stage_needed(Oid dboid, Stage stage)
+{
+	bool		result = false;
+
+	/* who says what is needed, and who serves whatever there is */
+	if (stage == STAGE_SCHEDULER || stage == STAGE_HTTP)
+		return true;
+	LWLockAcquire(shared->lock, LW_SHARED);
+	for (int i = 0; i < slot_count(); i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (slot->used && slot->stage == STAGE_SCHEDULER && slot->dboid == dboid)
+			result = (pg_atomic_read_u32(&slot->needed) & (1U << stage)) != 0;
+	}
+	LWLockRelease(shared->lock);
+	return result;
 }
 
 /* Show this worker's latest error. */
@@ -603,53 +729,152 @@ database_blocked(Oid dboid)
 	return result;
 }
 
-/* ---------------------------------------------------------------- notes */
+/* The same of this worker's own database, for a signal handler: without the lock, so that it may be a moment late. */
+bool
+slot_blocked_now(void)
+{
+	for (int i = 0; my_slot >= 0 && i < MAX_BLOCKED; i++)
+		if (shared->blocked[i].count > 0 && shared->blocked[i].dboid == shared->slots[my_slot].dboid)
+			return true;
+	return false;
+}
+
+/* ---------------------------------------------------------------- places of channels */
+
+/* The place of a channel, with the lock held; NO_CHANNEL when it has none. */
+static int
+place_find(const ChannelKey *key)
+{
+	static ChannelEntry last = {.index = NO_CHANNEL};
+	static uint64 last_freed = 0;
+	uint64		freed = pg_atomic_read_u64(&shared->freed);
+	ChannelEntry *entry;
+
+	/* places are taken back rarely, and most transactions name the channel of the one before */
+	if (last.index != NO_CHANNEL && last_freed == freed && last.key.dboid == key->dboid &&
+		strcmp(last.key.name, key->name) == 0)
+		return last.index;
+	entry = hash_search(channel_names, key, HASH_FIND, NULL);
+	if (entry == NULL)
+		return NO_CHANNEL;
+	last = *entry;
+	last_freed = freed;
+	return last.index;
+}
+
+/* Give a channel a place, if there is one left. */
+static void
+place_make(const ChannelKey *key)
+{
+	ChannelEntry *entry;
+	bool		found;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	if (shared->nfree > 0 || shared->nplaces < setting_max_channels)
+	{
+		entry = hash_search(channel_names, key, HASH_ENTER_NULL, &found);
+		if (entry && !found)
+		{
+			entry->index = shared->nplaces;
+			if (shared->nfree > 0)
+				for (entry->index = 0; places[entry->index].name[0] != '\0';)
+					entry->index++;
+			if (entry->index == shared->nplaces)
+				shared->nplaces++;
+			else
+				shared->nfree--;
+			places[entry->index] = *key;
+		}
+	}
+	LWLockRelease(shared->lock);
+}
+
+static ChannelKey
+place_key(Oid dboid, const char *channel)
+{
+	ChannelKey	key;
+
+	memset(&key, 0, sizeof(key));
+	key.dboid = dboid;
+	strlcpy(key.name, channel, CHANNEL_NAME_MAX);
+	return key;
+}
 
 /*
- * The index of a channel's cells, given out at its first use; NO_CHANNEL when
- * there is no room, whereupon the caller asks for a sweep.
+ * The index of a channel's place, given out at its first use; NO_CHANNEL when
+ * there is none left.  Once the lock is released it may be another channel's: good
+ * enough for numbers that are put right now and then, and for nothing else.
  */
 int
 channel_index(Oid dboid, const char *channel)
 {
-	static ChannelEntry last = {.index = NO_CHANNEL};
-	ChannelKey	key;
-	ChannelEntry *entry;
+	ChannelKey	key = place_key(dboid, channel);
+	int			result;
+
+	for (int attempt = 0;; attempt++)
+	{
+		LWLockAcquire(shared->lock, LW_SHARED);
+		result = place_find(&key);
+		LWLockRelease(shared->lock);
+		if (result != NO_CHANNEL || attempt > 0)
+			return result;
+		place_make(&key);
+	}
+}
+
+/* Take a place back, with the lock held exclusively. */
+static void
+place_free(int index)
+{
 	bool		found;
-	int			result = NO_CHANNEL;
 
-	/* an index is given out for good */
-	if (last.index != NO_CHANNEL && last.key.dboid == dboid &&
-		strcmp(last.key.name, channel) == 0)
-		return last.index;
-	memset(&key, 0, sizeof(key));
-	key.dboid = dboid;
-	strlcpy(key.name, channel, CHANNEL_NAME_MAX);
+	hash_search(channel_names, &places[index], HASH_REMOVE, &found);
+	memset(&places[index], 0, sizeof(ChannelKey));
+	shared->nfree++;
+	pg_atomic_fetch_add_u64(&shared->freed, 1);
+	backlog_forget(index);
+	for (int i = 0; i < slot_count(); i++)
+	{
+		NoteCell   *c = cell(i, index);
 
-	LWLockAcquire(shared->lock, LW_SHARED);
-	entry = hash_search(channel_names, &key, HASH_FIND, NULL);
-	if (entry)
-		last = *entry;
-	LWLockRelease(shared->lock);
-	if (entry)
-		return last.index;
+		for (int kind = 0; kind < WAITING_KINDS; kind++)
+			pg_atomic_write_u64(&c->low[kind], (uint64) NO_ID);
+		pg_atomic_write_u64(&c->due, (uint64) DT_NOEND);
+		pg_atomic_write_u32(&c->unwanted, 0);
+	}
+}
+
+/*
+ * Take back the places of a database's channels that are not known any more (known
+ * NULL: of all).  A channel of that name may have been made meanwhile, and have
+ * noted something: so its workers look at all that waits.
+ */
+void
+channels_forget(Oid dboid, bool (*known) (const char *channel))
+{
+	bool		any = false;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	entry = hash_search(channel_names, &key, HASH_FIND, NULL);
-	if (!entry && shared->nchannels < setting_max_channels)
-	{
-		entry = hash_search(channel_names, &key, HASH_ENTER_NULL, &found);
-		if (entry)
+	for (int i = 0; i < shared->nplaces; i++)
+		if (places[i].name[0] != '\0' && places[i].dboid == dboid && !(known && known(places[i].name)))
 		{
-			entry->index = shared->nchannels++;
-			strlcpy(channel_of[entry->index], channel, CHANNEL_NAME_MAX);
+			place_free(i);
+			any = true;
 		}
+	for (int i = 0; any && i < slot_count(); i++)
+	{
+		WorkerSlot *slot = &shared->slots[i];
+
+		if (!slot->used || slot->dboid != dboid || slot->proc == NULL || slot->stage == STAGE_SCHEDULER)
+			continue;
+		pg_atomic_write_u32(&slot->sweep, 1);
+		if (pg_atomic_exchange_u32(&slot->noted, 1) == 0)
+			SetLatch(&slot->proc->procLatch);
 	}
-	if (entry)
-		result = entry->index;
 	LWLockRelease(shared->lock);
-	return result;
 }
+
+/* ---------------------------------------------------------------- notes */
 
 /* Lower an atomic time or id to value. */
 static void
@@ -683,11 +908,21 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 		return;
 	if (of_rows)
 	{
-		index = channel_index(dboid, channel);
+		ChannelKey	key = place_key(dboid, channel);
+
+		/* the lock is kept, so that the place stays the channel's while it is written to */
+		LWLockAcquire(shared->lock, LW_SHARED);
+		index = place_find(&key);
 		if (index == NO_CHANNEL)
-			kind = NOTE_SWEEP;
+		{
+			LWLockRelease(shared->lock);
+			place_make(&key);
+			LWLockAcquire(shared->lock, LW_SHARED);
+			index = place_find(&key);
+		}
 	}
-	LWLockAcquire(shared->lock, LW_SHARED);
+	else
+		LWLockAcquire(shared->lock, LW_SHARED);
 	for (int i = 0; i < slot_count(); i++)
 	{
 		WorkerSlot *slot = &shared->slots[i];
@@ -700,10 +935,12 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 			continue;
 		if (slot->stage == STAGE_SCHEDULER ? of_rows : kind == NOTE_SCHEDULE)
 			continue;
-		if ((kind == NOTE_IDLE || kind == NOTE_DUE) &&
-			pg_atomic_read_u32(&cell(i, index)->unwanted))
+		if (of_rows && index == NO_CHANNEL)
+			pg_atomic_write_u32(&slot->overflow, 1);
+		else if ((kind == NOTE_IDLE || kind == NOTE_DUE) &&
+				 pg_atomic_read_u32(&cell(i, index)->unwanted))
 			continue;
-		if (kind < NOTE_DUE)
+		else if (kind < NOTE_DUE)
 			atomic_minimum(&cell(i, index)->low[kind], value);
 		else if (kind == NOTE_DUE)
 			atomic_minimum(&cell(i, index)->due, value);
@@ -775,10 +1012,17 @@ config_generation(void)
 void
 notes_want(const char *channel, bool wanted)
 {
-	int			index = channel_index(MyDatabaseId, channel);
+	ChannelKey	key = place_key(MyDatabaseId, channel);
+	int			index;
 
+	/* a channel without a place is wanted by all, and may never be used */
+	if (!wanted)
+		(void) channel_index(MyDatabaseId, channel);
+	LWLockAcquire(shared->lock, LW_SHARED);
+	index = place_find(&key);
 	if (index != NO_CHANNEL)
 		pg_atomic_write_u32(&cell(my_slot, index)->unwanted, wanted ? 0 : 1);
+	LWLockRelease(shared->lock);
 }
 
 /*
@@ -790,7 +1034,7 @@ int
 notes_take(Note **notes, bool *sweep)
 {
 	WorkerSlot *slot = &shared->slots[my_slot];
-	int			nchannels;
+	int			nplaces;
 	int			n = 0;
 
 	*notes = NULL;
@@ -800,9 +1044,9 @@ notes_take(Note **notes, bool *sweep)
 	*sweep = pg_atomic_exchange_u32(&slot->sweep, 0) != 0;
 
 	LWLockAcquire(shared->lock, LW_SHARED);
-	nchannels = shared->nchannels;
+	nplaces = shared->nplaces;
 	LWLockRelease(shared->lock);
-	for (int i = 0; i < nchannels; i++)
+	for (int i = 0; i < nplaces; i++)
 	{
 		NoteCell   *c = cell(my_slot, i);
 		bool		any = (TimestampTz) pg_atomic_read_u64(&c->due) != DT_NOEND;
@@ -813,12 +1057,18 @@ notes_take(Note **notes, bool *sweep)
 		if (!any)
 			continue;
 		if (*notes == NULL)
-			*notes = palloc((nchannels - i) * sizeof(Note));
+			*notes = palloc((nplaces - i) * sizeof(Note));
 		note = &(*notes)[n];
-		strlcpy(note->channel, channel_of[i], CHANNEL_NAME_MAX);
+		/* with the lock, so that the notes are those of the channel that has the place */
+		LWLockAcquire(shared->lock, LW_SHARED);
+		strlcpy(note->channel, places[i].name, CHANNEL_NAME_MAX);
 		for (int kind = 0; kind < WAITING_KINDS; kind++)
 			note->low[kind] = (int64) pg_atomic_exchange_u64(&c->low[kind], (uint64) NO_ID);
 		note->due = (TimestampTz) pg_atomic_exchange_u64(&c->due, (uint64) DT_NOEND);
+		LWLockRelease(shared->lock);
+		/* the place was taken back a moment ago, and a sweep asked for */
+		if (note->channel[0] == '\0')
+			continue;
 		n++;
 	}
 	return n;
@@ -841,20 +1091,37 @@ notes_floor(WaitingKind kind)
 {
 	WorkerSlot *slot = &shared->slots[my_slot];
 	int64		lowest = commits_lowest(slot->dboid, kind);
-	int			nchannels;
+	int			nplaces;
 
 	if (lowest != PG_INT64_MAX)
 		lowest--;
+	/* notes that have no cell stay until the sweep that they ask for */
+	if (pg_atomic_read_u32(&slot->overflow) != 0)
+		return 0;
 	if (pg_atomic_read_u32(&slot->noted) == 0)
 		return lowest;
 	if (pg_atomic_read_u32(&slot->sweep) != 0)
 		return 0;
 	LWLockAcquire(shared->lock, LW_SHARED);
-	nchannels = shared->nchannels;
+	nplaces = shared->nplaces;
 	LWLockRelease(shared->lock);
-	for (int i = 0; i < nchannels; i++)
+	for (int i = 0; i < nplaces; i++)
 		lowest = Min(lowest, (int64) pg_atomic_read_u64(&cell(my_slot, i)->low[kind]));
 	return lowest;
+}
+
+/* Whether something was noted of a channel that has no place. */
+bool
+notes_overflowed(void)
+{
+	return pg_atomic_read_u32(&shared->slots[my_slot].overflow) != 0;
+}
+
+/* A sweep is about to begin that sees whatever was noted so. */
+void
+notes_overflow_seen(void)
+{
+	(void) pg_atomic_exchange_u32(&shared->slots[my_slot].overflow, 0);
 }
 
 /* ---------------------------------------------------------------- msg_wait */

@@ -20,6 +20,8 @@ typedef enum WorkerState
 	WORKER_STOPPED,
 	WORKER_NO_SLOT,				/* max_worker_processes is used up */
 	WORKER_NO_DATABASE,			/* no such database, or it takes no connections */
+	WORKER_NOT_NEEDED,			/* nothing in this database is its stage's affair */
+	WORKER_STANDBY,				/* starts when this server is promoted */
 	WORKER_STARTING,
 	WORKER_ABSENT,				/* the extension is not in this database */
 	WORKER_PAUSED,
@@ -83,17 +85,20 @@ extern bool shmem_available(void);
 extern const char *worker_state_name(WorkerState state);
 extern const char *counter_name(Counter counter);
 
-/* The launcher's part: slots given to workers. */
+/* The launcher's part: slots given to workers; what it knows of them is here, and outlives it. */
 extern int	slot_count(void);
 extern int	slot_reserve(Oid dboid, const char *database, Stage stage, int number);
-extern void slot_set_database(int slot, Oid dboid);
+extern uint64 slot_begin(int slot, Oid dboid);
+extern void slot_end(int slot);
+extern int	slot_pid(int slot);
 extern void slot_release(int slot);
 extern void slot_set_state(int slot, WorkerState state, const char *error);
 extern bool slot_view(int slot, WorkerView *view);
 extern void slot_publish_launcher(void);
+extern bool stage_needed(Oid dboid, Stage stage);
 
 /* A worker's own slot. */
-extern void slot_attach(int slot);
+extern bool slot_attach(int slot, uint64 start);
 extern Oid	slot_dboid(void);
 extern void slot_database(char *name);
 extern Stage slot_stage(void);
@@ -103,11 +108,13 @@ extern void slot_count_up(Counter counter, uint64 n);
 extern void slot_error(const char *error);
 extern void slot_observe(Histogram histogram, const Durations *durations);
 extern void slot_connections(uint32 n);
+extern void slot_need(uint32 stages);
 
 /* Stopping the workers of a database, for DROP DATABASE and its like. */
 extern void database_block(Oid dboid);
 extern void database_unblock(Oid dboid);
 extern bool database_blocked(Oid dboid);
+extern bool slot_blocked_now(void);
 
 /*
  * Notes to the workers of a database, published once rows are visible to all
@@ -131,9 +138,12 @@ extern void notes_want(const char *channel, bool wanted);
 extern int64 notes_floor(WaitingKind kind);
 extern bool notes_waiting(void);
 extern int	notes_take(Note **notes, bool *sweep);
+extern bool notes_overflowed(void);
+extern void notes_overflow_seen(void);
 
 /* The place of a channel among those that are known; negative: there is none left. */
 extern int	channel_index(Oid dboid, const char *channel);
+extern void channels_forget(Oid dboid, bool (*known) (const char *channel));
 
 /* Waiting for a status (msg_wait), woken by whoever changed one. */
 extern void status_wait_prepare(int64 id);

@@ -11,6 +11,7 @@
 #include "msgsys.h"
 
 #include "compat.h"
+#include "monotonic.h"
 #include "reactor.h"
 #include "shmem.h"
 #include "statement.h"
@@ -31,6 +32,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -46,6 +48,11 @@ static Reactor *reactor = NULL;
 static WaitEventSet *wait_set = NULL;
 static uint64 seen_generation = 0;	/* configuration that is loaded */
 static uint32 wait_event = 0;
+
+/* What failed because of somebody's locks is tried again after this time, in ms. */
+#define LOCKED_AGAIN	1000
+static long longest_rest = LONG_MAX;	/* of the next worker_rest() alone */
+
 static char *connected_as = NULL;	/* msgsys.role when this worker started */
 
 /* What worker_begin() changed and worker_commit() puts back. */
@@ -147,25 +154,78 @@ create_wait_set(void)
 /* ---------------------------------------------------------------- stopping */
 
 static volatile sig_atomic_t stop_wanted = false;
-static volatile TimestampTz stop_since;
+static volatile sig_atomic_t beginning = false; /* waits for the extension, with nothing under way */
+static volatile int64 stop_since;	/* by the clock of now_ms() */
 
 /* The postmaster signals a process and its group, so that one signal may come twice. */
-#define SAME_SIGNAL		(500 * INT64CONST(1000))	/* microseconds */
+#define SAME_SIGNAL		500		/* ms */
+
+/*
+ * A timer ends what outlasts the grace period, whatever it is: what waits for a
+ * latch or looks for interrupts (SQL, a lock) ends as by any SIGTERM, and a system
+ * call of a library is interrupted, again and again, since this signal's handler is
+ * set without SA_RESTART.  PostgreSQL's own timers cannot be set in a handler.
+ */
+#define STOP_SIGNAL		SIGUSR2 /* nobody sends it to a background worker */
+#define STOP_AGAIN		100		/* ms */
+#define STOP_BLOCKED	1000	/* ms; somebody waits for us to leave the database */
+
+static timer_t stop_timer;
+static bool stop_timer_made = false;
+
+static void
+set_stop_timer(int64 in, int64 again)
+{
+	struct itimerspec spec = {
+		.it_value = {in / 1000, in % 1000 * 1000000},
+		.it_interval = {again / 1000, again % 1000 * 1000000}
+	};
+
+	if (stop_timer_made)
+		(void) timer_settime(stop_timer, 0, &spec, NULL);
+}
+
+/* Leave the end itself alone: what it waits for has bounds of its own. */
+static void
+forget_stop_timer(int code, Datum arg)
+{
+	set_stop_timer(0, 0);
+}
+
+/* Make the timer, and its handler. */
+static void
+make_stop_timer(void)
+{
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL,.sigev_signo = STOP_SIGNAL};
+	struct sigaction action = {.sa_handler = die};
+
+	sigemptyset(&action.sa_mask);
+	if (sigaction(STOP_SIGNAL, &action, NULL) != 0 || timer_create(CLOCK_MONOTONIC, &event, &stop_timer) != 0)
+		ereport(ERROR, (errmsg("could not make a timer: %m")));
+	stop_timer_made = true;
+	before_shmem_exit(forget_stop_timer, (Datum) 0);
+}
 
 /* SIGTERM: what is under way is finished, within msgsys.grace_period; another one ends at once. */
 static void
 stop_gracefully(SIGNAL_ARGS)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	int			save_errno = errno;
+	int64		now = now_ms();
 
-	if (setting_grace_period == 0 || (stop_wanted && now > stop_since + SAME_SIGNAL))
+	if (setting_grace_period == 0 || beginning || (stop_wanted && now > stop_since + SAME_SIGNAL))
+	{
+		set_stop_timer(STOP_AGAIN, STOP_AGAIN);
 		die(postgres_signal_arg);
+	}
 	else if (!stop_wanted)
 	{
 		stop_since = now;
 		stop_wanted = true;
+		set_stop_timer(slot_blocked_now() ? Min(STOP_BLOCKED, setting_grace_period) : setting_grace_period, STOP_AGAIN);
 		SetLatch(MyLatch);
 	}
+	errno = save_errno;
 }
 
 /* End now: by an error of severity FATAL, as PostgreSQL's own processes do. */
@@ -183,8 +243,7 @@ grace_left(void)
 {
 	if (database_blocked(slot_dboid()))
 		return 0;				/* somebody waits for us to go */
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-										   TimestampTzPlusMilliseconds(stop_since, setting_grace_period));
+	return Max(0, stop_since + setting_grace_period - now_ms());
 }
 
 /* Whether this worker is to end: it begins nothing more.  Does not return once its time is over. */
@@ -201,10 +260,13 @@ void
 msgsys_worker_main(Datum arg)
 {
 	static ErrorContextCallback context = {.callback = name_worker};
+	uint64		start;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
-	slot_attach(DatumGetInt32(arg));
+	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
+	if (!slot_attach(DatumGetInt32(arg), start))
+		proc_exit(0);			/* it was started for a seat that has another worker */
 	BackgroundWorkerUnblockSignals();
 
 	prev_emit_log = emit_log_hook;
@@ -235,6 +297,7 @@ msgsys_worker_main(Datum arg)
 	create_wait_set();
 	cycle_context = AllocSetContextCreate(TopMemoryContext, "msgsys cycle",
 										  ALLOCSET_DEFAULT_SIZES);
+	make_stop_timer();
 	pqsignal(SIGTERM, stop_gracefully);
 	switch (slot_stage())
 	{
@@ -325,6 +388,50 @@ end_transaction(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
+/* Lock the extension that is known, then see whether it still is the one.  Returns InvalidOid where there is none. */
+static Oid
+lock_extension(Oid *owner, Oid *schema)
+{
+	Oid			extension = installation.extension;
+
+	for (;;)
+	{
+		Oid			locked = extension;
+
+		CHECK_FOR_INTERRUPTS();
+		if (OidIsValid(locked))
+			LockDatabaseObject(ExtensionRelationId, locked, 0, AccessShareLock);
+		extension = read_extension(owner, schema);
+		if (extension == locked)
+			return extension;
+	}
+}
+
+/*
+ * The same, however long somebody drops or alters it: no lock_timeout ends this
+ * wait, and no snapshot is held meanwhile.
+ */
+static Oid
+await_extension(Oid *owner, Oid *schema)
+{
+	volatile Oid extension = InvalidOid;
+	int			lock_timeout = LockTimeout;
+
+	beginning = true;
+	LockTimeout = 0;
+	PG_TRY();
+	{
+		extension = lock_extension(owner, schema);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = lock_timeout;
+		beginning = false;
+	}
+	PG_END_TRY();
+	return extension;
+}
+
 /*
  * Begin a transaction in which the extension cannot be dropped.  Returns false,
  * without a transaction, where there is no extension.
@@ -338,28 +445,18 @@ worker_begin(void)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	GetUserIdAndSecContext(&saved_user, &saved_context);
-
-	/* lock the one that we know, then see whether it is still the one */
-	extension = installation.extension;
-	for (;;)
-	{
-		Oid			locked = extension;
-
-		if (OidIsValid(locked))
-			LockDatabaseObject(ExtensionRelationId, locked, 0, AccessShareLock);
-		extension = read_extension(&owner, &schema);
-		if (extension == locked)
-			break;
-	}
+	extension = await_extension(&owner, &schema);
 	if (!OidIsValid(extension))
 	{
-		end_transaction();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(cycle_context);
+		pgstat_report_activity(STATE_IDLE, NULL);
 		installation.extension = InvalidOid;
 		return false;
 	}
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	GetUserIdAndSecContext(&saved_user, &saved_context);
 	if (extension != installation.extension)
 	{
 		installation.extension = extension;
@@ -430,10 +527,19 @@ worker_try(void (*work) (void *arg), void *arg)
 	return done;
 }
 
+static void
+load_configuration(void *arg)
+{
+	store_load_installation(&installation);
+	store_load_channels();
+	*(bool *) arg = true;
+}
+
 /*
  * Read the configuration if it has changed: installation and channels; *reloaded
  * is set then.  Returns false, having set the worker's state, where there is
- * nothing to work on or it must not be worked on.
+ * nothing to work on or it must not be worked on, or somebody holds the tables of
+ * the configuration: then it is to be tried again soon.
  */
 bool
 worker_refresh(bool *reloaded)
@@ -442,14 +548,19 @@ worker_refresh(bool *reloaded)
 
 	if (!OidIsValid(installation.extension) || generation != seen_generation)
 	{
-		if (!worker_begin())
+		bool		loaded = false;
+
+		if (!worker_try(load_configuration, &loaded))
+		{
+			/* no note tells when they are gone */
+			longest_rest = LOCKED_AGAIN;
+			return false;
+		}
+		if (!loaded)
 		{
 			slot_state(WORKER_ABSENT);
 			return false;
 		}
-		store_load_installation(&installation);
-		store_load_channels();
-		worker_commit();
 		seen_generation = generation;
 		*reloaded = true;
 	}
@@ -495,41 +606,59 @@ worker_wait(long timeout_ms)
 void
 worker_rest(long timeout_ms)
 {
-	worker_wait(notes_waiting() ? 0 : timeout_ms);
+	worker_wait(notes_waiting() ? 0 : Min(timeout_ms, longest_rest));
+	longest_rest = LONG_MAX;
 }
 
-/* When to sweep next: DT_NOBEGIN is at once. */
-static TimestampTz next_sweep = DT_NOBEGIN;
+/* When to sweep next, by the clock of now_ms(): 0 is at once. */
+static int64 next_sweep = 0;
+static int64 swept_at = 0;
+static int64 sweep_took = 0;
+
+/* Channels beyond msgsys.max_channels are found by sweeps, which take a tenth of a worker's time at most. */
+#define OVERFLOW_PAUSE	20		/* ms */
+#define OVERFLOW_SHARE	10
 
 /* There may be something that no note told of. */
 void
 worker_want_sweep(void)
 {
-	next_sweep = DT_NOBEGIN;
+	next_sweep = 0;
 }
 
 /* Milliseconds until the next sweep. */
 long
 worker_sweep_in(void)
 {
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_sweep);
+	return Max(0, next_sweep - now_ms());
+}
+
+static void
+sweep_work(void *arg)
+{
+	(*(void (**) (void)) arg) ();
 }
 
 /* If it is time, look in a transaction at all that waits; the cheaper that is, the sooner it is done again. */
 void
 worker_sweep(void (*look) (void))
 {
-	TimestampTz began = GetCurrentTimestamp();
-	TimestampTz now;
-	long		pause;
+	int64		began = now_ms();
 
-	if (began < next_sweep || !worker_begin())
+	if (notes_overflowed())
+		next_sweep = Min(next_sweep, swept_at + Max(OVERFLOW_PAUSE, sweep_took * OVERFLOW_SHARE));
+	if (began < next_sweep)
 		return;
-	look();
-	worker_commit();
-	now = GetCurrentTimestamp();
-	pause = Max(setting_poll_interval, TimestampDifferenceMilliseconds(began, now) * 100);
-	next_sweep = TimestampTzPlusMilliseconds(now, Min(pause, setting_sweep_interval));
+	/* before the snapshot, so that what is noted later asks for another one */
+	notes_overflow_seen();
+	if (!worker_try(sweep_work, &look))
+	{
+		next_sweep = now_ms() + LOCKED_AGAIN;
+		return;
+	}
+	swept_at = now_ms();
+	sweep_took = swept_at - began;
+	next_sweep = swept_at + Min(Max(setting_poll_interval, sweep_took * 100), setting_sweep_interval);
 	slot_count_up(COUNT_SWEEPS, 1);
 }
 
@@ -651,8 +780,9 @@ worker_open_broker(BrokerRole role)
 		complained = true;
 		return NULL;
 	}
+	/* before this worker's seat is another one's, and before its transaction lets go of its rows */
 	if (!exit_registered)
-		on_proc_exit(close_at_exit, (Datum) 0);
+		before_shmem_exit(close_at_exit, (Datum) 0);
 	exit_registered = true;
 	opened = broker;
 	if (reactor_watch(reactor, broker_fd(broker), EPOLLIN, broker_ready, NULL) < 0)

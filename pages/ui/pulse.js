@@ -12,7 +12,7 @@ let anew = null;
 export const onAgain = (callback) => { anew = callback; };
 export const again = () => anew();
 
-const well = ["idle", "busy", "paused", "no broker set"];
+const well = ["idle", "busy", "paused", "no broker set", "not needed", "standby"];
 export const isWell = (worker) => well.includes(worker.state);
 const work = { relay: "nothing is sent to Kafka", receiver: "nothing is read back from Kafka, and no acknowledgement counts", webhook: "no webhook is called", scheduler: "nothing is begun at its time" };
 

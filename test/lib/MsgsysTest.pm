@@ -144,12 +144,13 @@ sub poll_sql
 	return $ok;
 }
 
-# wait_workers(NODE): wait until both workers of each stage are idle or busy.
+# wait_workers(NODE): wait until the workers that its channels need are idle or busy; the scheduler always is.
 sub wait_workers
 {
 	my ($node, $seconds) = @_;
 	return poll_sql($node, $seconds // 20,
-		"SELECT count(*) > 0 AND bool_and(state IN ('idle', 'busy')) FROM msg_workers WHERE database = 'postgres'");
+		"SELECT bool_or(stage = 'scheduler') AND bool_and(state IN ('idle', 'busy') OR state = 'not needed' AND stage <> 'scheduler')
+		FROM msg_workers WHERE database = 'postgres'");
 }
 
 sub worker_pid

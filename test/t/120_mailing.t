@@ -15,7 +15,7 @@ my $sink = Sink->new;
 # no look at the clock but those that are called for
 my $node = new_node('mailing', 'msgsys.webhook_allow' => '127.0.0.1', 'msgsys.poll_interval' => '1h', 'msgsys.sweep_interval' => '1h', 'restart_after_crash' => 'on', 'msgsys.log_batch' => 100);
 my $session = session($node);
-my $work = q{SELECT count(*) FROM msg_workers WHERE state = 'idle' AND stage IN ('scheduler', 'webhook')};
+my $work = q{SELECT count(*) FROM msg_workers WHERE state IN ('idle', 'not needed') AND stage IN ('scheduler', 'webhook')};
 ok(poll_sql($node, 20, $work, 2), 'workers run');
 $session->query("SET client_min_messages = error; SELECT msg_channel_set('$_', max_attempts => 100) FROM msg_now()") for qw(m slow line);
 sub endpoint { $session->query("SELECT msg_webhook_set('$_[0]', '$_[1]', retry_schedule => '{1 s}', breaker_pause => '100 ms', breaker_pause_max => '500 ms'" . ($_[2] // '') . ')'); return; }

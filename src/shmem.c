@@ -762,6 +762,13 @@ place_find(const ChannelKey *key)
 	return last.index;
 }
 
+/* Whether there is a place left, with the lock held. */
+static bool
+place_left(void)
+{
+	return shared->nfree > 0 || shared->nplaces < setting_max_channels;
+}
+
 /* Give a channel a place, if there is one left. */
 static void
 place_make(const ChannelKey *key)
@@ -770,7 +777,7 @@ place_make(const ChannelKey *key)
 	bool		found;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	if (shared->nfree > 0 || shared->nplaces < setting_max_channels)
+	if (place_left())
 	{
 		entry = hash_search(channel_names, key, HASH_ENTER_NULL, &found);
 		if (entry && !found)
@@ -810,15 +817,18 @@ channel_index(Oid dboid, const char *channel)
 {
 	ChannelKey	key = place_key(dboid, channel);
 	int			result;
+	bool		make = true;
 
-	for (int attempt = 0;; attempt++)
+	for (;;)
 	{
 		LWLockAcquire(shared->lock, LW_SHARED);
 		result = place_find(&key);
+		make &= result == NO_CHANNEL && place_left();
 		LWLockRelease(shared->lock);
-		if (result != NO_CHANNEL || attempt > 0)
+		if (!make)
 			return result;
 		place_make(&key);
+		make = false;
 	}
 }
 
@@ -913,7 +923,7 @@ publish(Oid dboid, NoteKind kind, const char *channel, int64 value)
 		/* the lock is kept, so that the place stays the channel's while it is written to */
 		LWLockAcquire(shared->lock, LW_SHARED);
 		index = place_find(&key);
-		if (index == NO_CHANNEL)
+		if (index == NO_CHANNEL && place_left())
 		{
 			LWLockRelease(shared->lock);
 			place_make(&key);

@@ -138,4 +138,14 @@ for my $stage ('relay', 'scheduler')
 $began = time;
 $node->stop('fast');
 cmp_ok(time - $began, '<', 10, 'and so does the server');
+
+# ---- what README says of max_worker_processes: with the default, parallel query has its workers
+my $small = new_node('small', 'max_worker_processes' => 8);
+$session = session($small);
+runs('launcher scheduler', 'a server at rest has two processes');
+$session->query('CREATE TABLE big WITH (parallel_workers = 4) AS SELECT g FROM generate_series(1, 10000) g');
+like($session->query(q{SET max_parallel_workers_per_gather = 4; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; EXPLAIN (ANALYZE, COSTS off) SELECT count(*) FROM big}),
+	qr/Workers Launched: 4/, 'and all the workers of a parallel query');
+$session->stop;
+$small->stop;
 done_testing();

@@ -1,8 +1,10 @@
-# A standby serves what can be read: msg_wait, msg_workers, HTTP, metrics and probes; at its promotion it begins to work.
+# A standby serves what can be read: msg_wait, msg_workers, HTTP, metrics and probes; at its promotion it begins to work. And workers end when they
+# are told to, whatever they are at.
 use strict;
 use warnings;
 use lib 'test/lib';
 use Facade;
+use IO::Socket::INET;
 use MsgsysTest;
 use Sink;
 use Test::More;
@@ -62,5 +64,41 @@ is($standby->safe_psql('postgres', "SELECT msg_wait($answer->{body}, 'delivered'
 $answer = $reader->ask('GET', '/health/ready');
 is("$answer->{status} $answer->{json}{status}", '200 ready', 'and it is ready');
 unlike(slurp_file($standby->logfile), qr/\b(FATAL|PANIC)\b.*msgsys|recovery.*msgsys/, 'no worker met an error');
-$standby->stop;
+
+# ---- a signal ends a worker whatever it is at: SQL that takes long, a file that does not open
+$standby->append_conf('postgresql.conf', "msgsys.grace_period = '300ms'\nmsgsys.http_statement_timeout = 0\n");
+$standby->reload;
+my $session = session($standby);
+$id = $session->query(q{SELECT msg_create('1', 'hook', deliver_at => now() + interval '1 day')});
+# waits(): the HTTP worker is within a request that would take ten minutes
+sub waits
+{
+	my $body = qq({"id": $id, "timeout": "10 min"});
+	my $socket = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") or die "no HTTP: $!";
+	$socket->print("POST /rpc/msg_wait HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAuthorization: Bearer " . token({ role => 'reader' }) . "\r\nContent-Length: " . length($body) . "\r\n\r\n$body");
+	$socket->flush;
+	ok(poll_sql($standby, 20, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'msgsys http' AND query = 'POST /rpc/msg_wait' AND wait_event IS NOT NULL}, 1), 'a request waits');
+	return $socket;
+}
+my $http = q{(SELECT pid FROM pg_stat_activity WHERE backend_type = 'msgsys http')};
+my $waiting = waits();
+is($session->query("SELECT pg_terminate_backend($http, 5000)"), 't', 'the worker ends within it');
+facade_ready($standby);
+
+my $fifo = tempdir() . '/keys';
+system('mkfifo', '-m', '644', $fifo) == 0 or die;
+my $pid = $session->query("SELECT $http");
+$standby->append_conf('postgresql.conf', "msgsys.http_jwt_keys_file = '$fifo'\n");
+$standby->reload;
+# whether it reads the file, or refuses it, it is told to end at a time when it has been told of it
+ok(poll_until(10, sub { my $settings = $session->query('SHOW msgsys.http_jwt_keys_file'); $settings eq $fifo }), 'a file of keys that nobody writes to');
+is($session->query("SELECT pg_terminate_backend($pid, 5000)"), 't', 'a worker that opens it ends, too');
+$standby->append_conf('postgresql.conf', "msgsys.http_jwt_keys_file = ''\n");
+$standby->reload;
+$session->query("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE backend_type = 'msgsys http'");
+facade_ready($standby);
+$waiting = waits();
+$began = time;
+$standby->stop('fast');
+cmp_ok(time - $began, '<', 20, 'and a fast shutdown ends');
 done_testing();

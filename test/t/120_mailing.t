@@ -167,7 +167,7 @@ is(scalar(grep { $_->[1] > $end + 0.2 } taken($fourth)), 0, 'nothing came after 
 $session->query("CREATE ROLE posters LOGIN; SELECT msg_grant('posters', 'worker')");
 $node->append_conf('postgresql.conf', "msgsys.role = posters\n");
 $node->reload;
-ok(poll_sql($node, 20, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'posters' AND backend_type LIKE 'msgsys %'", 4), 'workers have a role of their own');
+ok(poll_sql($node, 20, "SELECT count(*) FROM pg_stat_activity WHERE usename = 'posters' AND backend_type LIKE 'msgsys %'", 2), 'workers have a role of their own');
 my $fifth = $session->query("SELECT msg_mailing_create('x', msg_now() + interval '1 h', channel => 'slow', tags => '{slow}')");
 ok(poll_until(20, sub { $session->query("SELECT delivered FROM msg_mailing_stats($fifth)") > 50 }), 'it is being sent');
 is($session->query("SELECT (msg_mailing_update($fifth, text => 'y')).status"), 'running', 'changed');

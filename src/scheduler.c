@@ -106,8 +106,7 @@ say_what_is_needed(void)
 
 		if (channel->topic)
 			stages |= 1 << STAGE_RELAY;
-		/* former topics are the receiver's to forget, too */
-		if ((channel->topic && channel->ack != ACK_NONE) || channel->former_topics != NIL)
+		if (channel->ack != ACK_NONE && (channel->topic || channel->former_topics != NIL))
 			stages |= 1 << STAGE_RECEIVER;
 		if (channel->has_webhook)
 			stages |= 1 << STAGE_WEBHOOK;

@@ -78,7 +78,7 @@ my %fault = (
 	'kill -9 of a relay'     => sub { my $pid = worker_pid($node, 'relay', int(rand 2));    kill 'KILL', $pid if $pid; },
 	'kill -9 of a receiver'  => sub { my $pid = worker_pid($node, 'receiver', int(rand 2)); kill 'KILL', $pid if $pid; },
 	'kill -9 of a webhook worker' => sub { my $pid = worker_pid($node, 'webhook', int(rand 2)); kill 'KILL', $pid if $pid; },
-	'end of a worker'        => sub { try_sql(q{SELECT pg_terminate_backend(pid) FROM msg_workers ORDER BY random() LIMIT 1}) },
+	'end of a worker'        => sub { try_sql(q{SELECT pg_terminate_backend(pid) FROM msg_workers WHERE pid IS NOT NULL ORDER BY random() LIMIT 1}) },
 	'immediate shutdown'     => sub { $node->stop('immediate'); $node->start },
 	'restart'                => sub { $node->stop('fast'); $node->start },
 	'kill -9 of Kafka'       => sub { kafka('kill', $dir); sleep rand 5; kafka_start($dir) },

@@ -1,7 +1,8 @@
 # Bench.pm: what the benchmarks have in common: private servers, sessions, waiting, figures of processes.
 #
 # A benchmark is a file NAME.pl whose last value is a hash: about (a line), size and unit (the default size),
-# bounds (a list of [figure, '>=' or '<=', limit]) and measure (a function of the size that returns the figures).
+# bounds (a list of [figure, '>=' or '<=', limit]), measure (a function of the size that returns the figures), and compare, the figure that
+# two revisions are compared by, where that is not the rate or a bound in ms.
 package Bench;
 
 use strict;

@@ -111,7 +111,9 @@ BEGIN
 		EXECUTE format('GRANT %s TO %I', r, role);
 	END LOOP;
 	FOR r IN SELECT p.oid::regprocedure::text FROM pg_proc p
-		WHERE p.pronamespace = '@extschema@'::regnamespace AND p.proname = ANY (functions)
+		JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+		JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'msgsys'
+		WHERE p.proname = ANY (functions)
 	LOOP
 		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', r, role);
 	END LOOP;

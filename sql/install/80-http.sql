@@ -75,10 +75,15 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_http_000_create IS 'POST /api/v1/create of system 000';
 
+/* msg_http_measured(part): the same text; counted, where an answer to HTTP is made, towards msgsys.http_max_response. Errors: 54000 that is reached. */
+CREATE FUNCTION @extschema@.msg_http_measured(part text) RETURNS text
+AS 'MODULE_PATHNAME', 'msg_http_measured' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@.msg_http_measured IS 'counts a part of an answer, which must not become too large; called by the routes of other systems';
+
 /* 000: all messages, the newest 10,000 of them, in the order of their ids; its word for sent is send. */
 CREATE FUNCTION @extschema@.msg_http_000_messages(request jsonb, OUT status integer, OUT content_type text, OUT body text)
 RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT 200, NULL, coalesce(json_agg(json_build_object('id', m.id, 'message', coalesce(m.payload ->> 'message', m.payload #>> '{}'),
+SELECT 200, NULL, coalesce(json_agg(json_build_object('id', m.id, 'message', coalesce(@extschema@.msg_http_measured(m.payload ->> 'message'), @extschema@.msg_http_measured(m.payload #>> '{}')),
 	'status', CASE m.status WHEN 'sent' THEN 'send' ELSE m.status::text END) ORDER BY m.id), '[]')::text
 FROM (SELECT * FROM @extschema@.messages ORDER BY id DESC LIMIT 10000) m
 $$;
@@ -88,7 +93,7 @@ COMMENT ON FUNCTION @extschema@.msg_http_000_messages IS 'GET /api/v1/getMessage
 CREATE FUNCTION @extschema@.msg_http_001_sent(request jsonb, OUT status integer, OUT content_type text, OUT body text)
 RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT 200, NULL, json_build_object('data', json_build_object('sentMessages', coalesce(json_agg(json_build_object(
-	'id', m.id, 'content', m.payload ->> 'content', 'to', m.payload ->> 'to', 'sent', true,
+	'id', m.id, 'content', @extschema@.msg_http_measured(m.payload ->> 'content'), 'to', @extschema@.msg_http_measured(m.payload ->> 'to'), 'sent', true,
 	'sent_at', json_build_object('Time', @extschema@.msg_http_time(coalesce(m.delivered_at, m.sent_at, m.finished_at)), 'Valid', true),
 	'created_at', @extschema@.msg_http_time(m.created_at)) ORDER BY m.id), '[]')), 'message', 'success')::text
 FROM (SELECT * FROM @extschema@.messages s WHERE s.status IN ('sent', 'received', 'delivered') AND s.finished_at IS NOT NULL ORDER BY s.id
@@ -178,7 +183,7 @@ BEGIN
 		body := @extschema@.msg_http_002_reply(400, 0, 'Offset must be an integer!', NULL::json);
 	ELSE
 		status := 200;
-		body := @extschema@.msg_http_002_reply(200, 0, NULL::text, (SELECT coalesce(json_agg(json_build_object('id', m.id::text, 'to', m.payload ->> 'to', 'content', m.payload ->> 'content',
+		body := @extschema@.msg_http_002_reply(200, 0, NULL::text, (SELECT coalesce(json_agg(json_build_object('id', m.id::text, 'to', @extschema@.msg_http_measured(m.payload ->> 'to'), 'content', @extschema@.msg_http_measured(m.payload ->> 'content'),
 			'status', CASE WHEN m.status IN ('idle', 'scheduled', 'retry') THEN 'pending' WHEN m.status IN ('sent', 'received', 'delivered') THEN 'sent' ELSE 'invalid' END,
 			'sent_at', @extschema@.msg_http_time(coalesce(m.delivered_at, m.sent_at)), 'created_at', @extschema@.msg_http_time(m.created_at)) ORDER BY m.id), '[]')
 			FROM (SELECT * FROM @extschema@.messages ORDER BY id LIMIT least(50, greatest(0, most)) OFFSET greatest(0, first)) m));
@@ -197,7 +202,7 @@ BEGIN
 		body := @extschema@.msg_http_002_reply(400, 0, 'Offset must be an integer!', NULL::json);
 	ELSE
 		status := 200;
-		body := @extschema@.msg_http_002_reply(200, 0, NULL::text, (SELECT coalesce(json_agg(json_build_object('id', m.id::text, 'to', m.payload ->> 'to', 'content', m.payload ->> 'content') ORDER BY m.id), '[]')
+		body := @extschema@.msg_http_002_reply(200, 0, NULL::text, (SELECT coalesce(json_agg(json_build_object('id', m.id::text, 'to', @extschema@.msg_http_measured(m.payload ->> 'to'), 'content', @extschema@.msg_http_measured(m.payload ->> 'content')) ORDER BY m.id), '[]')
 			FROM (SELECT * FROM @extschema@.messages o WHERE o.status = 'idle' ORDER BY o.id LIMIT 2 OFFSET greatest(0, first)) m));
 	END IF;
 END $$;
@@ -379,7 +384,7 @@ COMMENT ON FUNCTION @extschema@.msg_http_004_control IS 'POST /api/v1/cron/contr
 CREATE FUNCTION @extschema@.msg_http_004_sent(request jsonb, OUT status integer, OUT content_type text, OUT body text)
 RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT 200, NULL, json_build_object('message', 'Messages fetched successfully', 'data', json_agg(json_build_object('ID', m.id::text,
-	'Content', coalesce(m.payload ->> 'content', ''), 'PhoneNumber', coalesce(m.payload ->> 'to', ''), 'IsSent', true) ORDER BY m.id))::text
+	'Content', coalesce(@extschema@.msg_http_measured(m.payload ->> 'content'), ''), 'PhoneNumber', coalesce(@extschema@.msg_http_measured(m.payload ->> 'to'), ''), 'IsSent', true) ORDER BY m.id))::text
 FROM (SELECT * FROM @extschema@.messages s WHERE s.status IN ('sent', 'received', 'delivered') AND s.finished_at IS NOT NULL ORDER BY s.id DESC LIMIT 10000) m
 $$;
 COMMENT ON FUNCTION @extschema@.msg_http_004_sent IS 'GET /api/v1/list/sent-messages of system 004';

@@ -65,16 +65,17 @@ SELECT cmp_ok(count(*), '>', 10000::bigint, 'twins lie in wait') FROM pg_proc WH
 CREATE FUNCTION pg_temp.body_faults(f oid) RETURNS SETOF text LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	g functions;
+	table_of regclass := coalesce((SELECT t.tgrelid FROM pg_trigger t WHERE t.tgfoid = f LIMIT 1), 0);
 	at text;
 BEGIN
 	SELECT * INTO g FROM functions WHERE oid = f;
 	IF g.lanname = 'plpgsql' THEN
 		-- an error would end the next look early, without a word
-		RETURN QUERY SELECT concat_ws(' ', g.proname, t.lineno, t.message, t.query) FROM tap.plpgsql_check_function_tb(f, fatal_errors => false, other_warnings => false,
+		RETURN QUERY SELECT concat_ws(' ', g.proname, t.lineno, t.message, t.query) FROM tap.plpgsql_check_function_tb(f, relid => table_of, fatal_errors => false, other_warnings => false,
 			performance_warnings => false, extra_warnings => false, security_warnings => true) t
 		-- whose job it is to run a query, with the caller's rights
 		WHERE NOT (g.proname = 'msg_create_from_query' AND t.message = 'text type variable is not sanitized');
-		RETURN QUERY SELECT concat_ws(' ', g.proname, 'calls', t.type, t.schema || '.' || t.name || t.params) FROM tap.plpgsql_show_dependency_tb(f) t
+		RETURN QUERY SELECT concat_ws(' ', g.proname, 'calls', t.type, t.schema || '.' || t.name || t.params) FROM tap.plpgsql_show_dependency_tb(f, relid => table_of) t
 		WHERE t.type IN ('FUNCTION', 'OPERATOR') AND t.schema <> 'pg_catalog' AND (t.type = 'OPERATOR' OR t.oid NOT IN (SELECT m.objid FROM members m WHERE m.classid = 'pg_proc'::regclass));
 	ELSIF g.lanname = 'sql' THEN
 		EXECUTE format('CREATE FUNCTION copies.%I(%s) RETURNS %s LANGUAGE sql VOLATILE BEGIN ATOMIC %s; END', g.proname, pg_get_function_arguments(f), pg_get_function_result(f),

@@ -74,6 +74,15 @@ for my $length (4_000, 12_000, 20_000, 26_000, 40_000)
 my $deep = $facade->ask('GET', '/messages?payload=fts.' . '!' x 15_000, as => 'reader');
 cmp_ok($deep->{status}, '<', 500, 'a search with 15,000 negations is nobody else\'s fault') or diag($deep->{body});
 
+# ---- a token that wants what we do not know
+use Digest::SHA 'hmac_sha256';
+for my $header ('{"alg":"HS256","crit":["exp"]}', '{"alg":"HS256","\\u0063rit":["exp"]}', '{"alg":"HS256","cr\\u0069t":null}')
+{
+	my $text = base64url($header) . '.' . base64url('{"role":"reader"}');
+	my $answer = $facade->ask('GET', '/messages?limit=1', token => "$text." . base64url(hmac_sha256($text, $Facade::secret)));
+	is($answer->{status}, 401, "critical extensions are not known, however they are written: $header");
+}
+
 # ---- shutdown
 my $sleeper = session($node);
 $node->safe_psql('postgres', "ALTER SYSTEM SET msgsys.http_statement_timeout = '1h'; SELECT pg_reload_conf()");

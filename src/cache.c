@@ -468,7 +468,7 @@ explain_tls(char *err, size_t errlen)
 
 /* Add the certificates of a PEM bundle to those that are trusted. */
 static bool
-trust_bundle(SSL_CTX *ssl, const char *pem, size_t length, char *err, size_t errlen)
+trust_bundle(SSL_CTX * ssl, const char *pem, size_t length, char *err, size_t errlen)
 {
 	BIO		   *bio = BIO_new_mem_buf(pem, (int) length);
 	X509	   *certificate;
@@ -485,7 +485,7 @@ trust_bundle(SSL_CTX *ssl, const char *pem, size_t length, char *err, size_t err
 }
 
 static bool
-trust_file(SSL_CTX *ssl, const char *path, char *err, size_t errlen)
+trust_file(SSL_CTX * ssl, const char *path, char *err, size_t errlen)
 {
 	size_t		length;
 	char	   *pem = plain_file_read(path, PLAIN_FILE_MAX, &length, err, errlen);
@@ -497,7 +497,7 @@ trust_file(SSL_CTX *ssl, const char *path, char *err, size_t errlen)
 
 /* Shake hands on a socket that does not block. */
 static bool
-shake_hands(Cache *cache, SSL *ssl, char *err, size_t errlen)
+shake_hands(Cache *cache, SSL * ssl, char *err, size_t errlen)
 {
 	while (!SSL_is_init_finished(ssl))
 	{
@@ -590,10 +590,10 @@ greet(Cache *cache, char *err, size_t errlen)
 /* Redis answers us with no arrays: one that claims to be large would be allocated before it came. */
 #if HIREDIS_MAJOR >= 1
 static void *
-refuse_array(const redisReadTask *task, size_t elements)
+refuse_array(const redisReadTask * task, size_t elements)
 #else
 static void *
-refuse_array(const redisReadTask *task, int elements)
+refuse_array(const redisReadTask * task, int elements)
 #endif
 {
 	(void) task;

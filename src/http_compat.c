@@ -235,6 +235,8 @@ compat_failure(const CompatRoute *route, Call *call)
 {
 	const char *message = call->failure;
 	StringInfo	out = &call->body;
+
+	measured = -1;
 	resetStringInfo(out);
 	call->nfields = 0;
 	correlate(route, call);

@@ -113,6 +113,19 @@ for my $file ("$dir/fifo", "$dir/link", '/proc/self/fd/3', '/dev/zero', '/dev/tt
 channel('plain', $here->url('/ok'));
 is(send_one('plain'), 'delivered', 'the worker goes on');
 
+# ---- what a user makes does not run with a worker's rights
+channel('tripping', $here->url('/status/500'));
+$session->query("SELECT msg_channel_set('tripping', max_attempts => 3, retry_base => '10 ms', retry_max => '20 ms'); SELECT msg_webhook_set('tripping', retry_schedule => '{}')");
+$session->query('GRANT TRIGGER ON messages, msg_attempts, msg_webhooks TO op; GRANT CREATE ON SCHEMA public TO op; CREATE TABLE tripped (who text); GRANT INSERT ON tripped TO op');
+$as_op->query($_) for q{CREATE FUNCTION trip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.tripped VALUES (current_user); RETURN NEW; END $$},
+	(map { "CREATE TRIGGER trip BEFORE INSERT OR UPDATE ON $_ FOR EACH ROW EXECUTE FUNCTION trip()" } qw(messages msg_attempts msg_webhooks)),
+	q{CREATE FUNCTION msg_retry_delay(interval, interval, bigint) RETURNS interval LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.tripped VALUES (current_user); RETURN '0'; END $$},
+	q{CREATE FUNCTION equal(msg_status, text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.tripped VALUES (current_user); RETURN true; END $$},
+	q{CREATE OPERATOR = (LEFTARG = msg_status, RIGHTARG = text, FUNCTION = equal)};
+like(send_one('tripping'), qr/^dead/, 'a message is tried three times and dies');
+is($session->query('SELECT count(*) FROM tripped'), 1, 'the trigger ran for the INSERT of the session, and for nothing that the worker did; what lay in wait did not run');
+$session->query('DROP FUNCTION trip() CASCADE');
+
 # ---- what a consumer says is bounded
 my $id = $session->query("SET client_min_messages = error; SELECT msg_channel_set('acks', ack => 'topic', topic => 'x'); SELECT msg_create('1', 'acks')") =~ s/.*\n//sr;
 $session->query("SET session_replication_role = replica; UPDATE messages SET status = 'sent', sent_at = now(), attempts = 1 WHERE id = $id; SET session_replication_role = origin");

@@ -5,6 +5,7 @@ use warnings;
 use lib 'test/lib';
 use Facade;
 use MsgsysTest;
+use POSIX 'mkfifo';
 use Test::More;
 
 my ($node, $facade) = facade_node('strangers', 'msgsys.http_statement_timeout' => '2s', 'msgsys.http_max_response' => '1MB', 'msgsys.http_compat' => '000,001,002,004');
@@ -84,9 +85,14 @@ for my $header ('{"alg":"HS256","crit":["exp"]}', '{"alg":"HS256","\\u0063rit":[
 }
 
 # ---- shutdown
-my $sleeper = session($node);
 $node->safe_psql('postgres', "ALTER SYSTEM SET msgsys.http_statement_timeout = '1h'; SELECT pg_reload_conf()");
 run("DO \$do\$ BEGIN RAISE sqlstate 'PGRST' USING MESSAGE = 'no JSON'; END \$do\$");
+my $dir = tempdir();
+chmod 0755, $dir;
+mkfifo("$dir/fifo", 0666) or die;
+$node->safe_psql('postgres', "ALTER SYSTEM SET msgsys.http_jwt_keys_file = '$dir/fifo'");
+$node->reload;
+ok(poll_until(20, sub { log_count($node, 'fifo" is not a regular file') > 0 }), 'a file of keys that is a FIFO is told, and not waited for');
 $node->stop('fast');
 ok(!-e $node->data_dir . '/postmaster.pid', 'fast shutdown ends');
 done_testing();

@@ -13,7 +13,6 @@
 #include "record.h"
 
 #define LONGEST_ACK		65536
-#define LONGEST_ERROR	1000
 
 /* The outcome of this name. */
 bool

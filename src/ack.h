@@ -9,6 +9,8 @@
 
 #include "store.h"
 
+#define LONGEST_ERROR	1000	/* bytes of a consumer's error that are kept: enough to find the cause by */
+
 typedef enum AckReading
 {
 	ACK_READ,

@@ -1,6 +1,9 @@
 /*
  * cache.c
  *		What was delivered, in Redis (cache.h), with hiredis.
+ *
+ * A call has one deadline, for all of it: a Redis that sends a byte now and then is as late as one that sends
+ * none.  So hiredis is never let wait: the socket does not block, and each wait is a poll() of what time is left.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE				/* strdup, strndup */
@@ -9,28 +12,37 @@
 #include "cache.h"
 
 #include <errno.h>
+#include <netdb.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
+#include <sys/socket.h>
+#include <time.h>
 
 #include <hiredis/hiredis.h>
 #ifdef MSGSYS_HIREDIS_SSL
 #include <arpa/inet.h>
+#include <openssl/bio.h>
 #include <hiredis/hiredis_ssl.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #endif
 
 #include "explain.h"
 #include "monotonic.h"
+#include "plain_file.h"
 #include "trust.h"
 
 #define DEFAULT_PORT		6379
 #define FIRST_BACKOFF_MS	1000
 #define LONGEST_BACKOFF_MS	30000
+#define REPLY_MAX			(64 * 1024 * 1024)	/* bytes; what is larger is quicker from the table */
 
 struct Cache
 {
@@ -43,6 +55,8 @@ struct Cache
 	int			connect_timeout_ms;
 	int			timeout_ms;
 	redisContext *connection;
+	int64_t		deadline;		/* ms: of the call under way */
+	struct Lookup *lookup;		/* of its name; NULL: none is under way */
 	char	   *ca_file;		/* NULL: the system's */
 #ifdef MSGSYS_HIREDIS_SSL
 	SSL_CTX    *ssl;
@@ -51,13 +65,178 @@ struct Cache
 	int			backoff_ms;
 };
 
-static struct timeval
-milliseconds(int ms)
-{
-	struct timeval tv = {.tv_sec = ms / 1000,.tv_usec = (ms % 1000) * 1000};
+/* ---------- waiting ---------- */
 
-	return tv;
+/* Wait until the descriptor is ready; false at the call's deadline. */
+static bool
+await(const Cache *cache, int fd, short events)
+{
+	struct pollfd ready = {.fd = fd,.events = events};
+	int64_t		left;
+
+	while ((left = cache->deadline - now_ms()) > 0)
+	{
+		int			n = poll(&ready, 1, (int) left);
+
+		if (n > 0)
+			return true;
+		if (n < 0 && errno != EINTR)
+			return false;
+	}
+	return false;
 }
+
+static bool
+late(char *err, size_t errlen)
+{
+	return explain(err, errlen, "no answer in time");
+}
+
+/* ---------- looking up the name ---------- */
+
+/*
+ * A resolver cannot be interrupted, so it is asked in a thread, which may be left
+ * behind, but only one at a time: who comes back later finds the same one.
+ */
+typedef struct Lookup
+{
+	pthread_mutex_t mutex;
+	pthread_cond_t done_cond;
+	bool		done;
+	bool		abandoned;		/* nobody waits any more: the thread frees it */
+	char	   *host;
+	char		port[8];
+	int			failure;		/* of getaddrinfo() */
+	struct addrinfo *found;
+} Lookup;
+
+static void
+free_lookup(Lookup *lookup)
+{
+	if (lookup->found)
+		freeaddrinfo(lookup->found);
+	pthread_cond_destroy(&lookup->done_cond);
+	pthread_mutex_destroy(&lookup->mutex);
+	free(lookup->host);
+	free(lookup);
+}
+
+static void *
+look_up(void *arg)
+{
+	Lookup	   *lookup = arg;
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+	struct addrinfo *found = NULL;
+	int			failure = getaddrinfo(lookup->host, lookup->port, &hints, &found);
+	bool		abandoned;
+
+	pthread_mutex_lock(&lookup->mutex);
+	lookup->failure = failure;
+	lookup->found = failure == 0 ? found : NULL;
+	lookup->done = true;
+	abandoned = lookup->abandoned;
+	pthread_cond_signal(&lookup->done_cond);
+	pthread_mutex_unlock(&lookup->mutex);
+	if (abandoned)
+		free_lookup(lookup);
+	return NULL;
+}
+
+/* Begin to look up the name; a thread of a PostgreSQL process handles no signals. */
+static bool
+begin_lookup(Cache *cache)
+{
+	Lookup	   *lookup = calloc(1, sizeof(Lookup));
+	pthread_condattr_t clock;
+	pthread_attr_t detached;
+	pthread_t	thread;
+	sigset_t	all;
+	sigset_t	before;
+	int			rc;
+
+	if (lookup == NULL)
+		return false;
+	snprintf(lookup->port, sizeof(lookup->port), "%d", cache->port);
+	lookup->host = strdup(cache->host);
+	pthread_mutex_init(&lookup->mutex, NULL);
+	pthread_condattr_init(&clock);
+	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+	pthread_cond_init(&lookup->done_cond, &clock);
+	pthread_condattr_destroy(&clock);
+	pthread_attr_init(&detached);
+	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	rc = lookup->host ? pthread_create(&thread, &detached, look_up, lookup) : ENOMEM;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&detached);
+	if (rc != 0)
+	{
+		free_lookup(lookup);
+		return false;
+	}
+	cache->lookup = lookup;
+	return true;
+}
+
+/* Let the thread free it, if it is not there yet. */
+static void
+abandon_lookup(Cache *cache)
+{
+	Lookup	   *lookup = cache->lookup;
+	bool		done;
+
+	cache->lookup = NULL;
+	if (lookup == NULL)
+		return;
+	pthread_mutex_lock(&lookup->mutex);
+	done = lookup->done;
+	lookup->abandoned = true;
+	pthread_mutex_unlock(&lookup->mutex);
+	if (done)
+		free_lookup(lookup);
+}
+
+/* The host's addresses, to be freed; NULL with words in err. */
+static struct addrinfo *
+resolve(Cache *cache, char *err, size_t errlen)
+{
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,.ai_flags = AI_NUMERICHOST};
+	struct addrinfo *found = NULL;
+	struct timespec until = {cache->deadline / 1000, cache->deadline % 1000 * 1000000};
+	char		port[8];
+	bool		done;
+	int			failure;
+
+	snprintf(port, sizeof(port), "%d", cache->port);
+	if (getaddrinfo(cache->host, port, &hints, &found) == 0)
+		return found;
+	if (cache->lookup == NULL && !begin_lookup(cache))
+	{
+		explain(err, errlen, "out of memory");
+		return NULL;
+	}
+	pthread_mutex_lock(&cache->lookup->mutex);
+	while (!cache->lookup->done && pthread_cond_timedwait(&cache->lookup->done_cond, &cache->lookup->mutex, &until) == 0)
+		;
+	done = cache->lookup->done;
+	failure = cache->lookup->failure;
+	found = cache->lookup->found;
+	if (done)
+		cache->lookup->found = NULL;
+	pthread_mutex_unlock(&cache->lookup->mutex);
+	if (!done)
+	{
+		explain(err, errlen, "its name could not be looked up in time");
+		return NULL;
+	}
+	abandon_lookup(cache);
+	if (failure != 0)
+		explain(err, errlen, "its name could not be looked up: %s", gai_strerror(failure));
+	return found;
+}
+
+/* ---------- the URL ---------- */
 
 /* A part of a URL, its %XX decoded. */
 static char *
@@ -184,6 +363,7 @@ cache_close(Cache *cache)
 	if (cache == NULL)
 		return;
 	disconnect(cache);
+	abandon_lookup(cache);
 #ifdef MSGSYS_HIREDIS_SSL
 	if (cache->ssl)
 		SSL_CTX_free(cache->ssl);
@@ -199,9 +379,7 @@ cache_close(Cache *cache)
 static bool
 failed(Cache *cache, char *err, size_t errlen, const char *words)
 {
-	bool		late = cache->connection && cache->connection->err == REDIS_ERR_IO && errno == EAGAIN;
-
-	explain(err, errlen, "%s", late ? "no answer in time" : words && *words ? words : "no answer");
+	explain(err, errlen, "%s", words && *words ? words : "no answer");
 	disconnect(cache);
 	cache->backoff_ms = cache->backoff_ms == 0 ? FIRST_BACKOFF_MS : cache->backoff_ms * 2;
 	if (cache->backoff_ms > LONGEST_BACKOFF_MS)
@@ -210,19 +388,72 @@ failed(Cache *cache, char *err, size_t errlen, const char *words)
 	return false;
 }
 
+/* ---------- commands ---------- */
+
+/* Send what has been appended. */
+static bool
+send_all(Cache *cache, char *err, size_t errlen)
+{
+	int			done = 0;
+
+	while (!done)
+	{
+		if (redisBufferWrite(cache->connection, &done) != REDIS_OK)
+			return explain(err, errlen, "%s", cache->connection->errstr);
+		if (!done && !await(cache, cache->connection->fd, POLLOUT))
+			return late(err, errlen);
+	}
+	return true;
+}
+
+/* The next reply, or NULL with words in err. */
+static redisReply *
+next_reply(Cache *cache, char *err, size_t errlen)
+{
+	redisReader *reader = cache->connection->reader;
+
+	for (;;)
+	{
+		void	   *reply = NULL;
+		size_t		unread;
+
+		if (redisReaderGetReply(reader, &reply) != REDIS_OK)
+			explain(err, errlen, "%s", reader->errstr);
+		else if (reply)
+			return reply;
+		else if ((unread = reader->len - reader->pos) > REPLY_MAX)
+			explain(err, errlen, "its answer is too large");
+		else if (now_ms() >= cache->deadline)
+			late(err, errlen);
+		else if (redisBufferRead(cache->connection) != REDIS_OK)
+			explain(err, errlen, "%s", cache->connection->errstr);
+		else if (reader->len - reader->pos > unread || await(cache, cache->connection->fd, POLLIN))
+			continue;
+		else
+			late(err, errlen);
+		return NULL;
+	}
+}
+
 /* Run one command whose answer is only good or bad. */
 static bool
 command(Cache *cache, int argc, const char **argv, char *err, size_t errlen)
 {
-	redisReply *reply = redisCommandArgv(cache->connection, argc, argv, NULL);
-	bool		ok = reply && reply->type != REDIS_REPLY_ERROR;
+	redisReply *reply;
+	bool		ok;
 
+	if (redisAppendCommandArgv(cache->connection, argc, argv, NULL) != REDIS_OK)
+		return explain(err, errlen, "out of memory");
+	if (!send_all(cache, err, errlen) || (reply = next_reply(cache, err, errlen)) == NULL)
+		return false;
+	ok = reply->type != REDIS_REPLY_ERROR;
 	if (!ok)
-		explain(err, errlen, "%s", reply ? reply->str : cache->connection->errstr);
-	if (reply)
-		freeReplyObject(reply);
+		explain(err, errlen, "%s", reply->str);
+	freeReplyObject(reply);
 	return ok;
 }
+
+/* ---------- connecting ---------- */
 
 #ifdef MSGSYS_HIREDIS_SSL
 static bool
@@ -233,6 +464,55 @@ explain_tls(char *err, size_t errlen)
 	ERR_error_string_n(ERR_get_error(), words, sizeof(words));
 	ERR_clear_error();
 	return explain(err, errlen, "TLS: %s", words);
+}
+
+/* Add the certificates of a PEM bundle to those that are trusted. */
+static bool
+trust_bundle(SSL_CTX * ssl, const char *pem, size_t length, char *err, size_t errlen)
+{
+	BIO		   *bio = BIO_new_mem_buf(pem, (int) length);
+	X509	   *certificate;
+	int			n = 0;
+
+	while (bio && (certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
+	{
+		n += X509_STORE_add_cert(SSL_CTX_get_cert_store(ssl), certificate);
+		X509_free(certificate);
+	}
+	BIO_free(bio);
+	ERR_clear_error();
+	return n > 0 || explain(err, errlen, "TLS: there is no certificate in the CA file");
+}
+
+static bool
+trust_file(SSL_CTX * ssl, const char *path, char *err, size_t errlen)
+{
+	size_t		length;
+	char	   *pem = plain_file_read(path, PLAIN_FILE_MAX, &length, err, errlen);
+	bool		ok = pem && trust_bundle(ssl, pem, length, err, errlen);
+
+	free(pem);
+	return ok;
+}
+
+/* Shake hands on a socket that does not block. */
+static bool
+shake_hands(Cache *cache, SSL * ssl, char *err, size_t errlen)
+{
+	while (!SSL_is_init_finished(ssl))
+	{
+		int			rc = SSL_do_handshake(ssl);
+		int			wanted = SSL_get_error(ssl, rc);
+
+		if (rc == 1)
+			break;
+		if (wanted != SSL_ERROR_WANT_READ && wanted != SSL_ERROR_WANT_WRITE)
+			return explain(err, errlen, "TLS: %s", SSL_get_verify_result(ssl) == X509_V_OK ? "the handshake failed" :
+						   X509_verify_cert_error_string(SSL_get_verify_result(ssl)));
+		if (!await(cache, cache->connection->fd, wanted == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT))
+			return late(err, errlen);
+	}
+	return true;
 }
 
 /* Begin TLS, and see to it that the certificate is that of the host, which hiredis' own contexts do not. */
@@ -250,11 +530,11 @@ encrypt(Cache *cache, char *err, size_t errlen)
 			return explain_tls(err, errlen);
 		SSL_CTX_set_verify(cache->ssl, SSL_VERIFY_PEER, NULL);
 		SSL_CTX_set_min_proto_version(cache->ssl, TLS1_2_VERSION);
-		if (SSL_CTX_load_verify_locations(cache->ssl, cache->ca_file ? cache->ca_file : SYSTEM_CA_FILE, NULL) != 1)
+		if (!trust_file(cache->ssl, cache->ca_file ? cache->ca_file : SYSTEM_CA_FILE, err, errlen))
 		{
 			SSL_CTX_free(cache->ssl);
 			cache->ssl = NULL;
-			return explain_tls(err, errlen);
+			return false;
 		}
 	}
 	ssl = SSL_new(cache->ssl);
@@ -267,9 +547,9 @@ encrypt(Cache *cache, char *err, size_t errlen)
 		SSL_set_tlsext_host_name(ssl, cache->host);
 		SSL_set1_host(ssl, cache->host);
 	}
-	/* owned by the connection, once that works */
+	/* owned by the connection, once that has begun; the verdict on the certificate comes with the handshake */
 	if (redisInitiateSSL(cache->connection, ssl) == REDIS_OK)
-		return true;
+		return shake_hands(cache, ssl, err, errlen);
 	explain(err, errlen, "TLS: %s", SSL_get_verify_result(ssl) == X509_V_OK ? cache->connection->errstr :
 			X509_verify_cert_error_string(SSL_get_verify_result(ssl)));
 	ERR_clear_error();
@@ -307,28 +587,92 @@ greet(Cache *cache, char *err, size_t errlen)
 	return true;
 }
 
-/* Have a connection, if it is time to try. */
+/* Redis answers us with no arrays: one that claims to be large would be allocated before it came. */
+#if HIREDIS_MAJOR >= 1
+static void *
+refuse_array(const redisReadTask * task, size_t elements)
+#else
+static void *
+refuse_array(const redisReadTask * task, int elements)
+#endif
+{
+	(void) task;
+	(void) elements;
+	return NULL;
+}
+
+static bool
+refuse_arrays(redisContext *connection)
+{
+	static redisReplyObjectFunctions functions;
+
+	functions = *connection->reader->fn;
+	functions.createArray = refuse_array;
+	connection->reader->fn = &functions;
+	return true;
+}
+
+/* Wait for a connection that has begun. */
+static bool
+await_connection(Cache *cache, char *err, size_t errlen)
+{
+	int			error = 0;
+	socklen_t	length = sizeof(error);
+
+	if (cache->connection == NULL)
+		return explain(err, errlen, "out of memory");
+	if (cache->connection->err)
+		return explain(err, errlen, "%s", cache->connection->errstr);
+	if (!await(cache, cache->connection->fd, POLLOUT))
+		return late(err, errlen);
+	if (getsockopt(cache->connection->fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0 || error != 0)
+		return explain(err, errlen, "%s", strerror(error != 0 ? error : errno));
+	return refuse_arrays(cache->connection);
+}
+
+/* Connect to one of the host's addresses. */
+static bool
+connect_host(Cache *cache, char *err, size_t errlen)
+{
+	struct addrinfo *addresses = resolve(cache, err, errlen);
+	bool		ok = false;
+
+	for (struct addrinfo *a = addresses; a && !ok; a = a->ai_next)
+	{
+		char		host[NI_MAXHOST];
+
+		if (getnameinfo(a->ai_addr, a->ai_addrlen, host, sizeof(host), NULL, 0, NI_NUMERICHOST) != 0)
+			continue;
+		disconnect(cache);
+		cache->connection = redisConnectNonBlock(host, cache->port);
+		ok = await_connection(cache, err, errlen);
+	}
+	if (addresses)
+		freeaddrinfo(addresses);
+	return ok;
+}
+
+/* Have a connection, if it is time to try; the call's time begins. */
 static bool
 connected(Cache *cache, char *err, size_t errlen)
 {
-	struct timeval timeout = milliseconds(cache->connect_timeout_ms);
 	char		words[256] = "";
+	bool		ok;
 
+	cache->deadline = now_ms() + cache->timeout_ms;
 	if (cache->connection)
 		return true;
 	if (now_ms() < cache->again_at)
 		return explain(err, errlen, "it is left alone for a while after a failure");
-	cache->connection = cache->port == 0 ? redisConnectUnixWithTimeout(cache->host, timeout) :
-		redisConnectWithTimeout(cache->host, cache->port, timeout);
-	if (cache->connection == NULL)
-		return failed(cache, err, errlen, "out of memory");
-	if (cache->connection->err)
+	cache->deadline += cache->connect_timeout_ms;
+	if (cache->port > 0)
+		ok = connect_host(cache, words, sizeof(words));
+	else
 	{
-		snprintf(words, sizeof(words), "%s", cache->connection->errstr);
-		return failed(cache, err, errlen, words);
+		cache->connection = redisConnectUnixNonBlock(cache->host);
+		ok = await_connection(cache, words, sizeof(words));
 	}
-	redisSetTimeout(cache->connection, milliseconds(cache->timeout_ms));
-	if (!greet(cache, words, sizeof(words)))
+	if (!ok || !greet(cache, words, sizeof(words)))
 		return failed(cache, err, errlen, words);
 	return true;
 }
@@ -337,8 +681,8 @@ connected(Cache *cache, char *err, size_t errlen)
 bool
 cache_put(Cache *cache, const CacheEntry *entries, int n, int ttl_s, char *err, size_t errlen)
 {
-	int64_t		limit = now_ms() + cache->timeout_ms + cache->connect_timeout_ms;
 	char		ttl[16];
+	char		late_words[256] = "";
 	char		words[256] = "";
 
 	if (!connected(cache, err, errlen))
@@ -352,20 +696,17 @@ cache_put(Cache *cache, const CacheEntry *entries, int n, int ttl_s, char *err, 
 		if (redisAppendCommandArgv(cache->connection, 5, argv, lengths) != REDIS_OK)
 			return failed(cache, err, errlen, "out of memory");
 	}
+	if (!send_all(cache, late_words, sizeof(late_words)))
+		return failed(cache, err, errlen, late_words);
 	for (int i = 0; i < n; i++)
 	{
-		void	   *reply = NULL;
+		redisReply *reply = next_reply(cache, late_words, sizeof(late_words));
 
-		if (redisGetReply(cache->connection, &reply) != REDIS_OK)
-		{
-			snprintf(words, sizeof(words), "%s", cache->connection->errstr);
-			return failed(cache, err, errlen, words);
-		}
-		if (((redisReply *) reply)->type == REDIS_REPLY_ERROR && words[0] == '\0')
-			snprintf(words, sizeof(words), "%s", ((redisReply *) reply)->str);
+		if (reply == NULL)
+			return failed(cache, err, errlen, late_words);
+		if (reply->type == REDIS_REPLY_ERROR && words[0] == '\0')
+			snprintf(words, sizeof(words), "%s", reply->str);
 		freeReplyObject(reply);
-		if (now_ms() > limit)
-			return failed(cache, err, errlen, "too slow");
 	}
 	/* full, read-only, or the like: it took none, or not all */
 	if (words[0] != '\0')
@@ -380,15 +721,21 @@ cache_get(Cache *cache, const char *key, char **value, size_t *length, char *err
 {
 	const char *argv[] = {"GET", key};
 	redisReply *reply;
-	char		words[256];
+	char		words[256] = "";
 	int			result = 0;
 
 	if (!connected(cache, err, errlen))
 		return -1;
-	reply = redisCommandArgv(cache->connection, 2, argv, NULL);
+	if (redisAppendCommandArgv(cache->connection, 2, argv, NULL) != REDIS_OK)
+	{
+		failed(cache, err, errlen, "out of memory");
+		return -1;
+	}
+	reply = send_all(cache, words, sizeof(words)) ? next_reply(cache, words, sizeof(words)) : NULL;
 	if (reply == NULL || reply->type == REDIS_REPLY_ERROR)
 	{
-		snprintf(words, sizeof(words), "%s", reply ? reply->str : cache->connection->errstr);
+		if (reply)
+			snprintf(words, sizeof(words), "%s", reply->str);
 		if (reply)
 			freeReplyObject(reply);
 		failed(cache, err, errlen, words);

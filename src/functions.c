@@ -16,6 +16,7 @@
 #include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
@@ -214,7 +215,11 @@ msg_ack(PG_FUNCTION_ARGS)
 				 errmsg("unknown outcome \"%s\"", text_to_cstring(PG_GETARG_TEXT_PP(1))),
 				 errhint("One of received, delivered and failed.")));
 	if (!PG_ARGISNULL(2))
-		ack.error = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	{
+		text	   *error = PG_GETARG_TEXT_PP(2);
+
+		ack.error = pnstrdup(VARDATA_ANY(error), pg_mbcliplen(VARDATA_ANY(error), VARSIZE_ANY_EXHDR(error), LONGEST_ERROR));
+	}
 	if (!PG_ARGISNULL(3))
 		ack.attempt = PG_GETARG_INT32(3);
 	SPI_connect();

@@ -9,14 +9,13 @@
 #include "http_auth.h"
 #include "json_fields.h"
 #include "jwt.h"
+#include "plain_file.h"
 #include "rest_error.h"
 #include "shmem.h"
 
 #include <time.h>
-#include <sys/stat.h>
 
 #include "mb/pg_wchar.h"
-#include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/json.h"
@@ -25,7 +24,7 @@
 #include "utils/numeric.h"
 
 #define SKEW			30		/* seconds that clocks may differ */
-#define KEYS_FILE_MAX	(256 * 1024)
+#define KEYS_FILE_MAX	(256 * 1024)	/* bytes; a thousand keys */
 
 static JwtKeys *keys = NULL;
 
@@ -46,22 +45,20 @@ complain(const char *trouble)
 static bool
 read_keys_file(StringInfo text)
 {
-	FILE	   *file = AllocateFile(setting_http_jwt_keys_file, "r");
-	size_t		n;
-	bool		failed;
+	char		err[MAXPGPATH + 100];
+	size_t		length = 0;
+	char	   *data = plain_file_read(setting_http_jwt_keys_file, KEYS_FILE_MAX, &length, err, sizeof(err));
 
-	if (file == NULL)
-		return complain(psprintf("could not open \"%s\": %s", setting_http_jwt_keys_file, strerror(errno)));
-	enlargeStringInfo(text, KEYS_FILE_MAX);
-	n = fread(text->data + text->len, 1, KEYS_FILE_MAX, file);
-	text->len += n;
-	text->data[text->len] = '\0';
-	failed = ferror(file);
-	FreeFile(file);
-	if (failed)
-		return complain(psprintf("could not read \"%s\"", setting_http_jwt_keys_file));
-	if (n == KEYS_FILE_MAX || strlen(text->data) != text->len)
-		return complain(psprintf("\"%s\" is too large, or is no text", setting_http_jwt_keys_file));
+	if (data == NULL)
+		return complain(err);
+	if (strlen(data) != length)
+	{
+		free(data);
+		return complain(psprintf("\"%s\" is no text", setting_http_jwt_keys_file));
+	}
+	appendStringInfoString(text, data);
+	explicit_bzero(data, length);
+	free(data);
 	return true;
 }
 
@@ -113,7 +110,7 @@ check_header(const char *token)
 	size_t		length;
 	char	   *text = jwt_part(token, 0, &length);
 	bool		good = text && json_fields_read(text, length, fields, lengthof(fields));
-	bool		crit = good && memmem(text, length, "\"crit\"", 6) != NULL;
+	bool		crit = good && fields[1].there;
 
 	free(text);
 	if (!good)

@@ -19,6 +19,8 @@
 #include "http_client.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -29,11 +31,13 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <curl/curl.h>
 
 #include "explain.h"
 #include "monotonic.h"
+#include "plain_file.h"
 #include "ssrf.h"
 #include "trust.h"
 
@@ -59,6 +63,10 @@ typedef struct Transfer
 	size_t		answer_length;
 	size_t		answer_room;
 	bool		cut;
+	bool		may_redirect;
+	int			redirects_left;
+	long		timeout_ms;		/* of what is still to come */
+	long		spent_ms;		/* on requests that were answered by a redirect */
 	char		words[CURL_ERROR_SIZE];
 } Transfer;
 
@@ -368,6 +376,7 @@ new_transfer(HttpClient *client)
 	transfer->refused_address[0] = '\0';
 	transfer->answer_length = 0;
 	transfer->cut = false;
+	transfer->spent_ms = 0;
 	transfer->words[0] = '\0';
 	return transfer;
 }
@@ -412,6 +421,55 @@ set_blob(CURL *easy, CURLoption option, const char *pem)
 	curl_easy_setopt(easy, option, &blob);
 }
 
+/* A bundle of certificates that was read: most endpoints share a few. */
+#define BUNDLES_MAX		16
+
+typedef struct Bundle
+{
+	char	   *path;
+	struct stat status;			/* of the file as it was read */
+	char	   *pem;
+} Bundle;
+
+/*
+ * The bundle at a path, which an operator has named, read anew where it has changed; NULL with
+ * words in err.  libcurl would open whatever is there, and wait for it.
+ */
+static const char *
+read_bundle(const char *path, char *err, size_t errlen)
+{
+	static Bundle bundles[BUNDLES_MAX];
+	static unsigned int next = 0;
+	Bundle	   *bundle = NULL;
+	struct stat status;
+	size_t		length;
+	char	   *pem;
+
+	for (int i = 0; i < BUNDLES_MAX; i++)
+		if (bundles[i].path && strcmp(bundles[i].path, path) == 0)
+			bundle = &bundles[i];
+	if (stat(path, &status) != 0)
+	{
+		explain(err, errlen, "could not open \"%s\": %s", path, strerror(errno));
+		return NULL;
+	}
+	if (bundle && bundle->status.st_ino == status.st_ino && bundle->status.st_dev == status.st_dev &&
+		bundle->status.st_size == status.st_size && bundle->status.st_mtim.tv_sec == status.st_mtim.tv_sec &&
+		bundle->status.st_mtim.tv_nsec == status.st_mtim.tv_nsec)
+		return bundle->pem;
+	pem = plain_file_read(path, PLAIN_FILE_MAX, &length, err, errlen);
+	if (pem == NULL)
+		return NULL;
+	if (bundle == NULL)
+		bundle = &bundles[next++ % BUNDLES_MAX];
+	free(bundle->path);
+	free(bundle->pem);
+	bundle->path = strdup(path);
+	bundle->status = status;
+	bundle->pem = pem;
+	return pem;
+}
+
 /* Settings of the connection: protocol, TLS, proxy, redirects. */
 static bool
 configure_connection(Transfer *transfer, const HttpRequest *request, char *err, size_t errlen)
@@ -446,17 +504,29 @@ configure_connection(Transfer *transfer, const HttpRequest *request, char *err, 
 	else
 		curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);
-	curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file ? request->ca_file : SYSTEM_CA_FILE);
+	/* by its path: libcurl keeps the system's bundle parsed */
+	if (request->ca_file == NULL || strcmp(request->ca_file, SYSTEM_CA_FILE) == 0)
+		curl_easy_setopt(easy, CURLOPT_CAINFO, SYSTEM_CA_FILE);
+	else
+	{
+		const char *pem = read_bundle(request->ca_file, err, errlen);
+
+		if (pem == NULL)
+			return false;
+		curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
+		set_blob(easy, CURLOPT_CAINFO_BLOB, pem);
+	}
 	if (request->client_cert)
 		set_blob(easy, CURLOPT_SSLCERT_BLOB, request->client_cert);
 	if (request->client_key)
 		set_blob(easy, CURLOPT_SSLKEY_BLOB, request->client_key);
-	if (request->redirects > 0)
-	{
-		curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
-		curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long) request->redirects);
-		curl_easy_setopt(easy, CURLOPT_POSTREDIR, (long) CURL_REDIR_POST_ALL);
-	}
+	/* followed by us (follow()), for libcurl takes our headers along */
+	transfer->may_redirect = request->redirects > 0;
+	transfer->redirects_left = request->redirects;
+	transfer->timeout_ms = request->timeout_ms;
+	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
+	if (!ssrf_check_path(request->url, err, errlen))
+		return false;
 	if (curl_easy_setopt(easy, CURLOPT_URL, request->url) != CURLE_OK)
 		return explain(err, errlen, "the URL cannot be used");
 	return true;
@@ -594,6 +664,161 @@ outcome_of(const Transfer *transfer, CURLcode code)
 	}
 }
 
+/* ---------- redirects ---------- */
+
+/* The only headers that go to another origin: the rest may be secrets, or the message's own affair. */
+static bool
+for_everybody(const char *line)
+{
+	static const char *const names[] = {"Expect:", "Content-Type:", "User-Agent:", "webhook-id:", "webhook-timestamp:", "ce-"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strncasecmp(line, names[i], strlen(names[i])) == 0)
+			return true;
+	return false;
+}
+
+/* Take away what is not for another origin, or (a GET) what speaks of a body. */
+static bool
+strip_headers(Transfer *transfer, bool foreign, bool bodiless)
+{
+	struct curl_slist *left = NULL;
+
+	for (const struct curl_slist *line = transfer->headers; line; line = line->next)
+	{
+		struct curl_slist *longer;
+
+		if ((foreign && !for_everybody(line->data)) ||
+			(bodiless && (strncasecmp(line->data, "Content-Type:", 13) == 0 || strncasecmp(line->data, "webhook-signature:", 18) == 0)))
+			continue;
+		longer = curl_slist_append(left, line->data);
+		if (longer == NULL)
+		{
+			curl_slist_free_all(left);
+			return false;
+		}
+		left = longer;
+	}
+	curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, left);
+	curl_slist_free_all(transfer->headers);
+	transfer->headers = left;
+	return true;
+}
+
+/* Scheme, host and port of a URL, in lower case; false: it is none, or names a user. */
+static bool
+origin_of(const char *url, char *origin, size_t size)
+{
+	CURLU	   *parsed = curl_url();
+	char	   *scheme = NULL;
+	char	   *host = NULL;
+	char	   *port = NULL;
+	char	   *user = NULL;
+	bool		ok;
+
+	ok = parsed && curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK &&
+		curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+		curl_url_get(parsed, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+		curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+		curl_url_get(parsed, CURLUPART_USER, &user, 0) == CURLUE_NO_USER;
+	if (ok)
+		snprintf(origin, size, "%s://%s:%s", scheme, host, port);
+	for (char *c = origin; ok && *c; c++)
+		*c = (char) tolower((unsigned char) *c);
+	curl_free(scheme);
+	curl_free(host);
+	curl_free(port);
+	curl_free(user);
+	curl_url_cleanup(parsed);
+	return ok;
+}
+
+#define ORIGIN_MAX	512			/* bytes; names of hosts have 253 */
+
+/* What became of an answer that may be a redirect. */
+typedef enum Following
+{
+	FOLLOW_NOT,					/* it is none, or none is followed */
+	FOLLOWING,					/* the next request is under way */
+	FOLLOW_REFUSED				/* words say why */
+} Following;
+
+static Following
+refuse_redirect(Transfer *transfer, const char *words)
+{
+	snprintf(transfer->words, sizeof(transfer->words), "a redirect is refused: %s", words);
+	return FOLLOW_REFUSED;
+}
+
+/*
+ * Make the next request of a transfer that was answered by a redirect.  301, 302, 307 and 308
+ * repeat the request with its body; 303 asks for an answer elsewhere, by GET (RFC 9110, 15.4).
+ * What is secret stays with the origin that it is for, and TLS is not given up.
+ */
+static Following
+follow(HttpClient *client, Transfer *transfer)
+{
+	CURL	   *easy = transfer->easy;
+	char		from[ORIGIN_MAX];
+	char		to[ORIGIN_MAX];
+	char	   *url = NULL;
+	char	   *target = NULL;
+	char		err[200];
+	curl_off_t	elapsed = 0;
+	long		status = 0;
+	bool		foreign;
+
+	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+	curl_easy_getinfo(easy, CURLINFO_REDIRECT_URL, &target);
+	if (!transfer->may_redirect || target == NULL ||
+		!(status == 301 || status == 302 || status == 303 || status == 307 || status == 308))
+		return FOLLOW_NOT;
+	if (transfer->redirects_left-- == 0)
+		return refuse_redirect(transfer, "there were as many as are allowed");
+	curl_easy_getinfo(easy, CURLINFO_EFFECTIVE_URL, &url);
+	if (!origin_of(url, from, sizeof(from)) || !origin_of(target, to, sizeof(to)))
+		return refuse_redirect(transfer, "its URL cannot be used");
+	if (strncmp(to, "http://", 7) != 0 && strncmp(to, "https://", 8) != 0)
+		return refuse_redirect(transfer, "it leads to another protocol");
+	if (strncmp(from, "https://", 8) == 0 && strncmp(to, "http://", 7) == 0)
+		return refuse_redirect(transfer, "it leads from https to http");
+	if (!ssrf_check_path(target, err, sizeof(err)))
+		return refuse_redirect(transfer, err);
+	curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME_T, &elapsed);
+	transfer->spent_ms += (long) (elapsed / 1000);
+	if (transfer->spent_ms >= transfer->timeout_ms)
+		return refuse_redirect(transfer, "there is no time left for it");
+
+	foreign = strcmp(from, to) != 0;
+	target = strdup(target);	/* libcurl's own goes with the next request */
+	curl_multi_remove_handle(client->multi, easy);
+	if (target == NULL || !strip_headers(transfer, foreign, status == 303) ||
+		curl_easy_setopt(easy, CURLOPT_URL, target) != CURLE_OK)
+		refuse_redirect(transfer, "out of memory");
+	else
+	{
+		if (foreign)
+		{
+			curl_easy_setopt(easy, CURLOPT_SSLCERT_BLOB, NULL);
+			curl_easy_setopt(easy, CURLOPT_SSLKEY_BLOB, NULL);
+		}
+		if (status == 303)
+		{
+			curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL);
+			curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
+		}
+		curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, transfer->timeout_ms - transfer->spent_ms);
+		transfer->answer_length = 0;
+		transfer->cut = false;
+		transfer->words[0] = '\0';
+	}
+	free(target);
+	/* back it goes in any case: who ends it takes it out */
+	if (curl_multi_add_handle(client->multi, easy) != CURLM_OK && transfer->words[0] == '\0')
+		refuse_redirect(transfer, "out of memory");
+	return transfer->words[0] == '\0' ? FOLLOWING : FOLLOW_REFUSED;
+}
+
 /* Fill a result from a transfer that has ended. */
 static void
 fill_result(Transfer *transfer, CURLcode code, HttpResult *result)
@@ -622,7 +847,7 @@ fill_result(Transfer *transfer, CURLcode code, HttpResult *result)
 				 text, number);
 	}
 	curl_easy_getinfo(easy, CURLINFO_TOTAL_TIME_T, &big);
-	result->elapsed_ms = (long) (big / 1000);
+	result->elapsed_ms = transfer->spent_ms + (long) (big / 1000);
 	big = 0;
 	curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &big);
 	result->retry_after_s = big > 0 ? (long) big : -1;
@@ -674,6 +899,15 @@ http_results(HttpClient *client, HttpResult *results, int max)
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &transfer);
+		if (outcome_of(transfer, code) == HTTP_ANSWERED)
+		{
+			Following	following = follow(client, transfer);
+
+			if (following == FOLLOWING)
+				continue;
+			if (following == FOLLOW_REFUSED)
+				code = CURLE_TOO_MANY_REDIRECTS;
+		}
 		fill_result(transfer, code, &results[n++]);
 		remove_active(client, transfer);
 		transfer->next = client->reported;

@@ -10,6 +10,7 @@
 
 #include "http_compat.h"
 #include "rest_error.h"
+#include "rest_rows.h"
 #include "url.h"
 
 #include "catalog/pg_type.h"
@@ -182,6 +183,28 @@ correlate(const CompatRoute *route, Call *call)
 					 DatumGetCString(DirectFunctionCall1(uuid_out, DirectFunctionCall1(gen_random_uuid, (Datum) 0))));
 }
 
+/* Bytes of what the answer that is being made holds of messages; -1: none is being made. */
+static int64 measured = -1;
+
+PG_FUNCTION_INFO_V1(msg_http_measured);
+
+/*
+ * msg_http_measured(part text) returns text
+ * The SQL definition has the contract.
+ */
+Datum
+msg_http_measured(PG_FUNCTION_ARGS)
+{
+	text	   *part = PG_GETARG_TEXT_PP(0);
+
+	if (measured >= 0)
+	{
+		measured += VARSIZE_ANY_EXHDR(part);
+		rest_rows_check_size(measured);
+	}
+	PG_RETURN_TEXT_P(part);
+}
+
 void
 compat_answer(const CompatRoute *route, Call *call, const RestCatalog *catalog, const char *id)
 {
@@ -191,8 +214,10 @@ compat_answer(const CompatRoute *route, Call *call, const RestCatalog *catalog, 
 	char	   *content_type;
 	char	   *body;
 
+	measured = 0;
 	if (SPI_execute_with_args(query, 1, &type, &request, NULL, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "%s gave no answer", route->function);
+	measured = -1;
 	call->status = atoi(SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
 	content_type = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 	body = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3);
@@ -200,6 +225,7 @@ compat_answer(const CompatRoute *route, Call *call, const RestCatalog *catalog, 
 	{
 		call_reply_field(call, "Content-Type", content_type ? content_type : JSON_TYPE);
 		appendStringInfoString(&call->body, body);
+		rest_rows_check_size(call->body.len);
 	}
 	correlate(route, call);
 }
@@ -210,6 +236,7 @@ compat_failure(const CompatRoute *route, Call *call)
 	const char *message = call->failure;
 	StringInfo	out = &call->body;
 
+	measured = -1;
 	resetStringInfo(out);
 	call->nfields = 0;
 	correlate(route, call);

@@ -9,16 +9,16 @@
 #include "msgsys.h"
 
 #include "http_files.h"
+#include "plain_file.h"
 #include "rest_error.h"
 
 #include <sys/stat.h>
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "storage/fd.h"
 #include "utils/memutils.h"
 
-#define FILE_MAX	(4 * 1024 * 1024)	/* bytes */
+#define FILE_MAX	(4 * 1024 * 1024)	/* bytes; the largest page has 1.4 MB */
 #define FILES_MAX	32			/* kept at a time */
 
 /* Nothing from elsewhere, nothing inline, in no frame of others.  Swagger UI writes styles into its elements. */
@@ -81,13 +81,11 @@ is_plain(const char *name)
 static bool
 read_whole(KeptFile *kept, const struct stat *status)
 {
-	FILE	   *file = AllocateFile(kept->path, PG_BINARY_R);
+	char	   *data = plain_file_read(kept->path, FILE_MAX, &kept->length, NULL, 0);
 
-	if (file == NULL)
+	if (data == NULL)
 		return false;
-	kept->data = MemoryContextAlloc(TopMemoryContext, status->st_size + 1);
-	kept->length = fread(kept->data, 1, status->st_size, file);
-	FreeFile(file);
+	kept->data = data;
 	kept->changed = status->st_mtime;
 	snprintf(kept->etag, sizeof(kept->etag), "\"" UINT64_FORMAT "\"",
 			 DatumGetUInt64(hash_any_extended((unsigned char *) kept->data, (int) kept->length, 0)));
@@ -111,7 +109,7 @@ find_file(const char *path)
 	if (kept == NULL)
 		kept = nfiles < FILES_MAX ? &files[nfiles++] : &files[next_victim++ % FILES_MAX];
 	if (kept->data)
-		pfree(kept->data);
+		free(kept->data);
 	memset(kept, 0, sizeof(KeptFile));
 	strlcpy(kept->path, path, MAXPGPATH);
 	if (read_whole(kept, &status))

@@ -42,6 +42,8 @@
 #define BODY_FIRST		4096	/* bytes of a body's first buffer */
 #define BODY_SMALL		65536	/* bytes of a body that is taken however many there are */
 #define BODIES_LARGEST	8		/* so many of the largest bodies may be held at a time */
+#define REPLY_HEADER_MAX	16384	/* bytes of fields of an answer; more than PostgREST's clients have a use for */
+#define OVERHEAD		8192	/* bytes that the library needs for a connection besides: its fields' entries, the status line */
 #define ANSWERS_MAX		(64 * 1024 * 1024)	/* bytes of answers that are not yet taken, beyond which there are too many */
 
 /* An open connection. */
@@ -78,6 +80,7 @@ typedef struct Request
 struct HttpServer
 {
 	struct MHD_Daemon *daemon;
+	size_t		max_header;
 	size_t		max_body;
 	size_t		bodies;			/* bytes of the buffers of bodies that are not small */
 	size_t		answers;		/* bytes of answers that are not yet taken */
@@ -271,6 +274,7 @@ typedef struct Framing
 	int			ncodings;
 	const char *length;
 	const char *coding;
+	size_t		size;			/* of target and fields */
 } Framing;
 
 /*
@@ -301,6 +305,7 @@ look_at_field(void *cls, enum MHD_ValueKind kind, const char *name, const char *
 
 	if (value == NULL)
 		value = "";
+	framing->size += strlen(name) + strlen(value) + strlen(": \r\n");
 	framing->malformed = framing->malformed || !is_well_formed(name, value);
 	framing->nhosts += strcasecmp(name, "Host") == 0;
 	if (strcasecmp(name, "Content-Length") == 0)
@@ -318,12 +323,17 @@ look_at_field(void *cls, enum MHD_ValueKind kind, const char *name, const char *
 
 /* The first look at a request: its header is there. */
 static enum MHD_Result
-look_at_header(HttpServer *server, struct MHD_Connection *mhd, const char *version)
+look_at_header(HttpServer *server, const Request *request, struct MHD_Connection *mhd, const char *version)
 {
 	Framing		framing = {.nlengths = 0};
 
+	framing.size = strlen(request->target);
 	if (MHD_get_connection_values(mhd, MHD_HEADER_KIND, look_at_field, &framing) > FIELDS_MAX)
 		return refuse(server, mhd, 431, "the header of the request has too many fields");
+	if (strlen(request->target) > server->max_header)
+		return refuse(server, mhd, 414, "the target of the request is too long");
+	if (framing.size > server->max_header)
+		return refuse(server, mhd, 431, "the header of the request is too large");
 	if (framing.malformed)
 		return refuse(server, mhd, 400, "a field of the header is malformed");
 	if (framing.nhosts > 1)
@@ -420,7 +430,7 @@ handle(void *cls, struct MHD_Connection *mhd, const char *url, const char *metho
 	if (!request->begun)
 	{
 		request->begun = true;
-		return look_at_header(server, mhd, version);
+		return look_at_header(server, request, mhd, version);
 	}
 	if (*size > 0)
 	{
@@ -550,6 +560,7 @@ http_server_open(const HttpServerConfig *config, char *err, size_t errlen)
 		explain(err, errlen, "out of memory");
 		return NULL;
 	}
+	server->max_header = config->max_header;
 	server->max_body = config->max_body;
 	server->deadline_ms = config->deadline_ms;
 	fd = listen_at(config, err, errlen);
@@ -562,7 +573,7 @@ http_server_open(const HttpServerConfig *config, char *err, size_t errlen)
 									  NULL, NULL, handle, server,
 									  MHD_OPTION_EXTERNAL_LOGGER, no_log, NULL,
 									  MHD_OPTION_LISTEN_SOCKET, fd,
-									  MHD_OPTION_CONNECTION_MEMORY_LIMIT, config->max_header,
+									  MHD_OPTION_CONNECTION_MEMORY_LIMIT, config->max_header + REPLY_HEADER_MAX + OVERHEAD,
 									  MHD_OPTION_CONNECTION_LIMIT, (unsigned int) config->max_connections,
 									  MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned int) config->max_per_peer,
 									  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int) (config->deadline_ms / 1000 + 1),
@@ -614,13 +625,23 @@ http_server_answer(HttpServer *server, HttpExchange *exchange, const HttpReply *
 	struct MHD_Response *response = MHD_create_response_from_buffer(reply->length, (void *) reply->body,
 																	MHD_RESPMEM_MUST_COPY);
 
+	size_t		header = 0;
+
+	for (int i = 0; i < reply->nfields; i++)
+		header += strlen(reply->fields[i].name) + strlen(reply->fields[i].value) + strlen(": \r\n");
 	request->status = reply->status;
-	if (response == NULL)
+	if (header > REPLY_HEADER_MAX && response)
 	{
+		/* the library would close the connection without a word */
+		MHD_destroy_response(response);
+		response = NULL;
+		request->status = 500;
+	}
+	else if (response == NULL)
+		request->status = 503;
+	if (response == NULL)
 		/* an empty one takes no memory of ours */
 		response = MHD_create_response_from_buffer(0, (void *) "", MHD_RESPMEM_PERSISTENT);
-		request->status = 503;
-	}
 	else
 	{
 		for (int i = 0; i < reply->nfields; i++)

@@ -16,6 +16,8 @@
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
@@ -117,6 +119,42 @@ become(const Call *call)
 
 /* ---------------------------------------------------------------- transactions */
 
+/*
+ * A function may catch the cancel of a statement timeout, and go on for ever.  It has
+ * this long to come to an end then; what ends the worker cannot be caught.
+ */
+#define OVERTIME	1000		/* ms */
+
+static TimeoutId overtime = MAX_TIMEOUTS;
+
+/* Signal handler: end the worker. */
+static void
+end_overtime(void)
+{
+	InterruptPending = true;
+	ProcDiePending = true;
+	SetLatch(MyLatch);
+}
+
+/* Tell why the worker ends, which PostgreSQL takes for an administrator's command. */
+static void
+explain_overtime(int code, Datum arg)
+{
+	if (overtime != MAX_TIMEOUTS && get_timeout_indicator(overtime, false))
+		ereport(LOG,
+				(errmsg("msgsys ends an HTTP worker whose request caught the statement timeout and went on"),
+				 errhint("A function that catches query_canceled must come to an end within a second.")));
+}
+
+static void
+register_overtime(void)
+{
+	if (overtime != MAX_TIMEOUTS)
+		return;
+	overtime = RegisterTimeout(USER_TIMEOUT, end_overtime);
+	before_shmem_exit(explain_overtime, (Datum) 0);
+}
+
 void
 http_begin(int timeout)
 {
@@ -125,7 +163,11 @@ http_begin(int timeout)
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (timeout > 0)
+	{
+		register_overtime();
 		enable_timeout_after(STATEMENT_TIMEOUT, timeout);
+		enable_timeout_after(overtime, Min(timeout, INT_MAX - OVERTIME) + OVERTIME);
+	}
 }
 
 void
@@ -267,10 +309,11 @@ http_transaction(Call *call, HttpHandler handler, bool as_caller)
 		if (rest_error_blames_server(call, error))
 			EmitErrorReport();
 		FlushErrorState();
-		/* its words may be in the transaction's memory */
-		rest_error_reply(call, error);
+		rest_error_keep();
 		http_abort();
 		forget_caller();
+		/* what fails from here on finds no transaction open and nothing held */
+		rest_error_reply(call, error);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

@@ -47,6 +47,8 @@ field_start(void *state, char *name, bool isnull)
 	for (int i = 0; i < parse->nfields; i++)
 		if (strcmp(parse->fields[i].name, name) == 0)
 			parse->field = &parse->fields[i];
+	if (parse->field)
+		parse->field->there = true;
 	COMPAT_JSON_ACTION_RETURN;
 }
 
@@ -95,6 +97,7 @@ json_fields_read(const char *text, size_t length, JsonField *fields, int nfields
 
 	for (int i = 0; i < nfields; i++)
 	{
+		fields[i].there = false;
 		fields[i].text = NULL;
 		fields[i].string = fields[i].number = false;
 	}

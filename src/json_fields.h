@@ -10,6 +10,7 @@
 typedef struct JsonField
 {
 	const char *name;
+	bool		there;			/* whatever its value is */
 	char	   *text;			/* its value; NULL: not there, null, or not a scalar */
 	bool		string;
 	bool		number;

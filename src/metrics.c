@@ -32,6 +32,7 @@
 #include "utils/timestamp.h"
 
 #define CHANNELS_MAX	100		/* that have labels of their own */
+#define COUNTED_MAX		10000	/* rows of a status that are counted, so that a look has a bounded cost */
 #define SAMPLE_EVERY	5000	/* ms between two samples, at least */
 #define SAMPLE_SHARE	50		/* and so many times what one costs */
 #define SAMPLE_TIMEOUT	500		/* ms */
@@ -126,8 +127,8 @@ static void
 take_sample(const char *schema)
 {
 	TimestampTz began = GetCurrentTimestamp();
-	char	   *query = psprintf("SELECT channel, idle, scheduled, retry, sent, received, oldest_age, circuit_open, paused FROM %s.msg_backlog_sample(%d)",
-								 schema, CHANNELS_MAX);
+	char	   *query = psprintf("SELECT channel, idle, scheduled, retry, sent, received, oldest_age, circuit_open, paused FROM %s.msg_backlog_sample(%d, %d)",
+								 schema, CHANNELS_MAX, COUNTED_MAX);
 	uint64		n;
 
 	if (SPI_execute(query, true, CHANNELS_MAX) != SPI_OK_SELECT)

@@ -70,6 +70,7 @@ int			setting_http_connections_per_peer = 128;
 int			setting_http_max_header = 32;
 int			setting_http_max_body = 8192;
 int			setting_http_max_rows = 10000;
+int			setting_http_max_response = 65536;
 int			setting_http_request_timeout = 30000;
 int			setting_http_statement_timeout = 10000;
 int			setting_http_lock_timeout = 2000;
@@ -211,6 +212,8 @@ define_http_settings(void)
 				  "Largest body of an HTTP request.", NULL);
 	define_number("msgsys.http_max_rows", &setting_http_max_rows, 10000, 0, INT_MAX, 0,
 				  "Most rows in an answer.", "0 means no limit.");
+	define_number("msgsys.http_max_response", &setting_http_max_response, 65536, 64, 512 * 1024, GUC_UNIT_KB,
+				  "Largest body of an answer.", "A request whose answer would be larger fails.");
 	define_number("msgsys.http_request_timeout", &setting_http_request_timeout, 30000, 100, 3600000, GUC_UNIT_MS,
 				  "Longest time for an HTTP request to arrive, for its answer to be taken, and for a connection to be idle.", NULL);
 	define_number("msgsys.http_statement_timeout", &setting_http_statement_timeout, 10000, 0, INT_MAX, GUC_UNIT_MS,

@@ -97,6 +97,7 @@ extern int	setting_http_connections_per_peer;
 extern int	setting_http_max_header;
 extern int	setting_http_max_body;
 extern int	setting_http_max_rows;
+extern int	setting_http_max_response;
 extern int	setting_http_request_timeout;
 extern int	setting_http_statement_timeout;
 extern int	setting_http_lock_timeout;

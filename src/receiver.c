@@ -278,7 +278,8 @@ apply(Event *events, int n, TimestampTz began)
 
 	work.events = palloc(Max(work.n, 1) * sizeof(Event));
 	memcpy(work.events, events, n * sizeof(Event));
-	memcpy(work.events + n, postponed, npostponed * sizeof(Event));
+	if (npostponed > 0)
+		memcpy(work.events + n, postponed, npostponed * sizeof(Event));
 	work.n = merge_events(work.events, work.n);
 
 	if (npostponed > 0 || !worker_try(mark_all, &work))

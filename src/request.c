@@ -31,6 +31,57 @@ static const char *const reserved[] = {
 	"proxy-authorization", "proxy-connection", "webhook-id", "webhook-timestamp", "webhook-signature"
 };
 
+/*
+ * Names that a message does not set, beyond those: who it comes from, and the way that it takes, are
+ * the webhook's to say.
+ */
+static const char *const not_of_messages[] = {
+	"authorization", "cookie", "set-cookie", "forwarded", "via", "date", "user-agent", "content-encoding", "accept-encoding", "max-forwards", "http2-settings"
+};
+
+/* Beginnings of such names. */
+static const char *const not_of_messages_beginnings[] = {"proxy-", "x-forwarded-", "webhook-", "content-length", "transfer-encoding", "sec-"};
+
+/* Whether two names are the same to a server that takes case, _ and - for one. */
+static bool
+look_alike(const char *name, size_t length, const char *other, size_t other_length)
+{
+	if (length != other_length)
+		return false;
+	for (size_t i = 0; i < length; i++)
+	{
+		char		a = name[i] == '_' ? '-' : pg_tolower((unsigned char) name[i]);
+		char		b = other[i] == '_' ? '-' : pg_tolower((unsigned char) other[i]);
+
+		if (a != b)
+			return false;
+	}
+	return true;
+}
+
+/* Whether a message's header is none that it may set, for a webhook with these headers. */
+static bool
+refused_of_message(const Webhook *webhook, const char *name, size_t length)
+{
+	for (int i = 0; i < lengthof(reserved); i++)
+		if (look_alike(name, length, reserved[i], strlen(reserved[i])))
+			return true;
+	for (int i = 0; i < lengthof(not_of_messages); i++)
+		if (look_alike(name, length, not_of_messages[i], strlen(not_of_messages[i])))
+			return true;
+	for (int i = 0; i < lengthof(not_of_messages_beginnings); i++)
+	{
+		size_t		begin = strlen(not_of_messages_beginnings[i]);
+
+		if (length >= begin && look_alike(name, begin, not_of_messages_beginnings[i], begin))
+			return true;
+	}
+	for (int i = 0; i < webhook->nheaders; i++)
+		if (look_alike(name, length, webhook->headers[i].name, strlen(webhook->headers[i].name)))
+			return true;
+	return length >= 3 && look_alike(name, 3, "ce-", 3);
+}
+
 /* Whether a header may not be set by users. */
 bool
 request_header_reserved(const char *name, size_t length)
@@ -115,12 +166,17 @@ is_payload(const char *name, size_t length)
 	return length >= 7 && strncmp(name, "payload", 7) == 0 && (length == 7 || name[7] == '.');
 }
 
-/* As it may stand in a URL: only what RFC 3986 calls unreserved. */
+/*
+ * As it may stand in a URL: only what RFC 3986 calls unreserved, and of that no dots before the
+ * query, since they mean something in a path.
+ */
 static void
 append_encoded(StringInfo out, const char *text)
 {
+	const char *as_they_are = strchr(out->data, '?') ? "-._~" : "-_~";
+
 	for (; *text; text++)
-		if (isalnum((unsigned char) *text) || strchr("-._~", *text))
+		if (isalnum((unsigned char) *text) || strchr(as_they_are, *text))
 			appendStringInfoChar(out, *text);
 		else
 			appendStringInfo(out, "%%%02X", (unsigned char) *text);
@@ -223,7 +279,7 @@ add(Request *request, const char *name, const char *value)
 
 /* The message's own headers, but for those that HTTP cannot carry or that are not theirs. */
 static void
-add_own(Request *request, Jsonb *own)
+add_own(Request *request, const Webhook *webhook, Jsonb *own)
 {
 	HeaderWalk	walk;
 	JsonbValue	name = {0};
@@ -232,7 +288,7 @@ add_own(Request *request, Jsonb *own)
 	headers_begin(&walk, own);
 	while (headers_next(&walk, &name, &value))
 		if (value.type == jbvString && header_name_is_token(name.val.string.val, name.val.string.len) &&
-			!request_header_reserved(name.val.string.val, name.val.string.len))
+			!refused_of_message(webhook, name.val.string.val, name.val.string.len))
 			add(request, pnstrdup(name.val.string.val, name.val.string.len),
 				pnstrdup(value.val.string.val, value.val.string.len));
 }
@@ -279,7 +335,7 @@ request_build(Request *request, const Webhook *webhook, const ClaimedRow *row, i
 	for (int i = 0; i < webhook->nheaders; i++)
 		add(request, pstrdup(webhook->headers[i].name), pstrdup(webhook->headers[i].value));
 	if (row->headers)
-		add_own(request, row->headers);
+		add_own(request, webhook, row->headers);
 }
 
 /*

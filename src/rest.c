@@ -15,6 +15,22 @@
 
 /* ---------------------------------------------------------------- shared */
 
+/*
+ * A row is made whole before its size is known: what one can be asked to be is
+ * bounded by its number of items, which is twice that of the widest table's columns.
+ */
+#define SELECTED_MAX	64
+
+static void
+check_selected(const RestSelect *select)
+{
+	int			n = 0;
+
+	for (const RestSelect *item = select; item; item = item->next)
+		if (++n > SELECTED_MAX)
+			rest_refuse(400, "54011", psprintf("At most %d items can be selected", SELECTED_MAX), NULL, NULL);
+}
+
 /* Begin a request: its query string, preferences and media type.  arguments: of a function, in the query string. */
 void
 rest_begin(Rest *rest, Call *call, const RestCatalog *catalog, bool arguments)
@@ -30,6 +46,7 @@ rest_begin(Rest *rest, Call *call, const RestCatalog *catalog, bool arguments)
 	if (rest->query->embedded)
 		rest_refuse(400, "PGRST108", psprintf("'%s' is not an embedded resource in this request", rest->query->embedded), NULL,
 					psprintf("Verify that '%s' is included in the 'select' query parameter.", rest->query->embedded));
+	check_selected(rest->query->select);
 	rest_window(call, rest->query, &rest->window);
 	rest_prefer(call, &rest->prefer);
 	call_reply_field(call, "Vary", REST_VARY);
@@ -96,58 +113,9 @@ rest_media_name(const Rest *rest)
 	}
 }
 
-static void
-csv_value(StringInfo body, const char *value)
-{
-	/* an empty text is not null */
-	if (*value && strpbrk(value, ",\"\r\n") == NULL)
-	{
-		appendStringInfoString(body, value);
-		return;
-	}
-	appendStringInfoChar(body, '"');
-	for (; *value; value++)
-	{
-		if (*value == '"')
-			appendStringInfoChar(body, '"');
-		appendStringInfoChar(body, *value);
-	}
-	appendStringInfoChar(body, '"');
-}
-
-/* The rows of the last result as the body, in CSV (RFC 4180). */
-static void
-write_csv(StringInfo body)
-{
-	TupleDesc	desc = SPI_tuptable->tupdesc;
-	int			ncolumns = desc->natts;
-
-	while (ncolumns > 0 && strncmp(NameStr(TupleDescAttr(desc, ncolumns - 1)->attname), REST_OWN_COLUMN, strlen(REST_OWN_COLUMN)) == 0)
-		ncolumns--;
-	for (int c = 1; c <= ncolumns; c++)
-	{
-		if (c > 1)
-			appendStringInfoChar(body, ',');
-		csv_value(body, NameStr(TupleDescAttr(desc, c - 1)->attname));
-	}
-	for (uint64 row = 0; row < SPI_processed; row++)
-	{
-		appendStringInfoChar(body, '\n');
-		for (int c = 1; c <= ncolumns; c++)
-		{
-			char	   *value = SPI_getvalue(SPI_tuptable->vals[row], desc, c);
-
-			if (c > 1)
-				appendStringInfoChar(body, ',');
-			if (value)
-				csv_value(body, value);
-		}
-	}
-}
-
 /* A number in the only row of the last result; -1 for null. */
-int64
-rest_result_int(int column)
+static int64
+result_int(int column)
 {
 	bool		isnull;
 	Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
@@ -164,51 +132,82 @@ rest_check_singular(const Rest *rest, int64 rows)
 					psprintf("The result contains " INT64_FORMAT " rows", rows), NULL);
 }
 
-/*
- * Run the statement in rest->sql and make its rows the body; returns their number.
- * with: common table expressions that it uses; element: what a row s is in JSON (NULL: s itself); more: expressions that are
- * added to the result, from column 3 on, as text (not with CSV); single: the body is one value, not an array.
- */
-int64
-rest_run(Rest *rest, const char *with, const char *element, const char *more, bool single)
+/* What makes a value of a row s in JSON. */
+static char *
+json_expression(const Rest *rest, const char *element)
+{
+	return psprintf("%spg_catalog.to_json(%s)%s", rest->nulls_stripped ? "pg_catalog.json_strip_nulls(" : "", element ? element : "s",
+					rest->nulls_stripped ? ")" : "");
+}
+
+/* The statement in rest->sql as one whose first column is such a value. */
+static void
+write_json_statement(Rest *rest, const RestRun *run)
 {
 	char	   *source = rest->sql.text.data;
-	text	   *json;
-	bool		isnull;
-	int64		rows;
-	int			cut;
+	char	   *value = json_expression(rest, run->element);
+	const char *sort = rest->sort ? rest->sort : "";
 
 	initStringInfo(&rest->sql.text);
-	if (rest->media == MEDIA_CSV)
+	appendStringInfo(&rest->sql.text, "WITH %s%spgrst_source AS (%s) ", run->with ? run->with : "", run->with ? ", " : "", source);
+	if (run->count)
+		appendStringInfo(&rest->sql.text, "SELECT NULL::pg_catalog.json, %s UNION ALL (SELECT %s, NULL::pg_catalog.int8 FROM pgrst_source s%s)",
+						 run->count, value, sort);
+	else
+		appendStringInfo(&rest->sql.text, "SELECT %s%s FROM pgrst_source s%s", value,
+						 run->inserted ? ", s." REST_OWN_COLUMN "inserted" : "", sort);
+}
+
+/* The statement in rest->sql as one whose rows are those of the answer. */
+static void
+write_csv_statement(Rest *rest, const RestRun *run)
+{
+	char	   *source = rest->sql.text.data;
+
+	initStringInfo(&rest->sql.text);
+	if (rest->sort)
+		appendStringInfo(&rest->sql.text, "WITH pgrst_source AS (%s) SELECT s.* FROM pgrst_source s%s", source, rest->sort);
+	else
+		appendStringInfo(&rest->sql.text, "%s%s%s", run->with ? "WITH " : "", run->with ? run->with : "", source);
+}
+
+/*
+ * Run the statement in rest->sql and make its rows the body; rest->rows tells what came.  Returns their number.
+ */
+int64
+rest_run(Rest *rest, const RestRun *run)
+{
+	StringInfo	body = &rest->call->body;
+	RestRows   *rows = &rest->rows;
+
+	rest_rows_init(rows, body);
+	rows->csv = rest->media == MEDIA_CSV;
+	rows->with_total = run->count != NULL;
+	rows->with_inserted = run->inserted;
+	rows->one = rest->media == MEDIA_OBJECT;
+	/* as json_agg() has it */
+	rows->separator = rest->nulls_stripped ? "," : run->scalar ? ", " : ", \n ";
+	if (rows->csv)
 	{
-		if (rest->sort)
-			appendStringInfo(&rest->sql.text, "WITH pgrst_source AS (%s) SELECT s.* FROM pgrst_source s%s", source, rest->sort);
-		else
-			appendStringInfo(&rest->sql.text, "%s%s%s", with ? "WITH " : "", with ? with : "", source);
-		rows = rest_sql_run(&rest->sql);
-		write_csv(&rest->call->body);
-		call_reply_field(rest->call, "Content-Type", rest_media_name(rest));
-		return rows;
+		write_csv_statement(rest, run);
+		rest_sql_run_into(&rest->sql, &rows->pub);
 	}
-	appendStringInfo(&rest->sql.text, "WITH %s%spgrst_source AS (%s) SELECT pg_catalog.count(*), COALESCE(%spg_catalog.json_agg(%s%s)%s, '[]')::pg_catalog.text%s%s FROM pgrst_source s",
-					 with ? with : "", with ? ", " : "", source,
-					 rest->nulls_stripped ? "pg_catalog.json_strip_nulls(" : "", element ? element : "s", rest->sort ? rest->sort : "", rest->nulls_stripped ? ")" : "",
-					 more ? ", " : "", more ? more : "");
-	rest_sql_run(&rest->sql);
-	rows = rest_result_int(1);
-	rest_check_singular(rest, rows);
-	json = DatumGetTextPP(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
-	if (single && rows == 0)
+	else
 	{
-		appendStringInfoString(&rest->call->body, "null");
-		call_reply_field(rest->call, "Content-Type", rest_media_name(rest));
-		return rows;
+		bool		array = rest->media != MEDIA_OBJECT && !run->single;
+
+		write_json_statement(rest, run);
+		if (array)
+			appendStringInfoChar(body, '[');
+		rest_sql_run_into(&rest->sql, &rows->pub);
+		rest_check_singular(rest, rows->rows);
+		if (array)
+			appendStringInfoChar(body, ']');
+		else if (rows->rows == 0)
+			appendStringInfoString(body, "null");
 	}
-	/* the array's own brackets */
-	cut = rest->media == MEDIA_OBJECT || (single && rows == 1) ? 1 : 0;
-	appendBinaryStringInfo(&rest->call->body, VARDATA_ANY(json) + cut, VARSIZE_ANY_EXHDR(json) - 2 * cut);
 	call_reply_field(rest->call, "Content-Type", rest_media_name(rest));
-	return rows;
+	return rows->rows;
 }
 
 /* ---------------------------------------------------------------- counts */
@@ -240,7 +239,7 @@ counted_rows(Rest *rest, const char *from, const char *with)
 	appendStringInfo(&rest->sql.text, "%s%s SELECT ", with ? "WITH " : "", with ? with : "");
 	appendStringInfoString(&rest->sql.text, count_expression(rest, from));
 	rest_sql_run(&rest->sql);
-	rows = rest_result_int(1);
+	rows = result_int(1);
 	rest->sql = saved;
 	return rows;
 }
@@ -287,13 +286,12 @@ reply_rows(Rest *rest, int64 rows, int64 total)
 }
 
 /*
- * Answer with rows of from (which calls them t) as the query wants them; returns their number.  with, element, single: as in
- * rest_run().
+ * Answer with rows of from (which calls them t) as the query wants them; returns their number.  run: how, but for the
+ * count.
  */
 int64
-rest_read(Rest *rest, const char *from, const char *with, const char *element, bool single)
+rest_read(Rest *rest, const char *from, RestRun *run)
 {
-	char	   *count = NULL;
 	int64		total = -1;
 	int64		rows;
 	RestCount	wanted = rest->prefer.count;
@@ -318,24 +316,30 @@ rest_read(Rest *rest, const char *from, const char *with, const char *element, b
 		appendStringInfo(&rest->sql.text, " OFFSET " INT64_FORMAT, rest->window.low);
 	rest->sql.once = rest->window.low > 0;
 	if (wanted == COUNT_EXACT && rest->media == MEDIA_CSV)
-		total = counted_rows(rest, from, with);
+		total = counted_rows(rest, from, run->with);
 	else if (wanted == COUNT_EXACT)
-		count = count_expression(rest, from);
-	rows = rest_run(rest, with, element, count, single);
-	if (count)
-		total = rest_result_int(3);
+		run->count = count_expression(rest, from);
+	rows = rest_run(rest, run);
+	if (run->count)
+		total = rest->rows.total;
 	reply_rows(rest, rows, total);
 	return rows;
 }
 
+#define CANONICAL_MAX	4096	/* of the room for the header of an answer (http_server.c) */
+
 static void
 read_table(Rest *rest, const RestTable *table)
 {
+	RestRun		run = {.single = false};
+
 	rest_read_only();
-	rest_read(rest, psprintf("%s AS t", table->quoted), NULL, NULL, false);
+	rest_read(rest, psprintf("%s AS t", table->quoted), &run);
 	rest_prefer_applied(rest->call, &rest->prefer, false, false, false, false);
-	call_reply_field(rest->call, "Content-Location",
-					 rest->query->canonical[0] ? psprintf("%s?%s", rest->call->path, rest->query->canonical) : rest->call->path);
+	/* nobody needs to be told again what he has written at length */
+	if (strlen(rest->query->canonical) < CANONICAL_MAX)
+		call_reply_field(rest->call, "Content-Location",
+						 rest->query->canonical[0] ? psprintf("%s?%s", rest->call->path, rest->query->canonical) : rest->call->path);
 }
 
 /* ---------------------------------------------------------------- /name */

@@ -12,6 +12,7 @@
 #include "call.h"
 #include "rest_catalog.h"
 #include "rest_request.h"
+#include "rest_rows.h"
 #include "rest_sql.h"
 
 /* What an answer depends on, besides its URL. */
@@ -30,7 +31,19 @@ typedef struct Rest
 	RestSource	source;			/* where rows come from */
 	RestSql		sql;			/* what gives the rows */
 	const char *sort;			/* ORDER BY of rows s that are sorted when they are there; NULL: not so */
+	RestRows	rows;			/* what came */
 } Rest;
+
+/* How the rows of a statement become the body. */
+typedef struct RestRun
+{
+	const char *with;			/* common table expressions that it uses; NULL: none */
+	const char *element;		/* what a row s is in JSON; NULL: s itself */
+	const char *count;			/* an expression that counts all there are; NULL: nobody asks (not with CSV) */
+	bool		inserted;		/* the last column tells which rows are new */
+	bool		single;			/* the body is one value, not an array */
+	bool		scalar;			/* values are no rows */
+} RestRun;
 
 /* Answer /name and /rpc/name. */
 extern void rest_table_request(Call *call, const RestCatalog *catalog, const char *name);
@@ -45,10 +58,9 @@ extern void rest_delete(Rest *rest, const RestTable *table);
 /* What they share (rest.c). */
 extern void rest_begin(Rest *rest, Call *call, const RestCatalog *catalog, bool arguments);
 extern void rest_read_only(void);
-extern int64 rest_run(Rest *rest, const char *with, const char *element, const char *more, bool single);
+extern int64 rest_run(Rest *rest, const RestRun *run);
 extern const char *rest_media_name(const Rest *rest);
-extern int64 rest_result_int(int column);
-extern int64 rest_read(Rest *rest, const char *from, const char *with, const char *element, bool single);
+extern int64 rest_read(Rest *rest, const char *from, RestRun *run);
 extern void rest_check_singular(const Rest *rest, int64 rows);
 extern void rest_check_affected(const Rest *rest, int64 rows);
 extern const char *rest_similar(const char *name, const List *names);

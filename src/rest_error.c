@@ -10,6 +10,7 @@
 #include "rest_error.h"
 
 #include "access/xlog.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
@@ -35,6 +36,25 @@ rest_error_reset(void)
 {
 	refusal.set = false;
 	refusal.nfields = 0;
+}
+
+/* A text in the current memory; NULL stays so. */
+static const char *
+kept(const char *text)
+{
+	return text ? pstrdup(text) : NULL;
+}
+
+void
+rest_error_keep(void)
+{
+	if (!refusal.set)
+		return;
+	refusal.message = kept(refusal.message);
+	refusal.details = kept(refusal.details);
+	refusal.hint = kept(refusal.hint);
+	for (int i = 0; i < refusal.nfields; i++)
+		refusal.fields[i].value = pstrdup(refusal.fields[i].value);
 }
 
 void
@@ -198,6 +218,7 @@ Jsonb *
 rest_try_json(const char *text)
 {
 	MemoryContext context = CurrentMemoryContext;
+	uint32		holdoff = InterruptHoldoffCount;
 	Jsonb	   *volatile result = NULL;
 
 	if (text == NULL)
@@ -208,8 +229,15 @@ rest_try_json(const char *text)
 	}
 	PG_CATCH();
 	{
+		int			class = ERRCODE_TO_CATEGORY(geterrcode());
+
+		/* a cancel, or no memory, is not the text's fault */
+		if (class != ERRCODE_DATA_EXCEPTION && class != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
+		/* an error sets it to 0, but who called us goes on, and takes back what he held */
+		InterruptHoldoffCount = holdoff;
 	}
 	PG_END_TRY();
 	return result;

@@ -31,6 +31,9 @@ extern Jsonb *rest_try_json(const char *text);
 /* Add the members of a JSON object to the reply's header; false: one is not a string. */
 extern bool rest_reply_fields(Call *call, JsonbContainer *object);
 
+/* Copy a refusal's words into the current memory, before that of its transaction goes. */
+extern void rest_error_keep(void);
+
 /* Forget a refusal: a call begins. */
 extern void rest_error_reset(void);
 

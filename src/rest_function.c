@@ -161,6 +161,7 @@ rest_function_request(Call *call, const RestCatalog *catalog, const char *name)
 	const RestFunction *function = rest_function(catalog, name);
 	bool		by_body = call->method == METHOD_POST;
 	Rest		rest;
+	RestRun		run;
 	char	   *from;
 	char	   *with = NULL;
 	bool		scalar;
@@ -203,7 +204,14 @@ rest_function_request(Call *call, const RestCatalog *catalog, const char *name)
 		with = psprintf("pgrst_call AS MATERIALIZED (SELECT t.* FROM %s)", from);
 		from = "pgrst_call AS t";
 	}
-	rest_check_affected(&rest, rest_read(&rest, from, with, scalar ? "s.pgrst_scalar" : NULL, !function->set));
+	run = (RestRun)
+	{
+		.with = with,
+			.element = scalar ? "s.pgrst_scalar" : NULL,
+			.single = !function->set,
+			.scalar = scalar
+	};
+	rest_check_affected(&rest, rest_read(&rest, from, &run));
 	rest.prefer.count = count;
 	rest_prefer_applied(call, &rest.prefer, false, false, false, true);
 }

@@ -185,6 +185,25 @@ pattern(const char *value)
 	return result;
 }
 
+/* PostgreSQL's parser of to_tsquery() holds 32 operators, and calls it a fault of its own where there are more. */
+#define NEGATIONS_MAX	30
+
+static void
+check_negations(const char *query)
+{
+	int			n = 0;
+
+	for (const char *c = query; *c; c++)
+	{
+		if (*c == '!')
+			n++;
+		else if (!isspace((unsigned char) *c))
+			n = 0;
+		if (n > NEGATIONS_MAX)
+			rest_refuse(400, "54001", psprintf("At most %d negations can follow each other in a text search", NEGATIONS_MAX), NULL, NULL);
+	}
+}
+
 static void
 write_filter(RestSql *sql, const RestSource *source, const RestLogic *filter)
 {
@@ -194,6 +213,8 @@ write_filter(RestSql *sql, const RestSource *source, const RestLogic *filter)
 	Oid			type;
 	int			parameter;
 
+	if (filter->op == REST_FTS)
+		check_negations(filter->value);
 	if (filter->negated)
 		appendStringInfoString(&sql->text, "NOT ");
 	appendStringInfoChar(&sql->text, '(');
@@ -482,4 +503,28 @@ rest_sql_run(RestSql *sql)
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
 	return SPI_processed;
+}
+
+void
+rest_sql_run_into(RestSql *sql, DestReceiver *receiver)
+{
+	SPIExecuteOptions options = {.dest = receiver};
+	int			rc;
+
+	statements_run++;
+	if (sql->nparameters > 0)
+	{
+		options.params = makeParamList(sql->nparameters);
+		for (int i = 0; i < sql->nparameters; i++)
+			options.params->params[i] = (ParamExternData)
+		{
+			.value = sql->values[i],
+				.isnull = sql->nulls[i] == 'n',
+				.pflags = PARAM_FLAG_CONST,
+				.ptype = sql->types[i]
+		};
+	}
+	rc = SPI_execute_plan_extended(find_plan(sql), &options);
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(rc));
 }

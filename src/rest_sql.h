@@ -48,6 +48,9 @@ extern void rest_sql_where(RestSql *sql, const RestSource *source, const RestLog
 extern void rest_sql_order(RestSql *sql, const RestSource *source, const RestOrder *order);
 extern char *rest_sql_order_later(RestSql *sql, const RestSource *source, const RestOrder *order);
 
+/* The same, with its rows handed to a receiver as they come. */
+extern void rest_sql_run_into(RestSql *sql, DestReceiver *receiver);
+
 /* Run it; the result is SPI's.  Plans are kept, by text. */
 extern uint64 rest_sql_run(RestSql *sql);
 

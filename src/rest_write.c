@@ -172,19 +172,24 @@ static int64
 run(Rest *rest, const RestTable *table, const Returning *wanted, int64 *inserted)
 {
 	int64		rows;
-	bool		counted = wanted->inserted && wanted->body && rest->media != MEDIA_CSV;
 
 	if (wanted->body)
-		rows = rest_run(rest, NULL, wanted->inserted || rest->sort ? element_without_own(rest) : NULL,
-						counted ? "pg_catalog.count(*) FILTER (WHERE s." REST_OWN_COLUMN "inserted)" : NULL, false);
+	{
+		RestRun		run = {
+			.element = wanted->inserted || rest->sort ? element_without_own(rest) : NULL,
+			.inserted = wanted->inserted
+		};
+
+		rows = rest_run(rest, &run);
+	}
 	else
 	{
 		rows = rest_sql_run(&rest->sql);
 		rest_check_singular(rest, rows);
 	}
 	*inserted = rows;
-	if (counted)
-		*inserted = rest_result_int(3);
+	if (wanted->inserted && wanted->body)
+		*inserted = rest->rows.inserted;
 	else if (wanted->inserted)
 	{
 		bool		isnull;

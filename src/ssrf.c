@@ -365,6 +365,45 @@ check_literal(const SsrfAllow *allow, char *host, bool bracketed, char *err, siz
 	return true;
 }
 
+/* The value of a hexadecimal digit. */
+static int
+digit(char c)
+{
+	return isdigit((unsigned char) c) ? c - '0' : (tolower((unsigned char) c) - 'a') + 10;
+}
+
+bool
+ssrf_check_path(const char *url, char *err, size_t errlen)
+{
+	const char *c = strstr(url, "//");
+	size_t		length = 0;		/* of the segment so far */
+	bool		dots = true;	/* it has nothing else so far */
+
+	c = c ? c + 2 : url;
+	if (memchr(c, '%', strcspn(c, "/?#")))
+		return explain(err, errlen, "the URL's host has a character that is not allowed");
+	for (c += strcspn(c, "/?#");; c++)
+	{
+		bool		encoded = *c == '%' && isxdigit((unsigned char) c[1]) && isxdigit((unsigned char) c[2]);
+		char		byte = encoded ? (char) (digit(c[1]) * 16 + digit(c[2])) : *c;
+
+		if (encoded)
+			c += 2;
+		if (byte == '/' || byte == '\\' || (!encoded && (byte == '\0' || byte == '?' || byte == '#')))
+		{
+			if (dots && (length == 1 || length == 2))
+				return explain(err, errlen, "the URL's path has a segment \".\" or \"..\"");
+			length = 0;
+			dots = true;
+			if (!encoded && byte != '/' && byte != '\\')
+				return true;
+			continue;
+		}
+		length++;
+		dots = dots && byte == '.';
+	}
+}
+
 bool
 ssrf_check_url(const SsrfAllow *allow, const char *url, char *err, size_t errlen)
 {
@@ -410,5 +449,5 @@ ssrf_check_url(const SsrfAllow *allow, const char *url, char *err, size_t errlen
 		end++;
 	if (!check_port(authority + end, length - end))
 		return explain(err, errlen, "the URL's port is wrong");
-	return check_literal(allow, host, bracketed, err, errlen);
+	return check_literal(allow, host, bracketed, err, errlen) && ssrf_check_path(url, err, errlen);
 }

@@ -38,4 +38,11 @@ extern bool ssrf_permits(const SsrfAllow *allow, const struct sockaddr *address,
  */
 extern bool ssrf_check_url(const SsrfAllow *allow, const char *url, char *err, size_t errlen);
 
+/*
+ * Whether the path has no segment that leads elsewhere: "." or "..", as they are or
+ * percent-encoded, also between encoded slashes, since servers decode before they look; and
+ * whether the host is as it was written.  For a URL whose parts others have filled in.
+ */
+extern bool ssrf_check_path(const char *url, char *err, size_t errlen);
+
 #endif							/* MSGSYS_SSRF_H */

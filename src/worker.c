@@ -589,7 +589,9 @@ worker_wait(long timeout_ms)
 	WaitEvent	events[3];
 	int			n;
 
-	pgstat_report_stat(false);
+	/* not in the middle of one: the relay waits for the broker within its batch's */
+	if (!IsTransactionOrTransactionBlock())
+		pgstat_report_stat(false);
 	if (stop_wanted)
 		timeout_ms = Min(timeout_ms, grace_left());
 	n = WaitEventSetWait(wait_set, Max(timeout_ms, 0), events, 3, wait_event);

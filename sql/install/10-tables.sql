@@ -4,6 +4,10 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION msgsys" to load this file. \quit
 
+-- Only what PostgreSQL itself brings is found by its name alone, also by what this script leaves behind (constraints, index expressions, views, triggers'
+-- conditions): CREATE EXTENSION would look in the extension's schema too, where others may have made an operator that fits better.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 -- ---------------------------------------------------------------- types
 
 CREATE TYPE @extschema@.msg_status AS ENUM

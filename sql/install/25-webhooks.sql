@@ -16,7 +16,8 @@ COMMENT ON FUNCTION @extschema@.msg_webhook_secret IS 'makes a new signing secre
 /*
  * msg_webhook_set(channel, url, ...): give a channel a webhook, or change it. The parameters are the columns of msg_webhooks; what is
  * left out (NULL) stays as it is, or takes the table's default. Taken away by: an empty array (success_codes, retry_codes, retry_schedule),
- * an empty object (headers, body_template), an empty string (ca_file, proxy), 0 (rate). Secrets are never shown again: secret_headers
+ * an empty object (headers, body_template), an empty string (ca_file, proxy), 0 (rate). Secrets are never shown again, and forgotten
+ * (a WARNING says so) where url changes its origin (scheme, host, port) or proxy changes, unless they are given with it: secret_headers
  * (an object of strings; null takes one away), bearer (a token), basic (user:password), client_cert and client_key (PEM); empty strings take them
  * away. Signing secrets are made by msg_channel_rotate_secret().
  * Returns the row. Errors: 42704 no such channel, 22023 or 23514 for a value that cannot be.
@@ -139,6 +140,45 @@ COMMENT ON FUNCTION @extschema@.msg_channel_rotate_secret IS 'gives a channel''s
 CREATE FUNCTION @extschema@.msg_webhook_secret_valid(secret text) RETURNS boolean
 AS 'MODULE_PATHNAME', 'msg_webhook_secret_valid' LANGUAGE C IMMUTABLE STRICT;
 COMMENT ON FUNCTION @extschema@.msg_webhook_secret_valid IS 'whether a text is a signing secret';
+
+/*
+ * msg_webhook_guard(): secrets belong to the origin that they were given for. Where a webhook is pointed at another one (scheme, host, port), or is to go through
+ * another proxy, they are forgotten; so they are with the webhook. With its owner's rights, for nobody else sees them.
+ */
+CREATE FUNCTION @extschema@.msg_webhook_guard() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	gone bigint;
+BEGIN
+	IF TG_OP = 'INSERT' THEN
+		-- before its first row, the channel "default" has secrets for the URL of the configuration
+		IF NEW.channel <> 'default' OR @extschema@.msg_webhook_origin(NEW.url) = @extschema@.msg_webhook_origin(current_setting('msgsys.webhook_url', true)) THEN
+			RETURN NULL;
+		END IF;
+	ELSIF TG_OP = 'UPDATE' THEN
+		IF NEW.channel = OLD.channel AND NEW.proxy IS NOT DISTINCT FROM OLD.proxy
+			AND @extschema@.msg_webhook_origin(NEW.url) = @extschema@.msg_webhook_origin(OLD.url) THEN
+			RETURN NULL;
+		END IF;
+	END IF;
+	DELETE FROM @extschema@.msg_webhook_secrets s WHERE s.channel IN (OLD.channel, NEW.channel);
+	GET DIAGNOSTICS gone = ROW_COUNT;
+	IF gone > 0 AND TG_OP <> 'DELETE' THEN
+		RAISE WARNING 'the secrets of the webhook of channel "%" are forgotten: they were for another origin', NEW.channel
+			USING HINT = 'Give them anew: to msg_webhook_set(), and with msg_channel_rotate_secret().';
+	END IF;
+	RETURN NULL;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_webhook_guard IS 'forgets the secrets of a webhook that is pointed at another origin; called by triggers';
+
+/* msg_webhook_origin(url): scheme, host and port of a URL as they are written, in lower case; empty for none. */
+CREATE FUNCTION @extschema@.msg_webhook_origin(url text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT coalesce(lower(substring(url FROM '^[^/?#]*//[^/?#]*')), '')
+$$;
+COMMENT ON FUNCTION @extschema@.msg_webhook_origin IS 'scheme, host and port of a URL; called by msg_webhook_guard()';
+
+CREATE TRIGGER msgsys_guard AFTER INSERT OR UPDATE OF channel, url, proxy OR DELETE ON @extschema@.msg_webhooks
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_webhook_guard();
 
 /*
  * msg_webhook_enable(channel, enabled, reason): end or begin a webhook's being disabled; while it is, its messages wait.

@@ -86,13 +86,14 @@ BEGIN
 	EXECUTE pg_catalog.format(
 		'WITH rows AS MATERIALIZED (SELECT pg_catalog.to_jsonb(q) AS r FROM (%s
 		) q),
-		checked AS (SELECT r, CASE WHEN r ? ''payload'' THEN (SELECT pg_catalog.min(k) FROM pg_catalog.jsonb_object_keys(r) k
-			WHERE k NOT IN (''payload'', ''channel'', ''message_key'', ''event_type'', ''headers'', ''dedup_key'', ''deliver_at'', ''expires_at'', ''content_type'')) END AS wrong FROM rows),
+		checked AS (SELECT r, CASE WHEN r OPERATOR(pg_catalog.?) ''payload'' THEN (SELECT pg_catalog.min(k) FROM pg_catalog.jsonb_object_keys(r) k
+			WHERE k OPERATOR(pg_catalog.<>) ALL (''{payload,channel,message_key,event_type,headers,dedup_key,deliver_at,expires_at,content_type}''::pg_catalog.text[])) END AS wrong FROM rows),
 		made AS (INSERT INTO @extschema@.messages (channel, message_key, event_type, headers, payload, content_type, due_at, expires_at, dedup_key)
 			SELECT COALESCE(v.channel, $1), COALESCE(v.message_key, $2), COALESCE(v.event_type, $3), v.headers,
-				CASE WHEN c.r ? ''payload'' THEN c.r -> ''payload'' ELSE c.r END, v.content_type, v.deliver_at, v.expires_at, v.dedup_key
-			FROM checked c LEFT JOIN LATERAL pg_catalog.jsonb_to_record(CASE WHEN c.r ? ''payload'' THEN @extschema@.msg_known_names(c.r, c.wrong) END)
-				v(channel text, message_key text, event_type text, headers jsonb, content_type text, deliver_at timestamptz, expires_at timestamptz, dedup_key text) ON true
+				CASE WHEN c.r OPERATOR(pg_catalog.?) ''payload'' THEN c.r OPERATOR(pg_catalog.->) ''payload'' ELSE c.r END, v.content_type, v.deliver_at, v.expires_at, v.dedup_key
+			FROM checked c LEFT JOIN LATERAL pg_catalog.jsonb_to_record(CASE WHEN c.r OPERATOR(pg_catalog.?) ''payload'' THEN @extschema@.msg_known_names(c.r, c.wrong) END)
+				v(channel pg_catalog.text, message_key pg_catalog.text, event_type pg_catalog.text, headers pg_catalog.jsonb, content_type pg_catalog.text,
+					deliver_at pg_catalog.timestamptz, expires_at pg_catalog.timestamptz, dedup_key pg_catalog.text) ON true
 			ON CONFLICT (channel, dedup_key) WHERE dedup_key IS NOT NULL DO NOTHING RETURNING 1)
 		SELECT pg_catalog.count(*) FROM made', msg_create_from_query.query)
 	INTO made USING msg_create_from_query.channel, msg_create_from_query.message_key, msg_create_from_query.event_type;

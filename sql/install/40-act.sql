@@ -88,7 +88,7 @@ COMMENT ON FUNCTION @extschema@.msg_redrive IS 'sends dead messages again, chose
 
 /*
  * msg_ack(id, outcome, error, attempt): a consumer without Kafka acknowledges by SQL.
- * outcome: received, delivered or failed; error: why it failed; attempt: the one that is meant (failed
+ * outcome: received, delivered or failed; error: why it failed (its first 1,000 bytes are kept); attempt: the one that is meant (failed
  * counts only for the current one). Returns whether the message was waiting for that.
  * Runs with its owner's rights, so that a consumer needs no rights on the table. Errors: 22023 unknown outcome.
  */

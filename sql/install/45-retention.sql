@@ -48,10 +48,18 @@ DECLARE
 	month constant timestamp := date_trunc('month', at AT TIME ZONE 'UTC');
 	name constant text := 'msg_archive_' || to_char(month, 'YYYY_MM');
 BEGIN
-	IF to_regclass(format('@extschema@.%I', name)) IS NULL THEN
+	IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = '@extschema@.msg_archive'::regclass AND c.relname = name AND c.relnamespace = '@extschema@'::regnamespace) THEN
+		RETURN;
+	END IF;
+	-- another table of this name is not taken for it: this fails then
+	BEGIN
 		EXECUTE format('CREATE TABLE @extschema@.%I PARTITION OF @extschema@.msg_archive (PRIMARY KEY (id)) FOR VALUES FROM (%L) TO (%L)',
 			name, month AT TIME ZONE 'UTC', (month + interval '1 month') AT TIME ZONE 'UTC');
-	END IF;
+	EXCEPTION WHEN duplicate_table THEN
+		RAISE duplicate_table USING MESSAGE = format('"%s" is there, and is no partition of msg_archive', name),
+			HINT = 'Rename it, or drop it: finished messages of that month are archived into a table of this name.';
+	END;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_archive_partition IS 'makes a month''s partition of msg_archive; called by msg_purge_step()';
 

@@ -68,17 +68,22 @@ BEGIN
 	ELSIF coalesce(message #>> '{}', '') = '' THEN
 		body := '{"error":"Bad request","message":"message cannot be empty"}';
 	ELSE
-		PERFORM @extschema@.msg_create(jsonb_build_object('message', message));
+		PERFORM @extschema@.msg_create(jsonb_build_object('message', message), 'default', NULL::text, NULL::text, NULL::jsonb, NULL::text, NULL::timestamptz, NULL::timestamptz, NULL::text);
 		status := 200;
 		body := '{"status":"created"}';
 	END IF;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_http_000_create IS 'POST /api/v1/create of system 000';
 
+/* msg_http_measured(part): the same text; counted, where an answer to HTTP is made, towards msgsys.http_max_response. Errors: 54000 that is reached. */
+CREATE FUNCTION @extschema@.msg_http_measured(part text) RETURNS text
+AS 'MODULE_PATHNAME', 'msg_http_measured' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@.msg_http_measured IS 'counts a part of an answer, which must not become too large; called by the routes of other systems';
+
 /* 000: all messages, the newest 10,000 of them, in the order of their ids; its word for sent is send. */
 CREATE FUNCTION @extschema@.msg_http_000_messages(request jsonb, OUT status integer, OUT content_type text, OUT body text)
 RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT 200, NULL, coalesce(json_agg(json_build_object('id', m.id, 'message', coalesce(m.payload ->> 'message', m.payload #>> '{}'),
+SELECT 200, NULL, coalesce(json_agg(json_build_object('id', m.id, 'message', coalesce(@extschema@.msg_http_measured(m.payload ->> 'message'), @extschema@.msg_http_measured(m.payload #>> '{}')),
 	'status', CASE m.status WHEN 'sent' THEN 'send' ELSE m.status::text END) ORDER BY m.id), '[]')::text
 FROM (SELECT * FROM @extschema@.messages ORDER BY id DESC LIMIT 10000) m
 $$;
@@ -88,11 +93,11 @@ COMMENT ON FUNCTION @extschema@.msg_http_000_messages IS 'GET /api/v1/getMessage
 CREATE FUNCTION @extschema@.msg_http_001_sent(request jsonb, OUT status integer, OUT content_type text, OUT body text)
 RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT 200, NULL, json_build_object('data', json_build_object('sentMessages', coalesce(json_agg(json_build_object(
-	'id', m.id, 'content', m.payload ->> 'content', 'to', m.payload ->> 'to', 'sent', true,
+	'id', m.id, 'content', @extschema@.msg_http_measured(m.payload ->> 'content'), 'to', @extschema@.msg_http_measured(m.payload ->> 'to'), 'sent', true,
 	'sent_at', json_build_object('Time', @extschema@.msg_http_time(coalesce(m.delivered_at, m.sent_at, m.finished_at)), 'Valid', true),
 	'created_at', @extschema@.msg_http_time(m.created_at)) ORDER BY m.id), '[]')), 'message', 'success')::text
 FROM (SELECT * FROM @extschema@.messages s WHERE s.status IN ('sent', 'received', 'delivered') AND s.finished_at IS NOT NULL ORDER BY s.id
-	LIMIT least(100, greatest(0, coalesce(@extschema@.msg_http_number(request, 'limit', 20), 20))) OFFSET greatest(0, coalesce(@extschema@.msg_http_number(request, 'offset', 0), 0))) m
+	LIMIT least(100, greatest(0, coalesce(@extschema@.msg_http_number(request, 'limit', 20::bigint), 20))) OFFSET greatest(0, coalesce(@extschema@.msg_http_number(request, 'offset', 0::bigint), 0))) m
 $$;
 COMMENT ON FUNCTION @extschema@.msg_http_001_sent IS 'GET /sent-messages of system 001';
 
@@ -110,9 +115,9 @@ BEGIN
 	ELSE
 		status := 200;
 		IF wanted::boolean THEN
-			PERFORM @extschema@.msg_resume();
+			PERFORM @extschema@.msg_resume(NULL::text, NULL::text);
 		ELSE
-			PERFORM @extschema@.msg_pause(NULL, 'by POST /toggle-worker');
+			PERFORM @extschema@.msg_pause(NULL::text, 'by POST /toggle-worker');
 		END IF;
 	END IF;
 END $$;
@@ -127,23 +132,23 @@ COMMENT ON FUNCTION @extschema@.msg_http_002_reply IS 'the envelope of system 00
 
 CREATE FUNCTION @extschema@.msg_http_002_start(request jsonb, OUT status integer, OUT content_type text, OUT body text)
 RETURNS record LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-SELECT CASE WHEN r.done THEN 200 ELSE 400 END, NULL, CASE WHEN r.done THEN @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"')
-	ELSE @extschema@.msg_http_002_reply(400, 400001, 'messenger job is already working', NULL) END
-FROM (SELECT @extschema@.msg_resume() AS done) r
+SELECT CASE WHEN r.done THEN 200 ELSE 400 END, NULL, CASE WHEN r.done THEN @extschema@.msg_http_002_reply(200, 0, NULL::text, '"succeeded"'::json)
+	ELSE @extschema@.msg_http_002_reply(400, 400001, 'messenger job is already working', NULL::json) END
+FROM (SELECT @extschema@.msg_resume(NULL::text, NULL::text) AS done) r
 $$;
 COMMENT ON FUNCTION @extschema@.msg_http_002_start IS 'GET /job-scheduler/messenger/start of system 002';
 
 CREATE FUNCTION @extschema@.msg_http_002_stop(request jsonb, OUT status integer, OUT content_type text, OUT body text)
 RETURNS record LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-SELECT CASE WHEN r.done THEN 200 ELSE 400 END, NULL, CASE WHEN r.done THEN @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"')
-	ELSE @extschema@.msg_http_002_reply(400, 400002, 'messenger job is already stopped', NULL) END
-FROM (SELECT @extschema@.msg_pause(NULL, 'by GET /job-scheduler/messenger/stop') AS done) r
+SELECT CASE WHEN r.done THEN 200 ELSE 400 END, NULL, CASE WHEN r.done THEN @extschema@.msg_http_002_reply(200, 0, NULL::text, '"succeeded"'::json)
+	ELSE @extschema@.msg_http_002_reply(400, 400002, 'messenger job is already stopped', NULL::json) END
+FROM (SELECT @extschema@.msg_pause(NULL::text, 'by GET /job-scheduler/messenger/stop') AS done) r
 $$;
 COMMENT ON FUNCTION @extschema@.msg_http_002_stop IS 'GET /job-scheduler/messenger/stop of system 002';
 
 CREATE FUNCTION @extschema@.msg_http_002_working(request jsonb, OUT status integer, OUT content_type text, OUT body text)
 RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT 200, NULL, @extschema@.msg_http_002_reply(200, 0, NULL, to_json(CASE WHEN @extschema@.msg_running() THEN 'Working' ELSE 'Not Working' END))
+SELECT 200, NULL, @extschema@.msg_http_002_reply(200, 0, NULL::text, to_json(CASE WHEN @extschema@.msg_running(NULL::text) THEN 'Working' ELSE 'Not Working' END))
 $$;
 COMMENT ON FUNCTION @extschema@.msg_http_002_working IS 'GET /job-scheduler/messenger/is-working of system 002';
 
@@ -156,11 +161,11 @@ BEGIN
 		WHEN 'stop' THEN status := (@extschema@.msg_http_002_stop(request)).status;
 		ELSE
 			status := 400;
-			body := @extschema@.msg_http_002_reply(400, 0, 'Invalid command. Use ''start'' or ''stop''.', NULL);
+			body := @extschema@.msg_http_002_reply(400, 0, 'Invalid command. Use ''start'' or ''stop''.', NULL::json);
 			RETURN;
 	END CASE;
-	body := CASE status WHEN 200 THEN @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"')
-		ELSE @extschema@.msg_http_002_reply(status, 0, 'there''s an error occurred!', NULL) END;
+	body := CASE status WHEN 200 THEN @extschema@.msg_http_002_reply(200, 0, NULL::text, '"succeeded"'::json)
+		ELSE @extschema@.msg_http_002_reply(status, 0, 'there''s an error occurred!', NULL::json) END;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_http_002_toggle IS 'GET /api/messenger/messenger-job-toggle of system 002';
 
@@ -168,17 +173,17 @@ CREATE FUNCTION @extschema@.msg_http_002_list(request jsonb, OUT status integer,
 RETURNS record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-	most bigint := @extschema@.msg_http_number(request, 'limit');
-	first bigint := @extschema@.msg_http_number(request, 'offset');
+	most bigint := @extschema@.msg_http_number(request, 'limit', NULL::bigint);
+	first bigint := @extschema@.msg_http_number(request, 'offset', NULL::bigint);
 BEGIN
 	status := 400;
 	IF most IS NULL THEN
-		body := @extschema@.msg_http_002_reply(400, 0, 'Limit must be an integer!', NULL);
+		body := @extschema@.msg_http_002_reply(400, 0, 'Limit must be an integer!', NULL::json);
 	ELSIF first IS NULL THEN
-		body := @extschema@.msg_http_002_reply(400, 0, 'Offset must be an integer!', NULL);
+		body := @extschema@.msg_http_002_reply(400, 0, 'Offset must be an integer!', NULL::json);
 	ELSE
 		status := 200;
-		body := @extschema@.msg_http_002_reply(200, 0, NULL, (SELECT coalesce(json_agg(json_build_object('id', m.id::text, 'to', m.payload ->> 'to', 'content', m.payload ->> 'content',
+		body := @extschema@.msg_http_002_reply(200, 0, NULL::text, (SELECT coalesce(json_agg(json_build_object('id', m.id::text, 'to', @extschema@.msg_http_measured(m.payload ->> 'to'), 'content', @extschema@.msg_http_measured(m.payload ->> 'content'),
 			'status', CASE WHEN m.status IN ('idle', 'scheduled', 'retry') THEN 'pending' WHEN m.status IN ('sent', 'received', 'delivered') THEN 'sent' ELSE 'invalid' END,
 			'sent_at', @extschema@.msg_http_time(coalesce(m.delivered_at, m.sent_at)), 'created_at', @extschema@.msg_http_time(m.created_at)) ORDER BY m.id), '[]')
 			FROM (SELECT * FROM @extschema@.messages ORDER BY id LIMIT least(50, greatest(0, most)) OFFSET greatest(0, first)) m));
@@ -190,14 +195,14 @@ CREATE FUNCTION @extschema@.msg_http_002_two(request jsonb, OUT status integer, 
 RETURNS record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-	first bigint := @extschema@.msg_http_number(request, 'offset');
+	first bigint := @extschema@.msg_http_number(request, 'offset', NULL::bigint);
 BEGIN
 	status := 400;
 	IF first IS NULL THEN
-		body := @extschema@.msg_http_002_reply(400, 0, 'Offset must be an integer!', NULL);
+		body := @extschema@.msg_http_002_reply(400, 0, 'Offset must be an integer!', NULL::json);
 	ELSE
 		status := 200;
-		body := @extschema@.msg_http_002_reply(200, 0, NULL, (SELECT coalesce(json_agg(json_build_object('id', m.id::text, 'to', m.payload ->> 'to', 'content', m.payload ->> 'content') ORDER BY m.id), '[]')
+		body := @extschema@.msg_http_002_reply(200, 0, NULL::text, (SELECT coalesce(json_agg(json_build_object('id', m.id::text, 'to', @extschema@.msg_http_measured(m.payload ->> 'to'), 'content', @extschema@.msg_http_measured(m.payload ->> 'content')) ORDER BY m.id), '[]')
 			FROM (SELECT * FROM @extschema@.messages o WHERE o.status = 'idle' ORDER BY o.id LIMIT 2 OFFSET greatest(0, first)) m));
 	END IF;
 END $$;
@@ -207,7 +212,7 @@ CREATE FUNCTION @extschema@.msg_http_002_commit(request jsonb, OUT status intege
 RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-	IF request ->> 'id' ~ '^[0-9]{1,18}$' AND @extschema@.msg_ack((request ->> 'id')::bigint, 'delivered') THEN
+	IF request ->> 'id' ~ '^[0-9]{1,18}$' AND @extschema@.msg_ack((request ->> 'id')::bigint, 'delivered', NULL::text, NULL::integer) THEN
 		BEGIN
 			PERFORM @extschema@.msg_cache_put(ARRAY[m.id], ARRAY[@extschema@.msg_cache_entry(m)::text]) FROM @extschema@.messages m WHERE m.id = (request ->> 'id')::bigint;
 		EXCEPTION WHEN connection_failure OR object_not_in_prerequisite_state THEN
@@ -215,10 +220,10 @@ BEGIN
 			NULL;
 		END;
 		status := 200;
-		body := @extschema@.msg_http_002_reply(200, 0, NULL, '"succeeded"');
+		body := @extschema@.msg_http_002_reply(200, 0, NULL::text, '"succeeded"'::json);
 	ELSE
 		status := 500;
-		body := @extschema@.msg_http_002_reply(500, 0, 'Couldn''t commit the message!', NULL);
+		body := @extschema@.msg_http_002_reply(500, 0, 'Couldn''t commit the message!', NULL::json);
 	END IF;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_http_002_commit IS 'PUT /api/messenger/commit/{id} of system 002';
@@ -342,7 +347,7 @@ RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT 200, NULL, coalesce(json_agg(json_build_object('id', m.id, 'date_time_creation', @extschema@.msg_http_time(m.created_at), 'try', m.attempts,
 	'delivery_status', m.finished_at IS NOT NULL AND m.status IN ('sent', 'received', 'delivered'), 'mailing_id', l.mailing_id, 'client_id', l.client_id)
 	ORDER BY l.client_id), '[]')::text
-FROM @extschema@.msg_mailing_messages(@extschema@.msg_http_003_id(@extschema@.msg_http_003_body(request)), NULL, 10000) l
+FROM @extschema@.msg_mailing_messages(@extschema@.msg_http_003_id(@extschema@.msg_http_003_body(request)), NULL::@extschema@.msg_status, 10000, 0::bigint) l
 JOIN @extschema@.messages m ON m.id = l.message_id
 $$;
 COMMENT ON FUNCTION @extschema@.msg_http_003_messages IS 'POST /v1/mailing/ of system 003';
@@ -361,11 +366,11 @@ BEGIN
 	END IF;
 	CASE given ->> 'action'
 		WHEN 'start' THEN
-			PERFORM @extschema@.msg_resume();
+			PERFORM @extschema@.msg_resume(NULL::text, NULL::text);
 			status := 200;
 			body := '{"message":"Cron job started"}';
 		WHEN 'stop' THEN
-			PERFORM @extschema@.msg_pause(NULL, 'by POST /api/v1/cron/control');
+			PERFORM @extschema@.msg_pause(NULL::text, 'by POST /api/v1/cron/control');
 			status := 202;
 			body := '{"message":"Cron job will be stopped"}';
 		ELSE
@@ -379,7 +384,7 @@ COMMENT ON FUNCTION @extschema@.msg_http_004_control IS 'POST /api/v1/cron/contr
 CREATE FUNCTION @extschema@.msg_http_004_sent(request jsonb, OUT status integer, OUT content_type text, OUT body text)
 RETURNS record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT 200, NULL, json_build_object('message', 'Messages fetched successfully', 'data', json_agg(json_build_object('ID', m.id::text,
-	'Content', coalesce(m.payload ->> 'content', ''), 'PhoneNumber', coalesce(m.payload ->> 'to', ''), 'IsSent', true) ORDER BY m.id))::text
+	'Content', coalesce(@extschema@.msg_http_measured(m.payload ->> 'content'), ''), 'PhoneNumber', coalesce(@extschema@.msg_http_measured(m.payload ->> 'to'), ''), 'IsSent', true) ORDER BY m.id))::text
 FROM (SELECT * FROM @extschema@.messages s WHERE s.status IN ('sent', 'received', 'delivered') AND s.finished_at IS NOT NULL ORDER BY s.id DESC LIMIT 10000) m
 $$;
 COMMENT ON FUNCTION @extschema@.msg_http_004_sent IS 'GET /api/v1/list/sent-messages of system 004';

@@ -33,7 +33,7 @@ BEGIN
 		rights := rights || ARRAY['SELECT (id, status) ' || t || 'messages'];
 	END IF;
 	IF kind IN ('reader', 'operator') THEN
-		functions := functions || '{msg_openapi,msg_openapi_type,msg_http_time,msg_http_number,msg_http_000_messages,msg_http_001_sent,msg_http_002_reply,msg_http_002_working,msg_http_002_list,msg_http_002_two,msg_http_004_sent,msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
+		functions := functions || '{msg_openapi,msg_openapi_type,msg_http_time,msg_http_number,msg_http_measured,msg_http_000_messages,msg_http_001_sent,msg_http_002_reply,msg_http_002_working,msg_http_002_list,msg_http_002_two,msg_http_004_sent,msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
 		rights := rights || ARRAY['SELECT ' || t || 'messages', 'SELECT ' || t || 'msg_channels', 'SELECT ' || t || 'msg_channel_settings',
 			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_pause_log', 'SELECT ' || t || 'msg_paces', 'SELECT ' || t || 'msg_runs', 'SELECT ' || t || 'msg_statistics', 'SELECT ' || t || 'msg_retention', 'SELECT ' || t || 'msg_archive',
 			'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation', 'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
@@ -111,7 +111,9 @@ BEGIN
 		EXECUTE format('GRANT %s TO %I', r, role);
 	END LOOP;
 	FOR r IN SELECT p.oid::regprocedure::text FROM pg_proc p
-		WHERE p.pronamespace = '@extschema@'::regnamespace AND p.proname = ANY (functions)
+		JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+		JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND e.extname = 'msgsys'
+		WHERE p.proname = ANY (functions)
 	LOOP
 		EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', r, role);
 	END LOOP;

@@ -82,6 +82,28 @@ redis_start();
 ok(poll_until(30, sub { deliver(1); log_count($node, 'has Redis back') == 3 }), 'it is used again');
 is(stats($node)->{'webhook.cached'} + stats($node)->{'webhook.uncached'}, stats($node)->{'webhook.delivered'}, 'each delivery was cached or counted as not');
 
+# ---- a Redis that is no friend: a byte now and then, and claims of what is to come
+sub foe
+{
+	my ($answer, $pause) = @_;
+	my $foe = Program->new('perl', '-MIO::Socket::INET', '-MTime::HiRes=sleep', '-e', q{
+		$SIG{PIPE} = 'IGNORE'; $| = 1; my ($answer, $pause) = @ARGV; $answer =~ s/\\r\\n/\r\n/g;
+		my $s = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1'); print $s->sockport, "\n";
+		while (my $c = $s->accept) { for my $byte (split(//, $answer), ('x') x 1000) { last unless $c->syswrite($byte); sleep $pause if $pause } close $c }}, $answer, $pause);
+	my ($there) = $foe->await(qr/(\d+)/, 10) =~ /(\d+)/ or die $foe->{err};
+	$node->append_conf('postgresql.conf', "msgsys.redis_url = 'redis://127.0.0.1:$there'\n");
+	$node->reload;
+	return $foe;
+}
+my $foe = foe('$100000\r\n', 0.05);
+ok(poll_until(20, sub { deliver(1); log_count($node, 'has lost Redis.*no answer in time') >= 1 }), 'one that drips bytes is late as one that sends none');
+cmp_ok(deliver(100), '<', 3, 'it slows nothing');
+is($session->query("SELECT msg_cached($id) ->> 'code'"), 200, 'the table answers');
+$foe->stop;
+$foe = foe('*2000000000\r\n', 0);
+is($node->safe_psql('postgres', "SELECT msg_cached($id) ->> 'code'"), 200, 'one that claims two thousand million answers makes nothing large: the table answers');
+$foe->stop;
+
 # ---- a wrong URL
 $node->append_conf('postgresql.conf', "msgsys.redis_url = 'http://127.0.0.1/'\n");
 $node->reload;

@@ -12,7 +12,7 @@ INSERT INTO sections (title, functions) VALUES
 	('Asking', '{msg_get,msg_list,msg_wait,msg_cached,msg_running,msg_stats,msg_live,msg_now}'),
 	('Changing messages', '{msg_cancel,msg_cancel_many,msg_reschedule,msg_ack,msg_retry,msg_retry_many,msg_redrive}'),
 	('Channels', '{msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_pace_set,msg_pace_drop}'),
-	('Webhooks', '{msg_webhook_set,msg_webhook_enable,msg_webhook_drop,msg_channel_rotate_secret,msg_webhook_secret,msg_webhook_secret_valid,msg_webhook_check,msg_test}'),
+	('Webhooks', '{msg_webhook_set,msg_webhook_enable,msg_webhook_drop,msg_channel_rotate_secret,msg_webhook_secret,msg_webhook_secret_valid,msg_webhook_check,msg_test,msg_webhook_guard,msg_webhook_origin}'),
 	('Subscriptions', '{msg_subscribe,msg_unsubscribe,msg_event_matches}'),
 	('Mailings', '{msg_client_set,msg_client_drop,msg_mailing_create,msg_mailing_update,msg_mailing_cancel,msg_mailing_delete,msg_mailing_stats,msg_mailing_messages,msg_daily_report,msg_phone,msg_time_zone,msg_window}'),
 	('Retention, cache', '{msg_retention_set,msg_retention_drop,msg_purge,msg_archive_drop,msg_cache_fill}'),

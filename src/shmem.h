@@ -92,6 +92,9 @@ extern void slot_set_state(int slot, WorkerState state, const char *error);
 extern bool slot_view(int slot, WorkerView *view);
 extern void slot_publish_launcher(void);
 
+/* For msg_check(): the launcher's process (0: none), and how many channels have a place. */
+extern void shmem_look(int *launcher, int *nchannels);
+
 /* A worker's own slot. */
 extern void slot_attach(int slot);
 extern Oid	slot_dboid(void);

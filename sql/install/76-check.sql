@@ -24,7 +24,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_backlog IS 'how many messages of a cha
  * By hops from channel to channel on the indexes of live rows, so that it costs what there are channels.
  */
 CREATE FUNCTION @extschema@.msg_check_live(OUT channel text, OUT waits text, OUT first_id bigint) RETURNS SETOF record
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 WITH RECURSIVE
 idle AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status = 'idle' ORDER BY m.channel, m.id LIMIT 1) UNION ALL
 	SELECT n.channel, n.id FROM idle i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
@@ -51,7 +51,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_live IS 'the channels that have unfini
  * knows who acts: severity error where it is a state that no change of configuration may leave, warning where the configuration asks for it.
  */
 CREATE FUNCTION @extschema@.msg_check_nobody(OUT channel text, OUT waits text, OUT first_id bigint, OUT severity text, OUT reason text, OUT hint text)
-RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 SELECT l.channel, l.waits, l.first_id, r.severity, r.reason, r.hint
 FROM @extschema@.msg_check_live() l LEFT JOIN @extschema@.msg_channel_settings s ON s.channel = l.channel
 	LEFT JOIN @extschema@.msg_webhook_settings w ON w.channel = l.channel
@@ -80,7 +80,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_nobody IS 'channels with unfinished me
 /* Who acts on what is unfinished, and whether he does: messages that nobody takes, and those that wait while a worker idles. */
 CREATE FUNCTION @extschema@.msg_check_unfinished(rows bigint)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
 	-- twice the time within which a sweep finds what no note told of
@@ -150,7 +150,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_unfinished IS 'part of msg_check(): wh
 /* Rows of messages against the rules of their status, and against their channel. */
 CREATE FUNCTION @extschema@.msg_check_messages(rows bigint)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_sort = off AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
 	blocks constant float8 := greatest(pg_relation_size('@extschema@.messages') / current_setting('block_size')::bigint, 1);
@@ -208,7 +208,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_messages IS 'part of msg_check(): stat
 /* The processes: one for each seat, the launcher, the library. */
 CREATE FUNCTION @extschema@.msg_check_workers(rows bigint)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
 	library record;
@@ -296,7 +296,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_workers IS 'part of msg_check(): the p
 /* Settings that cannot work, or not with each other. */
 CREATE FUNCTION @extschema@.msg_check_settings(rows bigint)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
 	databases constant text[] := ARRAY(SELECT btrim(n, ' "') FROM unnest(string_to_array(coalesce(current_setting('msgsys.databases', true), ''), ',')) n WHERE btrim(n, ' "') <> '');
@@ -364,7 +364,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_settings IS 'part of msg_check(): sett
 /* The extension's objects, by the catalogue. */
 CREATE FUNCTION @extschema@.msg_check_objects(rows bigint)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
 	extension constant oid := (SELECT e.oid FROM pg_extension e WHERE e.extname = 'msgsys');
@@ -445,7 +445,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_objects IS 'part of msg_check(): the e
 /* What stands in the tables beside messages. */
 CREATE FUNCTION @extschema@.msg_check_tables(rows bigint)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
 	i record;
@@ -496,7 +496,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_tables IS 'part of msg_check(): instal
 /* Sequences that would give out ids again. */
 CREATE FUNCTION @extschema@.msg_check_sequences(rows bigint)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
 	s record;
@@ -526,7 +526,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_sequences IS 'part of msg_check(): seq
 /* What keeps the server from cleaning up, or rows from being taken. */
 CREATE FUNCTION @extschema@.msg_check_holds(rows bigint)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
 	RETURN QUERY
@@ -554,7 +554,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_holds IS 'part of msg_check(): prepare
  */
 CREATE FUNCTION @extschema@.msg_check("full" boolean DEFAULT false)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
 	-- of each kind so many rows are looked at, without full

@@ -84,7 +84,7 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off SE
 #variable_conflict use_column
 DECLARE
 	-- twice the time within which a sweep finds what no note told of
-	margin constant interval := 2 * coalesce(current_setting('msgsys.sweep_interval', true), '60s')::interval + interval '10 s';
+	margin constant interval := 2 * coalesce(current_setting('msgsys.sweep_interval', true), '60s')::interval + interval '5 s';
 	l record;
 	late bigint[];
 	due timestamptz;

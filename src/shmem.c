@@ -474,6 +474,15 @@ launcher_withdraw(int code, Datum arg)
 	LWLockRelease(shared->lock);
 }
 
+void
+shmem_look(int *launcher, int *nchannels)
+{
+	LWLockAcquire(shared->lock, LW_SHARED);
+	*launcher = shared->launcher ? shared->launcher->pid : 0;
+	*nchannels = shared->nchannels;
+	LWLockRelease(shared->lock);
+}
+
 /* Make the launcher's latch known, so that hooks can wake it. */
 void
 slot_publish_launcher(void)

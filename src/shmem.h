@@ -97,6 +97,9 @@ extern bool slot_view(int slot, WorkerView *view);
 extern void slot_publish_launcher(void);
 extern bool stage_needed(Oid dboid, Stage stage);
 
+/* For msg_check(): the launcher's process (0: none), and how many channels have a place. */
+extern void shmem_look(int *launcher, int *nchannels);
+
 /* A worker's own slot. */
 extern bool slot_attach(int slot, uint64 start);
 extern Oid	slot_dboid(void);

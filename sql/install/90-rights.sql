@@ -100,6 +100,10 @@ BEGIN
 	IF kind IN ('operator', 'worker') THEN
 		functions := functions || '{msg_mailing_follow,msg_mailing_payload,msg_window}'::text[];
 	END IF;
+	-- the doctor
+	IF kind IN ('reader', 'operator') THEN
+		functions := functions || '{msg_check,msg_check_library,msg_check_files,msg_check_backlog,msg_check_live,msg_check_nobody,msg_check_unfinished,msg_check_messages,msg_check_workers,msg_check_settings,msg_check_objects,msg_check_tables,msg_check_sequences,msg_check_holds}'::text[];
+	END IF;
 	-- system 003's routes
 	IF kind IN ('reader', 'operator') THEN
 		functions := functions || '{msg_http_body,msg_http_003_body,msg_http_003_id,msg_http_003_stats,msg_http_003_messages}'::text[];

@@ -35,11 +35,13 @@ BEGIN
 
 our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_topic poll_until poll_sql kcat_produce
   read_topic check_topic wait_workers worker_pid stats work_dir session topic_reader
-  kafka_start_later log_count command_ok append_to_file tempdir slurp_file);
+  expect_findings kafka_start_later log_count command_ok append_to_file tempdir slurp_file);
 
 my $tools = dirname(abs_path(__FILE__)) . '/../tools';
 my $work  = $ENV{MSGSYS_WORK};
 my %started;    # Kafka directories that this test started
+my @nodes;      # servers that new_node() made
+my %expected;   # findings of msg_check() that this test names, and why
 
 sub work_dir { return $work; }
 
@@ -63,9 +65,81 @@ sub new_node
 	$node->append_conf('postgresql.conf', _settings());
 	$node->append_conf('postgresql.conf', "max_prepared_transactions = 10\nmax_worker_processes = 20\nfsync = on\n");
 	$node->append_conf('postgresql.conf', "$_ = '$settings{$_}'\n") for sort keys %settings;
+	push @nodes, $node;
 	$node->start                                            if $do{start};
 	$node->safe_psql('postgres', 'CREATE EXTENSION msgsys') if $do{start} && $do{extension};
 	return $node;
+}
+
+# Every server of new_node() is asked at its last stop, or at the end, whether all is well (msg_check). A finding that is no mere
+# information, and that the test has not named, fails it. A server that is stopped at once, or whose library is not there, is not asked.
+
+# expect_findings(NAME => WHY, ...): findings that this test makes on purpose, or that its end comes too early to be without.
+sub expect_findings
+{
+	my (%findings) = @_;
+	%expected = (%expected, %findings);
+	return;
+}
+
+# What msg_check() finds in all databases of a node that have msgsys: a line each.
+sub _findings
+{
+	my ($node) = @_;
+	my @found;
+	my $ask = sub {
+		my ($database, $query) = @_;
+		my ($code, $out, $err);
+		# a password, a full server: then it cannot be asked
+		eval { ($code, $out, $err) = $node->psql($database, $query, on_error_stop => 1, timeout => 60); 1 } or return;
+		return "check-failed: $database: $err" if $err && $err =~ /ERROR/ && $query =~ /msg_check/;
+		return defined $code && $code == 0 ? split /\n/, $out : ();
+	};
+	for my $database ($ask->('postgres', "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate"))
+	{
+		my ($schema) = $ask->($database, "SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'msgsys'");
+		next unless $schema;
+		push @found, $ask->($database, qq{SELECT "check" || ': ' || '$database: ' || count || ' ' || coalesce(examples::text, '') || ' ' || replace(detail, E'\n', ' ')
+			FROM $schema.msg_check() WHERE severity <> 'info'});
+	}
+	return grep { /^([^:]+)/ && !exists $expected{$1} } @found;
+}
+
+# The same once what is under way has ended.
+sub _settled_findings
+{
+	my ($node, $seconds) = @_;
+	my @found;
+	poll_until($seconds, sub { @found = _findings($node); !@found });
+	return @found;
+}
+
+sub _running { my ($node) = @_; return defined $node->{_pid}; }
+
+# Wrap the stops of servers, and the end of the test.
+{
+	no strict 'refs';
+	no warnings 'redefine';
+	my $class = PostgreSQL::Test::Cluster->can('stop') ? 'PostgreSQL::Test::Cluster' : 'PostgresNode';
+	$class = 'PostgresNode' if $INC{'PostgresNode.pm'};
+	my $stop = \&{"${class}::stop"};
+	*{"${class}::stop"} = sub {
+		my ($node, $mode, @rest) = @_;
+		$node->{msgsys_findings} =
+		  [ ($mode // 'fast') eq 'immediate' || !_running($node) || !grep({ $_ == $node } @nodes) ? () : _settled_findings($node, 1) ];
+		return $stop->(@_);
+	};
+	my $done = \&Test::Builder::done_testing;
+	*Test::Builder::done_testing = sub {
+		local $Test::Builder::Level = $Test::Builder::Level + 1;
+		my $builder = Test::More->builder;
+		for my $node (@nodes)
+		{
+			my @found = _running($node) ? _settled_findings($node, 10) : @{ $node->{msgsys_findings} // [] };
+			$builder->ok(!@found, $node->name . ': msg_check() finds nothing that the test does not name') or $builder->diag(join "\n", @found);
+		}
+		goto &$done;
+	};
 }
 
 # session(NODE[, DATABASE[, ROLE]]): a psql that the test talks with; see Program.pm.

@@ -1,0 +1,578 @@
+-- 76-check.sql: the doctor. msg_check() verifies what must be true of an installation; each part is a function of its own,
+-- so that one which the caller may not read is said to be "not looked at", and the others are looked at all the same.
+
+/*
+ * msg_check_library(): what only the library knows: its version, whether it was preloaded, the launcher's process, and how many
+ * of msgsys.max_channels are taken.
+ */
+CREATE FUNCTION @extschema@.msg_check_library(OUT version text, OUT preloaded boolean, OUT launcher integer, OUT channels integer)
+RETURNS record AS 'MODULE_PATHNAME', 'msg_check_library' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.msg_check_library IS 'the library''s version, whether it was preloaded, the launcher''s process, and the channels that have a place in shared memory';
+
+/* msg_check_files(): settings whose files or secrets cannot be used, without telling what they are. */
+CREATE FUNCTION @extschema@.msg_check_files(OUT setting text, OUT problem text)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'msg_check_files' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.msg_check_files IS 'settings whose files or secrets cannot be used, and why';
+
+/* msg_check_backlog(channel): how many idle messages the counter in shared memory has for a channel. */
+CREATE FUNCTION @extschema@.msg_check_backlog(channel text) RETURNS bigint
+AS 'MODULE_PATHNAME', 'msg_check_backlog' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION @extschema@.msg_check_backlog IS 'how many messages of a channel wait, by the counter that msgsys.max_backlog is compared with';
+
+/*
+ * msg_check_live(): the channels that have unfinished messages, and in which way they wait: idle, due, sent, received, dead letter.
+ * By hops from channel to channel on the indexes of live rows, so that it costs what there are channels.
+ */
+CREATE FUNCTION @extschema@.msg_check_live(OUT channel text, OUT waits text, OUT first_id bigint) RETURNS SETOF record
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+WITH RECURSIVE
+idle AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status = 'idle' ORDER BY m.channel, m.id LIMIT 1) UNION ALL
+	SELECT n.channel, n.id FROM idle i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
+		WHERE m.status = 'idle' AND m.channel > i.channel ORDER BY m.channel, m.id LIMIT 1) n),
+due AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status IN ('scheduled', 'retry') ORDER BY m.channel, m.due_at LIMIT 1) UNION ALL
+	SELECT n.channel, n.id FROM due i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
+		WHERE m.status IN ('scheduled', 'retry') AND m.channel > i.channel ORDER BY m.channel, m.due_at LIMIT 1) n),
+sent AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status = 'sent' AND m.finished_at IS NULL ORDER BY m.channel, m.sent_at LIMIT 1) UNION ALL
+	SELECT n.channel, n.id FROM sent i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
+		WHERE m.status = 'sent' AND m.finished_at IS NULL AND m.channel > i.channel ORDER BY m.channel, m.sent_at LIMIT 1) n),
+received AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status = 'received' AND m.finished_at IS NULL ORDER BY m.channel, m.id LIMIT 1) UNION ALL
+	SELECT n.channel, n.id FROM received i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
+		WHERE m.status = 'received' AND m.finished_at IS NULL AND m.channel > i.channel ORDER BY m.channel, m.id LIMIT 1) n),
+letters AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.dlq_pending ORDER BY m.channel, m.id LIMIT 1) UNION ALL
+	SELECT n.channel, n.id FROM letters i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
+		WHERE m.dlq_pending AND m.channel > i.channel ORDER BY m.channel, m.id LIMIT 1) n)
+SELECT channel, 'idle', id FROM idle UNION ALL SELECT channel, 'due', id FROM due UNION ALL SELECT channel, 'sent', id FROM sent
+UNION ALL SELECT channel, 'received', id FROM received UNION ALL SELECT channel, 'dead letter', id FROM letters
+$$;
+COMMENT ON FUNCTION @extschema@.msg_check_live IS 'the channels that have unfinished messages, and how these wait: idle, due, sent, received or dead letter';
+
+/*
+ * msg_check_nobody(): those of msg_check_live() for which nobody acts under the configuration as it is, and why. The one place that
+ * knows who acts: severity error where it is a state that no change of configuration may leave, warning where the configuration asks for it.
+ */
+CREATE FUNCTION @extschema@.msg_check_nobody(OUT channel text, OUT waits text, OUT first_id bigint, OUT severity text, OUT reason text, OUT hint text)
+RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SELECT l.channel, l.waits, l.first_id, r.severity, r.reason, r.hint
+FROM @extschema@.msg_check_live() l LEFT JOIN @extschema@.msg_channel_settings s ON s.channel = l.channel
+	LEFT JOIN @extschema@.msg_webhook_settings w ON w.channel = l.channel
+	CROSS JOIN LATERAL (VALUES
+		(s.channel IS NULL, 'error', 'the channel does not exist', 'Make it with msg_channel_set(), or finish its messages with msg_channel_drop(channel, discard => true) after that.'),
+		(l.waits IN ('idle', 'due') AND s.topic IS NULL AND w.channel IS NULL, 'warning', 'the channel has neither topic nor webhook',
+			'Give it one with msg_channel_set() or msg_webhook_set(), or cancel its messages.'),
+		(l.waits IN ('idle', 'due', 'dead letter') AND s.topic IS NOT NULL AND coalesce(current_setting('msgsys.kafka_brokers', true), '') = '', 'warning',
+			'no Kafka broker is set', 'Set msgsys.kafka_brokers.'),
+		(l.waits = 'sent' AND s.ack = 'none', 'error', 'the channel waits for no acknowledgement', 'Report this; set finished_at of these messages.'),
+		(l.waits = 'sent' AND s.topic IS NULL AND s.former_topics IS NULL, 'error', 'the channel has no topic any more from which they could be acknowledged',
+			'Give it its topic back, or set finished_at of these messages.'),
+		(l.waits = 'sent' AND coalesce(current_setting('msgsys.kafka_brokers', true), '') = '', 'warning', 'no Kafka broker is set', 'Set msgsys.kafka_brokers.'),
+		(l.waits = 'sent' AND s.ack = 'topic' AND current_setting('msgsys.acks_topic', true) = '', 'warning', 'there is no acknowledgement topic', 'Set msgsys.acks_topic.'),
+		(l.waits = 'received' AND w.channel IS NULL, 'error', 'the channel has no webhook any more', 'Give it one, or set finished_at of these messages.'),
+		(l.waits IN ('idle', 'due', 'received') AND w.channel IS NOT NULL AND (s.topic IS NULL OR l.waits = 'received') AND w.disabled_at IS NOT NULL, 'warning',
+			'the webhook is disabled', 'See disabled_reason in msg_webhooks; then call msg_webhook_enable().'),
+		(l.waits IN ('idle', 'due', 'received') AND w.channel IS NOT NULL AND (s.topic IS NULL OR l.waits = 'received')
+			AND current_setting('msgsys.webhook_workers', true) = '0', 'warning', 'msgsys.webhook_workers is 0', 'Raise it, and restart the server.'),
+		(l.waits = 'dead letter' AND s.topic IS NULL, 'error', 'the channel has no topic for its dead letters', 'Set dlq_pending of these messages to null, or give the channel a topic.')
+	) r(wrong, severity, reason, hint)
+WHERE r.wrong
+$$;
+COMMENT ON FUNCTION @extschema@.msg_check_nobody IS 'channels with unfinished messages for which nobody acts under the configuration as it is, and why';
+
+/* Who acts on what is unfinished, and whether he does: messages that nobody takes, and those that wait while a worker idles. */
+CREATE FUNCTION @extschema@.msg_check_unfinished(rows bigint)
+RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+	-- twice the time within which a sweep finds what no note told of
+	margin constant interval := 2 * coalesce(current_setting('msgsys.sweep_interval', true), '60s')::interval + interval '5 s';
+	l record;
+	late bigint[];
+	due timestamptz;
+	at timestamptz;
+BEGIN
+	RETURN QUERY
+	SELECT 'nobody'::text, n.severity, c.count, ARRAY[n.first_id::text],
+		format('Messages of channel "%s" are unfinished (%s), and nobody acts on them: %s.', n.channel, n.waits, n.reason), n.hint
+	FROM @extschema@.msg_check_nobody() n, LATERAL (SELECT CASE n.waits
+		WHEN 'idle' THEN (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.status = 'idle' LIMIT rows) x)
+		WHEN 'due' THEN (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.status IN ('scheduled', 'retry') LIMIT rows) x)
+		WHEN 'sent' THEN (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.status = 'sent' AND m.finished_at IS NULL LIMIT rows) x)
+		WHEN 'received' THEN (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.status = 'received' AND m.finished_at IS NULL LIMIT rows) x)
+		ELSE (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.dlq_pending LIMIT rows) x) END) c(count);
+
+	-- Waiting, while whoever takes it idles. What holds a channel back on purpose is left out: a pause, a pace, a rate, an open
+	-- breaker, a key that waits; and what came only just: a resume, a change, a start, a row that a transaction holds.
+	FOR l IN
+		SELECT v.channel, v.waits, s.topic, s.ack, s.resend_after, x.stage, w.timeout
+		FROM @extschema@.msg_check_live() v JOIN @extschema@.msg_channel_settings s ON s.channel = v.channel
+			LEFT JOIN @extschema@.msg_webhook_settings w ON w.channel = v.channel
+			CROSS JOIN LATERAL (SELECT CASE WHEN v.waits = 'sent' THEN 'receiver' WHEN v.waits = 'received' OR s.topic IS NULL AND v.waits <> 'dead letter' THEN 'webhook' ELSE 'relay' END AS stage) x
+		WHERE NOT EXISTS (SELECT FROM @extschema@.msg_check_nobody() n WHERE n.channel = v.channel AND n.waits = v.waits)
+			AND NOT EXISTS (SELECT FROM @extschema@.msg_pauses p WHERE p.channel IN ('*', v.channel))
+			AND NOT EXISTS (SELECT FROM @extschema@.msg_pause_log p WHERE p.channel IN ('*', v.channel) AND p.at > clock_timestamp() - margin)
+			AND NOT EXISTS (SELECT FROM @extschema@.msg_paces p WHERE p.channel = v.channel)
+			AND NOT EXISTS (SELECT FROM @extschema@.msg_breakers b WHERE b.channel = v.channel)
+			AND NOT EXISTS (SELECT FROM @extschema@.msg_channels c WHERE c.channel = v.channel AND c.updated_at > clock_timestamp() - margin)
+			AND NOT EXISTS (SELECT FROM @extschema@.msg_webhooks c WHERE c.channel = v.channel AND c.updated_at > clock_timestamp() - margin)
+			AND (x.stage <> 'webhook' OR w.rate IS NULL AND NOT w.ordered)
+			AND (v.waits <> 'sent' OR s.ack = 'readback')
+			AND (SELECT bool_and(k.state = 'idle' AND k.started_at < clock_timestamp() - margin) FROM @extschema@.msg_worker_slots() k
+				WHERE k.database = current_database() AND k.stage = x.stage)
+	LOOP
+		due := @extschema@.msg_now() - margin;
+		at := clock_timestamp() - margin - CASE WHEN l.stage = 'webhook' THEN l.timeout ELSE '0' END;
+		SELECT array_agg(m.id ORDER BY m.id) INTO late FROM (
+			(SELECT m.id, m.xmax FROM @extschema@.messages m WHERE l.waits = 'idle' AND m.status = 'idle' AND m.channel = l.channel AND m.created_at < at LIMIT 1000)
+			UNION ALL (SELECT m.id, m.xmax FROM @extschema@.messages m WHERE l.waits = 'due' AND m.status IN ('scheduled', 'retry') AND m.channel = l.channel AND m.due_at < due LIMIT 1000)
+			UNION ALL (SELECT m.id, m.xmax FROM @extschema@.messages m WHERE l.waits = 'sent' AND m.status = 'sent' AND m.finished_at IS NULL AND m.channel = l.channel AND m.sent_at < at LIMIT 1000)
+			UNION ALL (SELECT m.id, m.xmax FROM @extschema@.messages m WHERE l.waits = 'received' AND m.status = 'received' AND m.finished_at IS NULL AND m.channel = l.channel AND m.received_at < at LIMIT 1000)
+			UNION ALL (SELECT m.id, m.xmax FROM @extschema@.messages m WHERE l.waits = 'dead letter' AND m.dlq_pending AND m.channel = l.channel AND m.finished_at < at LIMIT 1000)) m
+		WHERE m.xmax = '0'::xid OR NOT EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'transactionid' AND k.transactionid = m.xmax AND k.mode = 'ExclusiveLock');
+		IF late IS NOT NULL THEN
+			"check" := CASE l.waits WHEN 'sent' THEN 'not-read-back' ELSE 'waiting' END;
+			severity := 'warning';
+			count := cardinality(late);
+			examples := late[1:5]::text[];
+			detail := format('Messages of channel "%s" wait (%s) for longer than %s, while every %s worker is idle.', l.channel, l.waits, margin, l.stage);
+			hint := CASE l.waits WHEN 'sent' THEN 'Their records may be gone from the topic (retention, compaction, a deleted topic): set resend_after with msg_channel_set() to send them again.'
+				ELSE 'Look again: it may be work under way. If they stay, see last_error in msg_workers and restart that worker with pg_terminate_backend().' END;
+			RETURN NEXT;
+		END IF;
+	END LOOP;
+
+	RETURN QUERY
+	SELECT 'paused'::text, 'info'::text, count(*), array_agg(p.channel ORDER BY p.channel), 'Channels are paused for more than a day.'::text,
+		'Call msg_resume() if that is not meant any more.'::text
+	FROM @extschema@.msg_pauses p WHERE p.paused_at < clock_timestamp() - interval '1 day' HAVING count(*) > 0;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_check_unfinished IS 'part of msg_check(): who acts on each unfinished message, and whether he does';
+
+/* Rows of messages against the rules of their status, and against their channel. */
+CREATE FUNCTION @extschema@.msg_check_messages(rows bigint)
+RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_sort = off AS $$
+#variable_conflict use_column
+DECLARE
+	blocks constant float8 := greatest(pg_relation_size('@extschema@.messages') / current_setting('block_size')::bigint, 1);
+	-- a block has some dozens of rows
+	percent constant real := CASE WHEN rows IS NULL THEN 100 ELSE least(100, 100 * (rows / 20) / blocks) END;
+	-- the live rows by their indexes, where not all rows are looked at
+	walk constant bigint := CASE WHEN percent >= 100 THEN 0 ELSE rows END;
+BEGIN
+	RETURN QUERY
+	WITH seen AS MATERIALIZED (
+		SELECT m.id, m.status, m.channel, m.attempts, m.due_at, m.sent_at, m.received_at, m.delivered_at, m.finished_at, m.dlq_pending
+		FROM @extschema@.messages m TABLESAMPLE SYSTEM (percent)
+		UNION ALL (SELECT m.id, m.status, m.channel, m.attempts, m.due_at, m.sent_at, m.received_at, m.delivered_at, m.finished_at, m.dlq_pending
+			FROM @extschema@.messages m ORDER BY m.id DESC LIMIT walk)
+		UNION ALL (SELECT m.id, m.status, m.channel, m.attempts, m.due_at, m.sent_at, m.received_at, m.delivered_at, m.finished_at, m.dlq_pending
+			FROM @extschema@.messages m WHERE m.status = 'idle' LIMIT walk)
+		UNION ALL (SELECT m.id, m.status, m.channel, m.attempts, m.due_at, m.sent_at, m.received_at, m.delivered_at, m.finished_at, m.dlq_pending
+			FROM @extschema@.messages m WHERE m.status IN ('scheduled', 'retry') LIMIT walk)
+		UNION ALL (SELECT m.id, m.status, m.channel, m.attempts, m.due_at, m.sent_at, m.received_at, m.delivered_at, m.finished_at, m.dlq_pending
+			FROM @extschema@.messages m WHERE m.status = 'sent' AND m.finished_at IS NULL LIMIT walk)
+		UNION ALL (SELECT m.id, m.status, m.channel, m.attempts, m.due_at, m.sent_at, m.received_at, m.delivered_at, m.finished_at, m.dlq_pending
+			FROM @extschema@.messages m WHERE m.status = 'received' AND m.finished_at IS NULL LIMIT walk)
+		UNION ALL (SELECT m.id, m.status, m.channel, m.attempts, m.due_at, m.sent_at, m.received_at, m.delivered_at, m.finished_at, m.dlq_pending
+			FROM @extschema@.messages m WHERE m.dlq_pending LIMIT walk)),
+	broken AS (
+		SELECT DISTINCT s.id, b.name, b.severity, b.words, b.hint
+		FROM seen s LEFT JOIN @extschema@.msg_channel_settings c ON c.channel = s.channel CROSS JOIN LATERAL (VALUES
+			(s.status IN ('delivered', 'dead', 'cancelled', 'expired') AND s.finished_at IS NULL, 'unfinished-end', 'error',
+				'Messages have a final status but no finished_at: retention never takes them.', 'Set finished_at.'),
+			(s.status IN ('scheduled', 'idle', 'retry') AND s.finished_at IS NOT NULL, 'finished-waiting', 'error',
+				'Messages wait to be sent and have a finished_at.', 'Set finished_at to null, or cancel them.'),
+			(s.status IN ('scheduled', 'retry') AND s.due_at IS NULL, 'no-due-time', 'error',
+				'Messages wait for their time but have no due_at: no worker ever takes them.', 'Call msg_reschedule().'),
+			(s.status = 'idle' AND (s.attempts > 0 OR s.sent_at IS NOT NULL OR s.received_at IS NOT NULL OR s.delivered_at IS NOT NULL), 'idle-tried', 'warning',
+				'Messages are idle, as if new, but were tried before.', 'Use msg_retry() to send a message again.'),
+			(s.status = 'sent' AND s.sent_at IS NULL, 'no-sent-time', 'error', 'Messages are sent but have no sent_at: resend_after never takes them.', 'Set sent_at.'),
+			(s.status = 'received' AND s.received_at IS NULL, 'no-received-time', 'error', 'Messages are received but have no received_at.', 'Set received_at.'),
+			(s.status = 'delivered' AND s.delivered_at IS NULL, 'no-delivered-time', 'error', 'Messages are delivered but have no delivered_at.', 'Set delivered_at.'),
+			(s.dlq_pending AND s.status <> 'dead', 'dead-letter-alive', 'error', 'Messages that are not dead are to be written to the dead letter topic.', 'Set dlq_pending to null.'),
+			(s.attempts < 0, 'attempts', 'error', 'Messages have a negative number of attempts.', 'Set attempts to 0.'),
+			(s.status = 'retry' AND s.attempts >= c.max_attempts, 'last-attempt', 'info',
+				'Messages have used all attempts that their channel allows now: the next is their last.', 'Raise max_attempts with msg_channel_set() if they shall have more.')
+			) b(wrong, name, severity, words, hint)
+		WHERE b.wrong)
+	SELECT b.name::text, b.severity::text, count(*), (array_agg(b.id ORDER BY b.id))[1:5]::text[], b.words::text, b.hint::text
+	FROM broken b GROUP BY b.name, b.severity, b.words, b.hint;
+	IF percent < 100 THEN
+		RETURN QUERY SELECT 'sampled'::text, 'info'::text, rows, NULL::text[],
+			format('Only a sample of messages was looked at: %s rows of each kind that waits, the newest ones, and %s %% of the others.', rows, round(percent::numeric, 2)),
+			'Call msg_check(full => true) to look at all.'::text;
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_check_messages IS 'part of msg_check(): statuses against timestamps, messages against their channels';
+
+/* The processes: one for each seat, the launcher, the library. */
+CREATE FUNCTION @extschema@.msg_check_workers(rows bigint)
+RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+	library record;
+	here constant text := current_database();
+	installed constant text := (SELECT extversion FROM pg_extension WHERE extname = 'msgsys');
+	listed boolean;
+BEGIN
+	SELECT * INTO library FROM @extschema@.msg_check_library();
+	IF library.version <> installed THEN
+		RETURN QUERY SELECT 'version'::text, 'error'::text, 1::bigint, NULL::text[],
+			format('The library is version %s, the extension in this database %s.', library.version, installed),
+			'Restart the server with the newer library, and call ALTER EXTENSION msgsys UPDATE.'::text;
+	END IF;
+	IF NOT library.preloaded THEN
+		RETURN QUERY SELECT 'not-preloaded'::text, 'warning'::text, 1::bigint, NULL::text[],
+			'The library is not preloaded: there are no workers, and messages wait.'::text,
+			'Add msgsys to shared_preload_libraries, and restart the server.'::text;
+		RETURN;
+	END IF;
+	-- a standby has workers once it is promoted
+	IF pg_is_in_recovery() THEN
+		RETURN;
+	END IF;
+	listed := here = ANY (SELECT btrim(n, ' "') FROM unnest(string_to_array(current_setting('msgsys.databases', true), ',')) n);
+	IF library.launcher IS NULL THEN
+		RETURN QUERY SELECT 'no-launcher'::text, 'error'::text, 1::bigint, NULL::text[], 'The launcher does not run: a worker that ends is not started again.'::text,
+			'It is started again within seconds; if not, see the server''s log and max_worker_processes.'::text;
+	END IF;
+	IF NOT listed THEN
+		RETURN QUERY SELECT 'not-listed'::text, 'warning'::text, 1::bigint, NULL::text[], format('Nobody works on this database: "%s" is not in msgsys.databases.', here),
+			'Add it there, and reload the configuration.'::text;
+	ELSIF library.launcher IS NOT NULL THEN
+		-- which stages have workers at rest is the launcher's affair; what it has a seat for must have a process
+		RETURN QUERY SELECT 'no-seat'::text, 'warning'::text, count(*), array_agg(s), 'Stages have no place for a worker of this database.'::text,
+			'See the server''s log; raise msgsys.max_databases if msgsys.databases has more names, and restart the server.'::text
+		FROM unnest('{relay,scheduler}'::text[]) s
+		WHERE NOT EXISTS (SELECT FROM @extschema@.msg_worker_slots() k WHERE k.database = here AND k.stage = s) HAVING count(*) > 0;
+	END IF;
+	RETURN QUERY
+	SELECT t.name, t.severity, count(*), array_agg(format('%s %s', k.stage, k.worker) ORDER BY k.stage, k.worker),
+		t.words || coalesce(format(' The latest error: %s.', max(k.last_error)), ''), t.hint
+	FROM @extschema@.msg_worker_slots() k JOIN (VALUES
+		('stopped', 'worker-stopped', 'warning', 'Workers have ended, and are started again after a pause.', 'See their last_error in msg_workers, and the server''s log.'),
+		('no worker slot', 'no-process', 'error', 'Workers cannot be started: no process is left for them.', 'Raise max_worker_processes, and restart the server.'),
+		('no database', 'no-database', 'error', 'A database of msgsys.databases does not exist, or takes no connections.', 'Make it, or take it out of msgsys.databases.'),
+		('extension absent', 'extension-absent', 'warning', 'Workers do not see the extension in this database.', 'Look again in a moment: they may have just been started.'),
+		('copy, not adopted', 'copy', 'error', 'This is a copy: nothing is sent.', 'Call msg_adopt() if it shall send.'),
+		('broker down', 'broker-down', 'warning', 'Kafka does not answer.', 'See last_error in msg_workers.')
+	) t(state, name, severity, words, hint) ON t.state = k.state
+	WHERE k.database = here GROUP BY t.name, t.severity, t.words, t.hint;
+	RETURN QUERY
+	SELECT 'two-workers'::text, 'error'::text, count(*), array_agg(d.seat ORDER BY d.seat), 'Seats have more than one worker: messages are sent twice, and order by key breaks.'::text,
+		'End the surplus processes with pg_terminate_backend().'::text
+	FROM (SELECT format('%s %s', k.stage, k.worker) AS seat FROM @extschema@.msg_worker_slots() k WHERE k.database = here GROUP BY k.stage, k.worker HAVING count(*) > 1
+		UNION
+		-- processes that no slot knows; the type of others' processes is shown to those alone who may see statistics
+		SELECT format('%s, process %s', a.backend_type, a.pid) FROM pg_stat_activity a
+		WHERE a.datname = here AND a.backend_type ~ '^msgsys (relay|receiver|webhook|scheduler|http)$' AND a.backend_start < clock_timestamp() - interval '5 s'
+			AND NOT EXISTS (SELECT FROM @extschema@.msg_worker_slots() k WHERE k.pid = a.pid)
+			-- a process that is ending has given its slot back
+			AND a.state IS NOT NULL) d
+	HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'no-such-process'::text, 'error'::text, count(*), array_agg(format('%s %s', k.stage, k.worker)), 'Workers'' processes are gone, and nobody noticed.'::text,
+		'Restart the server.'::text
+	FROM @extschema@.msg_worker_slots() k
+	WHERE k.database = here AND k.pid IS NOT NULL AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = k.pid) HAVING count(*) > 0;
+	IF library.channels >= current_setting('msgsys.max_channels')::integer THEN
+		RETURN QUERY SELECT 'max-channels'::text, 'warning'::text, library.channels::bigint, NULL::text[],
+			format('All %s places of msgsys.max_channels are taken: each commit in another channel costs a sweep.', library.channels),
+			'Raise msgsys.max_channels, and restart the server.'::text;
+	END IF;
+	IF coalesce(current_setting('msgsys.max_backlog', true), '0') <> '0' THEN
+		RETURN QUERY
+		SELECT 'backlog-counter'::text, 'info'::text, count(*), array_agg(d.channel ORDER BY d.channel), 'The counter of waiting messages, by which channels are full, differs from the table by more than a tenth.'::text,
+			'It is counted again once a minute.'::text
+		FROM (SELECT s.channel, @extschema@.msg_check_backlog(s.channel) AS counted, n.is
+			FROM @extschema@.msg_channel_settings s, LATERAL (SELECT count(*) AS is FROM (SELECT FROM @extschema@.messages m
+				WHERE m.status = 'idle' AND m.channel = s.channel LIMIT least(rows, 2 * current_setting('msgsys.max_backlog')::bigint)) x) n) d
+		WHERE d.is < coalesce(rows, d.is + 1) AND abs(d.counted - d.is) > greatest(10, current_setting('msgsys.max_backlog')::bigint / 10) HAVING count(*) > 0;
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_check_workers IS 'part of msg_check(): the processes, and what they share';
+
+/* Settings that cannot work, or not with each other. */
+CREATE FUNCTION @extschema@.msg_check_settings(rows bigint)
+RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+	databases constant text[] := ARRAY(SELECT btrim(n, ' "') FROM unnest(string_to_array(coalesce(current_setting('msgsys.databases', true), ''), ',')) n WHERE btrim(n, ' "') <> '');
+	http constant boolean := coalesce(current_setting('msgsys.http_listen', true), '') <> '';
+	http_role constant text := coalesce(current_setting('msgsys.http_role', true), '');
+	anonymous constant text := coalesce(current_setting('msgsys.http_anonymous_role', true), '');
+	http_database constant text := coalesce(nullif(current_setting('msgsys.http_database', true), ''), databases[1]);
+	worker constant text := coalesce(current_setting('msgsys.role', true), '');
+	acks constant text := coalesce(current_setting('msgsys.acks_topic', true), '');
+	seats integer;
+BEGIN
+	seats := 1 + cardinality(databases) * (1 + coalesce(current_setting('msgsys.relay_workers', true), '1')::integer
+		+ coalesce(current_setting('msgsys.receiver_workers', true), '1')::integer + coalesce(current_setting('msgsys.webhook_workers', true), '1')::integer)
+		+ CASE WHEN http THEN coalesce(current_setting('msgsys.http_workers', true), '1')::integer ELSE 0 END;
+	RETURN QUERY
+	SELECT 'setting'::text, v.severity::text, 1::bigint, ARRAY[v.setting]::text[], v.words::text, v.hint::text
+	FROM (VALUES
+		(EXISTS (SELECT FROM unnest(databases) n WHERE NOT EXISTS (SELECT FROM pg_database d WHERE d.datname = n AND d.datallowconn)), 'error', 'msgsys.databases',
+			'It names databases that do not exist or take no connections: ' || array_to_string(ARRAY(SELECT n FROM unnest(databases) n
+				WHERE NOT EXISTS (SELECT FROM pg_database d WHERE d.datname = n AND d.datallowconn)), ', ') || '.', 'Make them, or take them out.'),
+		(cardinality(databases) > coalesce(current_setting('msgsys.max_databases', true), '256')::integer, 'error', 'msgsys.databases',
+			'It has more names than msgsys.max_databases allows: the last ones have no workers.', 'Raise msgsys.max_databases, and restart the server.'),
+		(seats > current_setting('max_worker_processes')::integer, 'warning', 'max_worker_processes',
+			format('msgsys may need %s processes, and parallel queries some more, but only %s are allowed.', seats, current_setting('max_worker_processes')),
+			'Raise it, and restart the server.'),
+		(current_setting('msgsys.sweep_interval', true)::interval < current_setting('msgsys.poll_interval', true)::interval, 'info', 'msgsys.sweep_interval',
+			'It is shorter than msgsys.poll_interval, which then decides.', 'Let it be the longer of both.'),
+		(current_setting('msgsys.clock_offset', true)::interval <> '0', 'info', 'msgsys.clock_offset', 'The clock of messages is not that of the system.', 'Reset it, unless this is a rehearsal.'),
+		(worker <> '' AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = worker), 'error', 'msgsys.role', 'There is no such role: no worker can connect.', 'Make it, and call msg_grant(role, ''worker'').'),
+		(worker <> '' AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = worker AND NOT r.rolcanlogin AND NOT r.rolsuper), 'info', 'msgsys.role', 'The role may not log in; workers do not need that.', 'Nothing needs to be done.'),
+		(http AND http_role = '', 'error', 'msgsys.http_role', 'HTTP is to be served, but no role is set for that.', 'Make an ordinary role, call msg_grant(role, ''http''), and set msgsys.http_role to it.'),
+		(http_role <> '' AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = http_role), 'error', 'msgsys.http_role', 'There is no such role.', 'Make an ordinary role, and call msg_grant(role, ''http'').'),
+		(http_role <> '' AND EXISTS (SELECT FROM pg_roles r WHERE r.rolsuper AND CASE WHEN EXISTS (SELECT FROM pg_roles h WHERE h.rolname = http_role) THEN pg_has_role(http_role, r.oid, 'MEMBER') END), 'error', 'msgsys.http_role',
+			'The role is a superuser or may become one.', 'Use an ordinary role.'),
+		(anonymous <> '' AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = anonymous), 'error', 'msgsys.http_anonymous_role', 'There is no such role.', 'Make it, or leave the setting empty.'),
+		(anonymous <> '' AND http_role <> '' AND CASE WHEN EXISTS (SELECT FROM pg_roles r WHERE r.rolname = anonymous) AND EXISTS (SELECT FROM pg_roles r WHERE r.rolname = http_role)
+				THEN NOT pg_has_role(http_role, anonymous, 'MEMBER') END, 'error', 'msgsys.http_anonymous_role',
+			'The role of msgsys.http_role may not become it.', 'GRANT it to the role of msgsys.http_role.'),
+		(http AND http_database <> ALL (databases), 'error', 'msgsys.http_database', 'It is none of msgsys.databases: HTTP is not served.', 'Name one of msgsys.databases.'),
+		(http AND coalesce(current_setting('msgsys.http_connections_per_peer', true), '0')::integer > coalesce(current_setting('msgsys.http_connections', true), '256')::integer, 'info', 'msgsys.http_connections_per_peer',
+			'One address may take all connections.', 'Let it be less than msgsys.http_connections.')
+	) v(wrong, severity, setting, words, hint)
+	WHERE v.wrong;
+	RETURN QUERY SELECT 'setting'::text, 'error'::text, 1::bigint, ARRAY[f.setting], format('What %s says cannot be used: %s.', f.setting, f.problem), 'Put it right, and reload the configuration.'::text
+	FROM @extschema@.msg_check_files() f;
+	RETURN QUERY
+	SELECT 'topic-conflict'::text, 'error'::text, count(*), array_agg(s.channel ORDER BY s.channel), 'Channels write to the topic of acknowledgements, or to one that is another channel''s retries or dead letters.'::text,
+		'Give them topics of their own.'::text
+	FROM @extschema@.msg_channel_settings s
+	WHERE acks IN (s.topic, s.topic || '.retry', s.topic || '.dlq')
+		OR EXISTS (SELECT FROM @extschema@.msg_channel_settings o WHERE s.topic IN (o.topic || '.retry', o.topic || '.dlq')) HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'webhook-without-ack'::text, 'error'::text, count(*), array_agg(s.channel ORDER BY s.channel), 'Channels have a topic and a webhook, which waits for an acknowledgement, but ack is none.'::text,
+		'Set ack to readback or topic with msg_channel_set().'::text
+	FROM @extschema@.msg_channel_settings s WHERE s.topic IS NOT NULL AND s.has_webhook AND s.ack = 'none' HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'orphan-setting'::text, 'warning'::text, count(*), array_agg(o.channel ORDER BY o.channel), 'Webhooks, paces, pauses, subscriptions or rules of retention are for channels that do not exist.'::text,
+		'Make the channel with msg_channel_set(), or drop them.'::text
+	FROM (SELECT channel FROM @extschema@.msg_webhooks UNION SELECT channel FROM @extschema@.msg_paces UNION SELECT channel FROM @extschema@.msg_pauses
+		UNION SELECT channel FROM @extschema@.msg_subscriptions UNION SELECT channel FROM @extschema@.msg_retention) o
+	WHERE o.channel <> '*' AND NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings s WHERE s.channel = o.channel) HAVING count(*) > 0;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_check_settings IS 'part of msg_check(): settings that cannot work';
+
+/* The extension's objects, by the catalogue. */
+CREATE FUNCTION @extschema@.msg_check_objects(rows bigint)
+RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+	extension constant oid := (SELECT e.oid FROM pg_extension e WHERE e.extname = 'msgsys');
+	owner constant oid := (SELECT e.extowner FROM pg_extension e WHERE e.extname = 'msgsys');
+	functions constant oid[] := ARRAY(SELECT d.objid FROM pg_depend d WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = extension AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e');
+	relations constant oid[] := ARRAY(SELECT d.objid FROM pg_depend d WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = extension AND d.classid = 'pg_class'::regclass AND d.deptype = 'e');
+	worker constant text := coalesce(current_setting('msgsys.role', true), '');
+BEGIN
+	RETURN QUERY
+	SELECT 'public-rights'::text, 'error'::text, count(*), (array_agg(o.name ORDER BY o.name))[1:5], 'Objects of the extension are open to PUBLIC.'::text,
+		'REVOKE ALL ON them FROM PUBLIC; use msg_grant() for single roles.'::text
+	FROM (SELECT p.oid::regprocedure::text AS name FROM pg_proc p WHERE p.oid = ANY (functions)
+			AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0)
+		UNION ALL SELECT c.oid::regclass::text FROM pg_class c WHERE c.oid = ANY (relations) AND EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.grantee = 0)
+		UNION ALL SELECT format('%s.%I', t.attrelid::regclass, t.attname) FROM pg_attribute t WHERE t.attrelid = ANY (relations) AND t.attacl IS NOT NULL
+			AND EXISTS (SELECT FROM aclexplode(t.attacl) a WHERE a.grantee = 0)) o HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'owner'::text, 'error'::text, count(*), (array_agg(o.name ORDER BY o.name))[1:5], 'Objects of the extension belong to another role than the extension.'::text,
+		'ALTER … OWNER TO the extension''s owner.'::text
+	FROM (SELECT p.oid::regprocedure::text AS name FROM pg_proc p WHERE p.oid = ANY (functions) AND p.proowner <> owner
+		UNION ALL SELECT c.oid::regclass::text FROM pg_class c WHERE c.oid = ANY (relations) AND c.relowner <> owner) o HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'trigger'::text, 'error'::text, count(*), array_agg(format('%s: %s', t.relation, t.function) ORDER BY t.relation, t.function),
+		'Triggers of msgsys are missing or disabled: messages are not checked, workers not woken.'::text, 'ALTER TABLE … ENABLE TRIGGER; where it is gone, make it again as the install script does.'::text
+	FROM (VALUES ('messages', 'msg_message_trigger', 4), ('messages', 'msg_message_trigger', 16), ('msg_channels', 'msg_config_trigger', 4), ('msg_webhooks', 'msg_config_trigger', 4),
+		('msg_webhook_secrets', 'msg_config_trigger', 4), ('msg_pauses', 'msg_config_trigger', 4), ('msg_paces', 'msg_config_trigger', 4), ('msg_installation', 'msg_config_trigger', 16),
+		('msg_retention', 'msg_schedule_trigger', 4), ('msg_mailings', 'msg_schedule_trigger', 4), ('msg_clients', 'msg_client_trigger', 4)) t(relation, function, event)
+	WHERE NOT EXISTS (SELECT FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid AND p.oid = ANY (functions) JOIN pg_class c ON c.oid = g.tgrelid AND c.oid = ANY (relations)
+		WHERE c.relname = t.relation AND p.proname = t.function AND g.tgtype & t.event <> 0 AND g.tgenabled IN ('O', 'A')) HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'foreign-trigger'::text, v.severity, count(*), array_agg(v.tgname::text ORDER BY v.tgname), v.words, v.hint
+	FROM (SELECT g.tgname,
+			CASE WHEN g.tgenabled IN ('A', 'R') THEN 'error' WHEN g.tgtype & 7 = 7 AND g.tgname > 'zz_msgsys_insert' THEN 'warning' ELSE 'info' END AS severity,
+			CASE WHEN g.tgenabled IN ('A', 'R') THEN 'Triggers on messages that fire for replicas run with the workers'' rights, and may stop them.'
+				WHEN g.tgtype & 7 = 7 AND g.tgname > 'zz_msgsys_insert' THEN 'Triggers on messages come after the one of msgsys: what they change is not checked.'
+				ELSE 'There are triggers of others on messages; they do not see what workers do.' END AS words,
+			CASE WHEN g.tgenabled IN ('A', 'R') THEN 'ALTER TABLE … ENABLE TRIGGER, without ALWAYS or REPLICA.' WHEN g.tgtype & 7 = 7 AND g.tgname > 'zz_msgsys_insert' THEN 'Give them names that come before zz_msgsys_insert.'
+				ELSE 'Nothing needs to be done.' END AS hint
+		FROM pg_trigger g WHERE g.tgrelid = '@extschema@.messages'::regclass AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgfoid <> ALL (functions)) v
+	GROUP BY v.severity, v.words, v.hint;
+	RETURN QUERY
+	SELECT 'rule'::text, 'warning'::text, count(*), array_agg(o.name ORDER BY o.name), 'Tables of msgsys have rules or row-level security of others, which change what its statements do.'::text, 'Take them away.'::text
+	FROM (SELECT c.relname || ': ' || r.rulename AS name FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class WHERE c.oid = ANY (relations) AND c.relkind IN ('r', 'p')
+		UNION ALL SELECT c.relname || ': row-level security' FROM pg_class c WHERE c.oid = ANY (relations) AND (c.relforcerowsecurity OR c.relrowsecurity AND worker <> '')) o HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'index'::text, 'error'::text, count(*), array_agg(n.name ORDER BY n.name), 'Indexes are missing or invalid: claims read the whole table, or what is unique is not.'::text,
+		'REINDEX them; where one is gone, make it again as the install script does.'::text
+	FROM (SELECT i AS name FROM unnest('{messages_pkey,messages_idle,messages_due,messages_unacknowledged,messages_received,messages_dead_letters,messages_dedup,msg_runs_open,msg_installation_one,msg_mailings_act,msg_mailing_links_message,msg_attempts_message}'::text[]) i
+		WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.relname = i AND c.relnamespace = '@extschema@'::regnamespace AND c.relkind = 'i')
+		UNION SELECT c.relname FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
+		WHERE x.indrelid = ANY (relations) AND NOT (x.indisvalid AND x.indisready) AND c.relkind = 'i') n HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'unlogged'::text, 'error'::text, count(*), array_agg(c.relname::text ORDER BY c.relname), 'Tables of msgsys are unlogged: a crash empties them.'::text, 'ALTER TABLE … SET LOGGED.'::text
+	FROM pg_class c WHERE c.oid = ANY (relations) AND c.relkind = 'r' AND c.relpersistence <> 'p' HAVING count(*) > 0;
+	IF EXISTS (SELECT FROM pg_roles r WHERE r.rolname = worker) THEN
+		RETURN QUERY
+		SELECT 'worker-rights'::text, 'error'::text, count(*), array_agg(t.right || ' on ' || t.name ORDER BY t.name, t.right), 'The role of msgsys.role lacks rights that workers need.'::text,
+			format('Call msg_grant(%L, ''worker'').', worker)
+		FROM (SELECT 'msg_' || n AS name, r AS right FROM unnest('{channels,webhooks,offsets,paces,runs,installation,mailings}'::text[]) n, unnest('{SELECT,UPDATE}'::text[]) r
+			UNION ALL SELECT 'messages', r FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) r
+			UNION ALL SELECT 'msg_' || n, 'SELECT' FROM unnest('{webhook_secrets,pauses,retention,clients,channel_settings,webhook_settings}'::text[]) n
+			UNION ALL SELECT 'msg_' || n, 'INSERT' FROM unnest('{attempts,breakers,archive,mailing_links}'::text[]) n) t
+		WHERE NOT has_table_privilege(worker, ('@extschema@.' || t.name)::regclass, t.right) HAVING count(*) > 0;
+	END IF;
+	RETURN QUERY
+	SELECT 'archive'::text, 'error'::text, count(*), array_agg(o.name ORDER BY o.name), 'The archive cannot take messages: its columns or partitions are not as they must be.'::text,
+		'Give it the columns of messages in their order, and each partition the extension''s owner and a primary key.'::text
+	FROM (SELECT coalesce(a.attname, b.attname)::text AS name
+		FROM (SELECT row_number() OVER (ORDER BY t.attnum) AS n, t.attname, t.atttypid FROM pg_attribute t WHERE t.attrelid = '@extschema@.messages'::regclass AND t.attnum > 0 AND NOT t.attisdropped) a
+			FULL JOIN (SELECT row_number() OVER (ORDER BY t.attnum) AS n, t.attname, t.atttypid FROM pg_attribute t WHERE t.attrelid = '@extschema@.msg_archive'::regclass AND t.attnum > 0 AND NOT t.attisdropped) b USING (n)
+		WHERE (a.attname, a.atttypid) IS DISTINCT FROM (b.attname, b.atttypid)
+		UNION ALL SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+		WHERE i.inhparent = '@extschema@.msg_archive'::regclass AND (c.relowner <> owner OR NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = c.oid AND x.indisprimary AND x.indisvalid))) o
+	HAVING count(*) > 0;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_check_objects IS 'part of msg_check(): the extension''s objects, their rights and owners';
+
+/* What stands in the tables beside messages. */
+CREATE FUNCTION @extschema@.msg_check_tables(rows bigint)
+RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+	i record;
+BEGIN
+	SELECT count(*) AS n, bool_and(x.system_identifier = s.system_identifier) AS server, bool_and(x.database_oid = d.oid) AS database,
+		bool_and(x.identity = coalesce(current_setting('msgsys.identity', true), '')) AS identity, bool_or(x.restored_at IS NOT NULL) AS restored
+	INTO i FROM @extschema@.msg_installation x, pg_control_system() s, pg_database d WHERE d.datname = current_database();
+	IF i.n <> 1 THEN
+		RETURN QUERY SELECT 'installation'::text, 'error'::text, i.n::bigint, NULL::text[], 'msg_installation must have exactly one row: no worker can begin.'::text,
+			'Put the row back from a backup; DROP EXTENSION and CREATE EXTENSION make a new one.'::text;
+	ELSIF NOT (i.server AND i.database AND i.identity) OR i.restored THEN
+		RETURN QUERY SELECT 'copy'::text, 'error'::text, 1::bigint, NULL::text[],
+			CASE WHEN i.restored THEN 'Messages were restored from another installation' ELSE 'This is a copy of another installation' END || ': nothing is sent until msg_adopt().',
+			'Call msg_adopt() if it shall send.'::text;
+	END IF;
+	RETURN QUERY
+	SELECT 'open-run'::text, 'error'::text, count(*), array_agg(r.channel ORDER BY r.channel), 'Runs are under way in channels that have no pace any more: nobody ends them.'::text,
+		'Call msg_pace_drop(channel).'::text
+	FROM @extschema@.msg_runs r WHERE r.finished_at IS NULL AND NOT EXISTS (SELECT FROM @extschema@.msg_paces p WHERE p.channel = r.channel) HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'long-run'::text, 'info'::text, count(*), array_agg(r.channel ORDER BY r.channel), 'Runs are under way for more than a day.'::text, 'See their error in msg_runs, and msg_breakers.'::text
+	FROM @extschema@.msg_runs r WHERE r.finished_at IS NULL AND r.started_at < @extschema@.msg_now() - interval '1 day' HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'mailing-link'::text, 'error'::text, count(*), array_agg(DISTINCT l.mailing_id::text), 'Messages are linked to mailings that do not exist.'::text, 'Delete these rows of msg_mailing_links.'::text
+	FROM (SELECT k.mailing_id FROM @extschema@.msg_mailing_links k LIMIT rows) l WHERE NOT EXISTS (SELECT FROM @extschema@.msg_mailings g WHERE g.id = l.mailing_id) HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'mailing'::text, 'warning'::text, count(*), (array_agg(g.id::text ORDER BY g.id))[1:5], 'Mailings are overdue: the scheduler does not act on them, or their channel is gone.'::text,
+		'See the scheduler''s last_error in msg_workers.'::text
+	FROM @extschema@.msg_mailings g
+	WHERE g.act_at < @extschema@.msg_now() - interval '5 min' AND EXISTS (SELECT FROM @extschema@.msg_worker_slots() k WHERE k.database = current_database() AND k.stage = 'scheduler' AND k.state = 'idle')
+		OR g.status IN ('planned', 'running', 'expanded') AND NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings s WHERE s.channel = g.channel) HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'breaker'::text, 'warning'::text, count(*), array_agg(DISTINCT b.channel), 'Circuit breakers are open: these endpoints fail, and their messages wait.'::text, 'See msg_attempts.'::text
+	FROM @extschema@.msg_breakers b HAVING count(*) > 0;
+	-- positions against what the receiver last saw
+	IF (SELECT count(*) = 3 FROM pg_attribute a WHERE a.attrelid = '@extschema@.msg_offsets'::regclass AND a.attname IN ('low', 'high', 'looked_at') AND NOT a.attisdropped) THEN
+		RETURN QUERY EXECUTE $q$
+			SELECT 'position'::text, 'error'::text, count(*), (array_agg(format('%s/%s', o.topic, o.partition)))[1:5], 'Positions are outside of what the topic has: records were not read, or the topic is another one.'::text,
+				'Messages whose records are gone stay sent: set resend_after with msg_channel_set().'::text
+			FROM @extschema@.msg_offsets o WHERE o.looked_at >= o.updated_at AND (o.next_offset < o.low OR o.next_offset > o.high) HAVING count(*) > 0 $q$;
+	END IF;
+	RETURN QUERY
+	SELECT 'position'::text, 'error'::text, count(*), array_agg(format('%s/%s', o.topic, o.partition)), 'Positions are negative.'::text, 'Delete these rows of msg_offsets: the topic is read from its beginning.'::text
+	FROM @extschema@.msg_offsets o WHERE o.next_offset < 0 OR o.partition < 0 HAVING count(*) > 0;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_check_tables IS 'part of msg_check(): installation, runs, mailings, breakers, positions';
+
+/* Sequences that would give out ids again. */
+CREATE FUNCTION @extschema@.msg_check_sequences(rows bigint)
+RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+	s record;
+	highest bigint;
+	given bigint;
+BEGIN
+	FOR s IN SELECT d.objid AS sequence, d.refobjid::regclass AS relation, a.attname
+		FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S' JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+		WHERE d.deptype = 'i' AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND EXISTS (
+			SELECT FROM pg_depend e JOIN pg_extension x ON x.oid = e.refobjid AND x.extname = 'msgsys'
+			WHERE e.classid = 'pg_class'::regclass AND e.objid = d.refobjid AND e.refclassid = 'pg_extension'::regclass AND e.deptype = 'e')
+	LOOP
+		IF NOT has_sequence_privilege(s.sequence, 'SELECT, USAGE') OR NOT has_column_privilege(s.relation, s.attname, 'SELECT') THEN
+			CONTINUE WHEN s.relation <> '@extschema@.messages'::regclass;
+			RAISE insufficient_privilege USING MESSAGE = format('permission denied for sequence %s', s.sequence::regclass);
+		END IF;
+		EXECUTE format('SELECT max(%I) FROM %s', s.attname, s.relation) INTO highest;
+		given := coalesce(pg_sequence_last_value(s.sequence), 0);
+		IF highest > given THEN
+			RETURN QUERY SELECT 'sequence'::text, 'error'::text, highest - given, ARRAY[s.relation::text], format('The sequence of %s is at %s, but there is the id %s: ids are given out again.', s.relation, given, highest),
+				format('SELECT setval(%L, %s);', s.sequence::regclass, highest);
+		END IF;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_check_sequences IS 'part of msg_check(): sequences against the ids that there are';
+
+/* What keeps the server from cleaning up, or rows from being taken. */
+CREATE FUNCTION @extschema@.msg_check_holds(rows bigint)
+RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
+	SELECT 'prepared'::text, 'warning'::text, count(*), (array_agg(p.gid ORDER BY p.prepared))[1:5], 'Transactions are prepared for more than 10 minutes: what they hold is not sent, and dead rows stay.'::text,
+		'COMMIT PREPARED or ROLLBACK PREPARED.'::text
+	FROM pg_prepared_xacts p WHERE p.prepared < clock_timestamp() - interval '10 min' HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'replication-slot'::text, 'warning'::text, count(*), (array_agg(s.slot_name::text ORDER BY s.slot_name))[1:5], 'Replication slots without a consumer hold dead rows or WAL.'::text,
+		'Start their consumers, or drop them with pg_drop_replication_slot().'::text
+	FROM pg_replication_slots s WHERE NOT s.active AND NOT s.temporary AND (age(s.xmin) > 1000000 OR age(s.catalog_xmin) > 1000000 OR s.wal_status IN ('unreserved', 'lost')) HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'old-snapshot'::text, 'info'::text, count(*), (array_agg(a.pid::text ORDER BY a.xact_start))[1:5], 'Transactions are open for more than an hour: rows that are done with stay in the tables.'::text,
+		'End them, or set idle_in_transaction_session_timeout.'::text
+	FROM pg_stat_activity a WHERE a.xact_start < clock_timestamp() - interval '1 hour' AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL) HAVING count(*) > 0;
+	IF NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') THEN
+		RAISE insufficient_privilege USING MESSAGE = 'other roles'' sessions are not shown';
+	END IF;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_check_holds IS 'part of msg_check(): prepared transactions, replication slots, old snapshots';
+
+/*
+ * msg_check(full): what is wrong with this installation, a row a finding; none: all is well. full: look at every message, not only at
+ * a sample, which an info "sampled" tells of. severity is error (what must never be), warning (something waits, or will) or info (nothing
+ * is wrong). count is at least so many; examples are ids of messages or names. What the caller has no right to see is an info "not-looked-at".
+ */
+CREATE FUNCTION @extschema@.msg_check("full" boolean DEFAULT false)
+RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+	-- of each kind so many rows are looked at, without full
+	sample constant bigint := 10000;
+	part text;
+BEGIN
+	FOREACH part IN ARRAY '{workers,settings,objects,tables,sequences,holds,unfinished,messages}'::text[] LOOP
+		BEGIN
+			RETURN QUERY EXECUTE format('SELECT * FROM @extschema@.msg_check_%s($1)', part) USING CASE WHEN "full" THEN NULL ELSE sample END;
+		EXCEPTION WHEN insufficient_privilege THEN
+			"check" := 'not-looked-at';
+			severity := 'info';
+			count := 1;
+			examples := ARRAY[part];
+			detail := format('You may not see all of this: %s.', SQLERRM);
+			hint := 'Ask the extension''s owner, or a superuser.';
+			RETURN NEXT;
+		END;
+	END LOOP;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_check IS 'verifies the invariants of the whole installation, and returns a row a finding, with what to do; none: all is well. full: looks at every message, in place of a sample';

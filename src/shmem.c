@@ -474,12 +474,13 @@ launcher_withdraw(int code, Datum arg)
 	LWLockRelease(shared->lock);
 }
 
+/* The launcher's process (0: none), and how many channels have a place. */
 void
 shmem_look(int *launcher, int *nchannels)
 {
 	LWLockAcquire(shared->lock, LW_SHARED);
 	*launcher = shared->launcher ? shared->launcher->pid : 0;
-	*nchannels = shared->nchannels;
+	*nchannels = (int) hash_get_num_entries(channel_names);
 	LWLockRelease(shared->lock);
 }
 

@@ -59,7 +59,7 @@ endif
 sql/msgsys--$(EXTENSION_VERSION).sql: $(sort $(wildcard sql/install/*.sql))
 	cat $^ >$@
 
-.PHONY: help setup demo test test-cassert installcheck-postgres model soak fuzz valgrind bench format lint dist distclean
+.PHONY: help setup demo test test-cassert installcheck-postgres model mutants soak fuzz valgrind bench format lint dist distclean
 
 help: ## list the targets
 	@echo "all install installcheck clean: as in any extension of PostgreSQL (PG_CONFIG=... chooses the server)"
@@ -82,6 +82,9 @@ installcheck-postgres: setup ## run PostgreSQL's own regression and isolation su
 
 model: setup ## play random histories against a server and judge them (SECONDS=60 SEED=n; SEEDS=a,b plays these)
 	@MODEL_SECONDS=$(or $(SECONDS),60) MODEL_SEED=$(SEED) MODEL_SEEDS=$(SEEDS) test/tools/model
+
+mutants: setup ## take one safety out at a time, and see that a test fails (NAMES=... takes those)
+	@test/tools/mutants $(NAMES)
 
 soak: setup ## run the long fault and load tests
 	@SOAK=1 test/tools/run-tests $(T)

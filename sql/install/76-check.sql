@@ -503,7 +503,7 @@ DECLARE
 	highest bigint;
 	given bigint;
 BEGIN
-	FOR s IN SELECT d.objid AS sequence, d.refobjid::regclass AS relation, a.attname
+	FOR s IN SELECT d.objid AS sequence, d.refobjid::regclass AS relation, a.attname, a.attidentity = 'd' AS given
 		FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S' JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
 		WHERE d.deptype = 'i' AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND EXISTS (
 			SELECT FROM pg_depend e JOIN pg_extension x ON x.oid = e.refobjid AND x.extname = 'msgsys'
@@ -516,7 +516,7 @@ BEGIN
 		EXECUTE format('SELECT max(%I) FROM %s', s.attname, s.relation) INTO highest;
 		given := coalesce(pg_sequence_last_value(s.sequence), 0);
 		IF highest > given THEN
-			RETURN QUERY SELECT 'sequence'::text, 'error'::text, highest - given, ARRAY[s.relation::text], format('The sequence of %s is at %s, but there is the id %s: ids are given out again.', s.relation, given, highest),
+			RETURN QUERY SELECT 'sequence'::text, CASE WHEN s.given THEN 'warning' ELSE 'error' END, highest - given, ARRAY[s.relation::text], format('The sequence of %s is at %s, but there is the id %s: ids are given out again.', s.relation, given, highest),
 				format('SELECT setval(%L, %s);', s.sequence::regclass, highest);
 		END IF;
 	END LOOP;

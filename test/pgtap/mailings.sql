@@ -1,5 +1,6 @@
 -- Clients, windows of the day by their own clocks, and mailings, by a clock that the test sets. No worker is in this database: the test does the
 -- scheduler's work by msg_mailings_run(), piece by piece.
+-- expect mailing-link sequence: mailings are deleted by hand, and a client has an id of its own choice
 CREATE EXTENSION pgtap;
 SET client_min_messages = error;
 CREATE EXTENSION msgsys;

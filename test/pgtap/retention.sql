@@ -1,4 +1,5 @@
 -- Retention: what the rules keep, delete and archive, by a clock that the test sets.
+-- expect no-sent-time: rows are made finished, as if they had been sent
 CREATE EXTENSION pgtap;
 CREATE EXTENSION msgsys;
 SET client_min_messages = warning;

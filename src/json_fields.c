@@ -10,6 +10,8 @@
 #include "compat.h"
 #include "json_fields.h"
 
+#include <ctype.h>
+
 #include "mb/pg_wchar.h"
 
 #define DEEPEST		64
@@ -65,16 +67,108 @@ scalar(void *state, char *token, JsonTokenType type)
 	COMPAT_JSON_ACTION_RETURN;
 }
 
-/* Whether the text is deep enough to trouble the parser's stack. */
+/* Whether the text is deep enough to trouble the parser's stack; brackets within strings do not count. */
 static bool
 too_deep(const char *text, size_t length)
 {
-	int			opened = 0;
+	int			depth = 0;
+	bool		in_string = false;
 
 	for (size_t i = 0; i < length; i++)
-		if ((text[i] == '[' || text[i] == '{') && ++opened > DEEPEST)
+	{
+		if (text[i] == '"')
+			in_string = !in_string;
+		else if (in_string && text[i] == '\\')
+			i++;
+		else if (!in_string && (text[i] == '[' || text[i] == '{') && ++depth > DEEPEST)
 			return true;
+		else if (!in_string && (text[i] == ']' || text[i] == '}'))
+			depth--;
+	}
 	return false;
+}
+
+/* The number of four hexadecimal digits; -1 if they are not there. */
+static int
+four_digits(const char *text, size_t length)
+{
+	int			result = 0;
+
+	if (length < 4)
+		return -1;
+	for (int i = 0; i < 4; i++)
+	{
+		uint8		digit;
+
+		if (!isxdigit((unsigned char) text[i]))
+			return -1;
+		digit = text[i] <= '9' ? text[i] - '0' : (text[i] | 0x20) - 'a' + 10;
+		result = result * 16 + digit;
+	}
+	return result;
+}
+
+/*
+ * Read the escape of a character (after "\u") at text.  Returns how many bytes it takes,
+ * and the character; a half of a pair alone, or a NUL, is a question mark.  0: it is none.
+ */
+static int
+unicode_escape(const char *text, size_t length, pg_wchar * character)
+{
+	int			first = four_digits(text, length);
+	int			second;
+
+	if (first < 0)
+		return 0;
+	*character = first;
+	if (first == 0 || (first >= 0xDC00 && first <= 0xDFFF))
+		*character = '?';
+	if (first < 0xD800 || first > 0xDBFF)
+		return 4;
+	second = length > 10 && text[4] == '\\' && text[5] == 'u' ? four_digits(text + 6, length - 6) : -1;
+	if (second < 0xDC00 || second > 0xDFFF)
+	{
+		*character = '?';
+		return 4;
+	}
+	*character = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
+	return 10;
+}
+
+/*
+ * The text with the characters themselves in place of their escapes.  PostgreSQL's parser
+ * converts an escape into the database's encoding, with an error where that has no such character,
+ * but leaves alone what is there as bytes.  Plain ASCII stays escaped: it may be a quote.
+ */
+static char *
+unescape_unicode(const char *text, size_t *length)
+{
+	char	   *result = palloc(*length + 1);
+	size_t		n = 0;
+
+	for (size_t i = 0; i < *length; i++)
+	{
+		pg_wchar	character;
+		int			used = 0;
+
+		if (text[i] == '\\' && i + 1 < *length)
+		{
+			if (text[i + 1] == 'u')
+				used = unicode_escape(text + i + 2, *length - i - 2, &character);
+			if (used > 0 && (character > 0x7F || character == '?'))
+			{
+				unicode_to_utf8(character, (unsigned char *) result + n);
+				n += pg_utf_mblen((unsigned char *) result + n);
+				i += 1 + used;
+				continue;
+			}
+			result[n++] = text[i++];
+		}
+		result[n++] = text[i];
+	}
+	result[n] = '\0';
+	*length = n;
+	return result;
 }
 
 /*
@@ -85,6 +179,7 @@ bool
 json_fields_read(const char *text, size_t length, JsonField *fields, int nfields)
 {
 	FieldParse	parse = {.fields = fields,.nfields = nfields};
+	char	   *plain;
 	JsonSemAction actions = {
 		.semstate = &parse,
 		.object_start = nest,
@@ -101,9 +196,11 @@ json_fields_read(const char *text, size_t length, JsonField *fields, int nfields
 		fields[i].text = NULL;
 		fields[i].string = fields[i].number = false;
 	}
-	return text != NULL && length > 0 && !too_deep(text, length) &&
-		pg_encoding_verifymbstr(PG_UTF8, text, length) == length &&
-		pg_parse_json(compat_json_lexer(pnstrdup(text, length), length), &actions) == JSON_SUCCESS;
+	if (text == NULL || length == 0 || too_deep(text, length) ||
+		pg_encoding_verifymbstr(PG_UTF8, text, length) != length)
+		return false;
+	plain = unescape_unicode(text, &length);
+	return pg_parse_json(compat_json_lexer(plain, length), &actions) == JSON_SUCCESS;
 }
 
 /*

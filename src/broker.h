@@ -85,9 +85,13 @@ typedef struct BrokerPosition
 
 #define BROKER_BEGINNING	(-2)
 
-/* A record that was read; every pointer is valid until broker_release(). */
+/*
+ * A record that was read; every pointer is valid until broker_release().  Or, where end
+ * is set, none: its partition was read to its end as it was then, which is the offset.
+ */
 typedef struct BrokerMessage
 {
+	bool		end;
 	const char *topic;
 	int32_t		partition;
 	int64_t		offset;
@@ -158,6 +162,38 @@ extern size_t broker_topic_limit(Broker *broker, const char *topic, int timeout_
 
 /* Bytes that a record counts for in a batch, before it is compressed. */
 extern size_t broker_record_size(const BrokerRecord *record);
+
+#define BROKER_NOT_KNOWN	(-1)
+#define BROKER_NO_LEADER	(-3)
+
+/* What a look found of a topic. */
+typedef struct BrokerLookTopic
+{
+	char	   *name;
+	BrokerOutcome outcome;		/* BROKER_OK, BROKER_REFUSED_RETRY (there is none), BROKER_UNKNOWN */
+	int			partitions;
+	int64_t    *low;			/* first offset of each; negative: not known */
+	int64_t    *high;			/* next offset of each; negative: not known */
+} BrokerLookTopic;
+
+typedef struct BrokerLook
+{
+	bool		answered;		/* by a broker; else reason says why not */
+	int64_t		asked_ms;		/* by now_ms(): what was in the log then is below high */
+	int			ntopics;
+	BrokerLookTopic *topics;
+	char		reason[160];
+} BrokerLook;
+
+/*
+ * Begin to look at topics, without waiting: how many partitions they have, where
+ * those begin and end.  broker_fd() becomes readable when that is known, and
+ * broker_look_take() returns it (else NULL), for broker_look_free().  One at a time: false
+ * while one is under way, or where it could not begin.
+ */
+extern bool broker_look_begin(Broker *broker, const char *const *topics, int ntopics, int timeout_ms);
+extern BrokerLook *broker_look_take(Broker *broker);
+extern void broker_look_free(BrokerLook *look);
 
 /* First and next offset of a partition; blocks at most timeout_ms. */
 extern bool broker_watermarks(Broker *broker, const char *topic, int32_t partition,

@@ -27,6 +27,7 @@
 #include "broker.h"
 #include "explain.h"
 #include "kafka_limits.h"
+#include "kafka_look.h"
 #include "kafka_options.h"
 #include "monotonic.h"
 
@@ -84,6 +85,7 @@ struct Broker
 	size_t		hurry_records;	/* taken since */
 	size_t		hurry_bytes;
 	bool		lost_partition;
+	KafkaLook  *look;			/* under way */
 	rd_kafka_message_t **batch; /* what broker_release() has to free */
 	int			batch_count;
 	int			batch_room;
@@ -207,6 +209,8 @@ settle(rd_kafka_t *rk)
 static void
 destroy(Broker *broker)
 {
+	if (broker->look)
+		broker_look_free(kafka_look_end(broker->look));
 	if (broker->role == BROKER_CONSUMER)
 		settle(broker->rk);
 	rd_kafka_destroy_flags(broker->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
@@ -800,6 +804,34 @@ broker_watermarks(Broker *broker, const char *topic, int32_t partition, int time
 }
 
 /* see broker.h */
+bool
+broker_look_begin(Broker *broker, const char *const *topics, int ntopics, int timeout_ms)
+{
+	if (broker->look)
+		return false;
+	broker->look = kafka_look_begin(broker->rk, broker->wake[1], topics, ntopics, timeout_ms);
+	return broker->look != NULL;
+}
+
+/* see broker.h */
+BrokerLook *
+broker_look_take(Broker *broker)
+{
+	BrokerLook *result;
+
+	if (broker->look == NULL || !kafka_look_done(broker->look))
+		return NULL;
+	result = kafka_look_end(broker->look);
+	broker->look = NULL;
+	next_delivery(broker);
+	if (result->answered)
+		note_success(broker);
+	else if (broker->any_cause)
+		explain(result->reason, sizeof(result->reason), "%s", broker->reason);
+	return result;
+}
+
+/* see broker.h */
 const char *
 broker_version(void)
 {
@@ -987,8 +1019,6 @@ note_consumer_error(Broker *broker, const rd_kafka_message_t *message)
 {
 	char		words[sizeof(broker->reason)];
 
-	if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-		return;
 	if (message->rkt)
 		snprintf(words, sizeof(words), "topic \"%s\", partition %d: %s",
 				 rd_kafka_topic_name(message->rkt), (int) message->partition,
@@ -1026,21 +1056,23 @@ broker_consume(Broker *broker, BrokerMessage *messages, int max)
 	{
 		rd_kafka_message_t *message = broker->batch[i];
 
-		if (message->err)
+		if (message->err && message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
 		{
 			note_consumer_error(broker, message);
 			rd_kafka_message_destroy(message);
 			continue;
 		}
 		broker->batch[count] = message;
+		messages[count].end = message->err != RD_KAFKA_RESP_ERR_NO_ERROR;
 		messages[count].topic = rd_kafka_topic_name(message->rkt);
 		messages[count].partition = message->partition;
 		messages[count].offset = message->offset;
 		messages[count].time_ms = rd_kafka_message_timestamp(message, NULL);
 		messages[count].key = message->key;
 		messages[count].key_length = message->key_len;
-		messages[count].value = message->payload;
-		messages[count].value_length = message->len;
+		/* at the end, the library has words there */
+		messages[count].value = messages[count].end ? NULL : message->payload;
+		messages[count].value_length = messages[count].end ? 0 : message->len;
 		messages[count].handle = message;
 		count++;
 		if (broker->must_hurry)

@@ -56,6 +56,7 @@ static const Setting common_settings[] = {
 	{"reconnect.backoff.max.ms", "2000"},
 	{"topic.metadata.refresh.fast.interval.ms", "100"},
 	{"topic.metadata.propagation.max.ms", "500"},
+	{"topic.metadata.refresh.interval.ms", "1000"}, /* new partitions; for topics in use, one request */
 };
 
 /*
@@ -82,7 +83,7 @@ static const Setting producer_settings[] = {
 static const Setting consumer_settings[] = {
 	{"enable.auto.commit", "false"},
 	{"enable.auto.offset.store", "false"},
-	{"enable.partition.eof", "false"},
+	{"enable.partition.eof", "true"},
 	{"auto.offset.reset", "earliest"},
 	{"allow.auto.create.topics", "false"},
 	{"fetch.min.bytes", "1"},
@@ -110,6 +111,7 @@ static const struct
 	{"enable.auto.commit", "false", "positions are kept in the database"},
 	{"auto.commit.enable", "false", "positions are kept in the database"},
 	{"enable.auto.offset.store", "false", "positions are kept in the database"},
+	{"enable.partition.eof", "true", "what is gone before it is read would not be noticed"},
 	{"log.queue", "true", "log lines must not go to the standard error output"},
 	{"internal.termination.signal", NULL, "signals belong to PostgreSQL"},
 };

@@ -186,11 +186,11 @@ sub kafka_create_topic
 	system("$work/topic", $bootstrap, 'create', $name, $partitions // 4, @config) == 0 or die "cannot create $name";
 }
 
-# kafka_topic(BOOTSTRAP, delete|deny|allow, NAME)
+# kafka_topic(BOOTSTRAP, delete|grow|trim|deny|allow, NAME[, PARTITIONS])
 sub kafka_topic
 {
-	my ($bootstrap, $command, $name) = @_;
-	system("$work/topic", $bootstrap, $command, $name) == 0 or die "cannot $command $name";
+	my ($bootstrap, $command, $name, @rest) = @_;
+	system("$work/topic", $bootstrap, $command, $name, @rest) == 0 or die "cannot $command $name";
 }
 
 # poll_until(SECONDS, CODE): wait until CODE is true; false at the end of the time.

@@ -442,9 +442,11 @@ consume(Broker *broker, int wanted, int at_once, int timeout_ms, const char *top
 			break;
 		n = broker_consume(broker, messages, at_once);
 		for (int i = 0; i < n; i++)
+		{
 			if (wrong && strcmp(messages[i].topic, topic) != 0)
 				(*wrong)++;
-		seen += n;
+			seen += !messages[i].end;
+		}
 		broker_release(broker);
 	}
 	return seen;

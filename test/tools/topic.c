@@ -3,6 +3,8 @@
  *		Makes and deletes Kafka topics, and forbids to write to them, for tests:
  *		topic BOOTSTRAP create NAME PARTITIONS [config=value ...]
  *		topic BOOTSTRAP delete NAME
+ *		topic BOOTSTRAP grow NAME PARTITIONS
+ *		topic BOOTSTRAP trim NAME (all records of partition 0 go)
  *		topic BOOTSTRAP deny NAME
  *		topic BOOTSTRAP allow NAME
  */
@@ -77,6 +79,38 @@ delete(const char *name)
 	check_topic(name, results, n);
 }
 
+/* Give a topic more partitions. */
+static void
+grow(const char *name, int partitions)
+{
+	char		err[512];
+	size_t		n;
+	const rd_kafka_topic_result_t **results;
+	rd_kafka_NewPartitions_t *more = rd_kafka_NewPartitions_new(name, partitions, err, sizeof(err));
+
+	if (more == NULL)
+		fail(name, err);
+	rd_kafka_CreatePartitions(handle, &more, 1, NULL, queue);
+	results = rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(answer(name)), &n);
+	check_topic(name, results, n);
+}
+
+/* Remove all records, as retention does. */
+static void
+trim(const char *name)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	const rd_kafka_topic_partition_list_t *result;
+	rd_kafka_DeleteRecords_t *records;
+
+	rd_kafka_topic_partition_list_add(list, name, 0)->offset = RD_KAFKA_OFFSET_END;
+	records = rd_kafka_DeleteRecords_new(list);
+	rd_kafka_DeleteRecords(handle, &records, 1, NULL, queue);
+	result = rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(answer(name)));
+	if (result == NULL || result->cnt != 1 || result->elems[0].err)
+		fail(name, "not trimmed");
+}
+
 /* Forbid everybody to write to a topic, or lift that again. */
 static void
 forbid(const char *name, int on)
@@ -118,7 +152,7 @@ main(int argc, char **argv)
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
 	if (argc < 4)
-		fail("usage", "topic BOOTSTRAP create|delete|deny|allow NAME [PARTITIONS [config=value ...]]");
+		fail("usage", "topic BOOTSTRAP create|delete|grow|trim|deny|allow NAME [PARTITIONS [config=value ...]]");
 	rd_kafka_conf_set(conf, "bootstrap.servers", argv[1], err, sizeof(err));
 	handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, err, sizeof(err));
 	if (handle == NULL)
@@ -128,6 +162,10 @@ main(int argc, char **argv)
 		create(argv[3], argc > 4 ? atoi(argv[4]) : 1, argv + 5, argc - 5);
 	else if (strcmp(argv[2], "delete") == 0)
 		delete(argv[3]);
+	else if (strcmp(argv[2], "grow") == 0)
+		grow(argv[3], argc > 4 ? atoi(argv[4]) : 2);
+	else if (strcmp(argv[2], "trim") == 0)
+		trim(argv[3]);
 	else
 		forbid(argv[3], strcmp(argv[2], "deny") == 0);
 	return 0;

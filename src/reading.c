@@ -3,11 +3,14 @@
  *		Which partitions this worker reads, from where, and how far it is.
  *
  * Partitions are shared out among the receivers by a hash; positions are rows of
- * msg_offsets.
+ * msg_offsets.  Which partitions there are, and where they begin and end, a look tells,
+ * about once a second, beside the work.
  */
 #include "msgsys.h"
 
 #include "channel.h"
+#include "monotonic.h"
+#include "notes.h"
 #include "reading.h"
 #include "store.h"
 #include "worker.h"
@@ -19,13 +22,42 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define LOOK_FOR_PARTITIONS 30000	/* ms between two looks for new partitions */
-#define LOOK_AGAIN		500		/* ms after a topic could not be looked up */
+#define LOOK_EVERY		1000	/* ms between two looks at the topics */
+#define LOOK_SOON		200		/* ms, while somebody waits for what they tell */
+#define SOON_FOR		5000	/* ms that this goes on after a reload or a start */
 #define LOOK_TIMEOUT	1000	/* ms; a look-up waits behind fetches */
+#define WRITE_EVERY		60000	/* ms after which a look is written down although nothing is new */
+#define BE_SURE			3		/* looks in a row that tell of less than there was */
+#define SETTLE_EVERY	2000	/* ms between two searches for messages that are read back no more */
+#define SETTLE_AGE		5000	/* ms that these are sent, at least */
+#define SETTLE_AT_ONCE	1000
 
 List	   *reading_channels = NIL;
 List	   *reading_webhooks = NIL;
-TimestampTz readings_look_at = 0;
+static List *reading_all = NIL; /* channels whose topics are read */
+
+/* A topic that is read, as the looks have it. */
+typedef struct TopicState
+{
+	char	   *name;
+	int			partitions;		/* -1: not known yet */
+	int			missing;		/* looks in a row that did not find it */
+} TopicState;
+
+static MemoryContext topics_context = NULL; /* until the configuration changes */
+static TopicState *topics = NULL;
+static int	ntopics = 0;
+static bool look_is_old = false;	/* the one under way is of topics before */
+static bool assign_wanted = false;
+static int64 look_at = 0;		/* these by now_ms() */
+static int64 soon_until = 0;
+static int64 settle_at = 0;
+static int	settle_limit = SETTLE_AT_ONCE;	/* 1, and */
+static int	settle_skip = 0;	/* these are left out: they could not be settled */
+static bool unread = false;		/* messages may be there to be settled */
+
+int			reading_unanswered = 0; /* looks in a row that no broker answered */
+char		reading_reason[160] = "";	/* why not */
 
 /*
  * A partition that this worker reads.
@@ -46,6 +78,20 @@ typedef struct Reading
 	int64		safe;			/* the next to store, at most */
 	int64		storing;		/* stored, once the transaction has committed */
 	int64		stored;			/* what is in msg_offsets */
+
+	/* what the latest look saw, and what is written down of that */
+	bool		gone;			/* there is no such partition: not read */
+	int			behind;			/* looks in a row that saw its end before what we have read */
+	int64		low;
+	int64		high;
+	TimestampTz looked_at;		/* 0: never */
+	int64		written_low;
+	int64		written_high;
+	int64		written_at;		/* by now_ms(); 0: not */
+	int64		jump_from;		/* offsets that did not come, at the latest jump */
+	int64		jump_to;
+	int64		gap_from;		/* those of them that retention had removed; */
+	int64		gap_to;			/* 0: none that is to be written down */
 } Reading;
 
 static MemoryContext assignment_context = NULL; /* until the next assignment */
@@ -108,6 +154,7 @@ topics_to_read(void)
 	/* which channel a record is of matters only where channels share a topic */
 	keep_names(&reading_channels, list_intersection(readback, other) != NIL ? names : NIL);
 	keep_names(&reading_webhooks, webhooks);
+	keep_names(&reading_all, names);
 	return list_concat_unique(result, readback);
 }
 
@@ -125,6 +172,7 @@ ours(const char *topic, int partition)
 static void
 reading_begin(Reading *reading, const StoredPosition *positions, int n)
 {
+	memset((char *) reading + offsetof(Reading, unverified), 0, sizeof(Reading) - offsetof(Reading, unverified));
 	reading->next = BROKER_BEGINNING;
 	reading->time = DT_NOBEGIN;
 	for (int i = 0; i < n; i++)
@@ -137,6 +185,7 @@ reading_begin(Reading *reading, const StoredPosition *positions, int n)
 	reading->safe = reading->storing = reading->stored = reading->next;
 	reading->unverified = reading->next > 0 && !TIMESTAMP_NOT_FINITE(reading->time);
 	reading->abandoned = false;
+	reading->low = reading->high = reading->written_low = reading->written_high = BROKER_NOT_KNOWN;
 }
 
 static bool
@@ -155,26 +204,49 @@ same_readings(const Reading *wanted, int n)
 	if (n != nreadings)
 		return false;
 	for (int i = 0; i < n; i++)
-		if (wanted[i].partition != readings[i].partition ||
+		if (wanted[i].partition != readings[i].partition || wanted[i].gone != readings[i].gone ||
 			strcmp(wanted[i].topic, readings[i].topic) != 0)
 			return false;
 	return true;
 }
 
+/* The number of partitions of a topic; -1: not known. */
+static int
+partitions_of(const char *topic)
+{
+	for (int i = 0; i < ntopics; i++)
+		if (strcmp(topics[i].name, topic) == 0)
+			return topics[i].missing >= BE_SURE ? 0 : topics[i].partitions;
+	return -1;
+}
+
+/* Add a partition to a list that has room for more. */
+static void
+want(Reading **wanted, int *n, int *room, char *topic, int partition, bool gone,
+	 StoredPosition *positions, int npositions)
+{
+	if (!ours(topic, partition))
+		return;
+	if (*n == *room)
+		*wanted = repalloc(*wanted, (*room *= 2) * sizeof(Reading));
+	(*wanted)[*n].topic = topic;
+	(*wanted)[*n].partition = partition;
+	reading_begin(&(*wanted)[*n], positions, npositions);
+	(*wanted)[(*n)++].gone = gone;
+}
+
 /*
  * The partitions that this worker is to read now, in the cycle's memory, each
- * from where msg_offsets says.  A topic whose start the relay has not set yet is
- * left alone until it has.
+ * from where msg_offsets says, and those that it read and that are gone.  A topic whose start
+ * the relay has not set yet is left alone until it has.
  */
 static Reading *
-readings_wanted(Broker *consumer, int *n)
+readings_wanted(int *n)
 {
 	Reading    *wanted;
 	int			room = 64;
 	StoredPosition *positions;
 	int			npositions;
-	ListCell   *lc;
-	char		err[256];
 
 	*n = 0;
 	wanted = palloc(room * sizeof(Reading));
@@ -182,30 +254,16 @@ readings_wanted(Broker *consumer, int *n)
 		return wanted;
 	positions = store_positions(&npositions);
 	worker_commit();
-	foreach(lc, topics_to_read())
+	for (int i = 0; i < ntopics; i++)
+		if (topic_has_position(positions, npositions, topics[i].name))
+			for (int p = 0; p < partitions_of(topics[i].name); p++)
+				want(&wanted, n, &room, topics[i].name, p, false, positions, npositions);
+	for (int i = 0; i < npositions; i++)
 	{
-		char	   *topic = strVal(lfirst(lc));
-		int			partitions = 0;
+		int			partitions = partitions_of(positions[i].topic);
 
-		CHECK_FOR_INTERRUPTS();
-		if (!topic_has_position(positions, npositions, topic))
-			continue;
-		if (broker_topic(consumer, topic, LOOK_TIMEOUT, &partitions, err, sizeof(err)) != BROKER_OK)
-		{
-			readings_look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN);
-			continue;
-		}
-		for (int p = 0; p < partitions; p++)
-		{
-			if (!ours(topic, p))
-				continue;
-			if (*n == room)
-				wanted = repalloc(wanted, (room *= 2) * sizeof(Reading));
-			wanted[*n].topic = topic;
-			wanted[*n].partition = p;
-			reading_begin(&wanted[*n], positions, npositions);
-			(*n)++;
-		}
+		if (partitions >= 0 && positions[i].partition >= partitions)
+			want(&wanted, n, &room, positions[i].topic, positions[i].partition, true, positions, npositions);
 	}
 	return wanted;
 }
@@ -214,19 +272,28 @@ readings_wanted(Broker *consumer, int *n)
  * Have the consumer read what is to be read now, where that has changed or it is
  * new (always).  Returns whether it reads anything anew.
  */
-bool
-readings_assign(Broker *consumer, bool always)
+static bool
+assign(Broker *consumer, bool always)
 {
 	BrokerPosition *positions;
 	Reading    *wanted;
 	int			n;
+	int			nread = 0;
 	char		err[256];
 
-	readings_look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_FOR_PARTITIONS);
-	wanted = readings_wanted(consumer, &n);
+	assign_wanted = false;
+	wanted = readings_wanted(&n);
 	if (!always && !any_abandoned && same_readings(wanted, n))
 		return false;
 	any_abandoned = false;
+	for (int i = 0; i < nreadings; i++)
+		for (int w = 0; w < n && readings[i].gap_to > 0; w++)
+			if (wanted[w].partition == readings[i].partition && strcmp(wanted[w].topic, readings[i].topic) == 0)
+			{
+				/* not written down yet */
+				wanted[w].gap_from = readings[i].gap_from;
+				wanted[w].gap_to = readings[i].gap_to;
+			}
 
 	if (assignment_context == NULL)
 		assignment_context = AllocSetContextCreate(TopMemoryContext, "msgsys assignment",
@@ -240,15 +307,17 @@ readings_assign(Broker *consumer, bool always)
 
 		*reading = wanted[nreadings];
 		reading->topic = MemoryContextStrdup(assignment_context, reading->topic);
-		positions[nreadings].topic = reading->topic;
-		positions[nreadings].partition = reading->partition;
-		positions[nreadings].offset = reading->next - (reading->unverified ? 1 : 0);
+		if (reading->gone)
+			continue;
+		positions[nread].topic = reading->topic;
+		positions[nread].partition = reading->partition;
+		positions[nread++].offset = reading->next - (reading->unverified ? 1 : 0);
 	}
-	if (!broker_assign(consumer, positions, n, err, sizeof(err)))
+	if (!broker_assign(consumer, positions, nread, err, sizeof(err)))
 	{
 		slot_error(err);
 		nreadings = 0;
-		readings_look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AGAIN);
+		assign_wanted = true;
 	}
 	return true;
 }
@@ -272,8 +341,17 @@ abandon(Reading *reading)
 					reading->partition, reading->topic)));
 	reading->next = reading->safe = 0;
 	reading->time = DT_NOBEGIN;
-	reading->abandoned = any_abandoned = true;
-	readings_look_at = 0;
+	reading->abandoned = any_abandoned = assign_wanted = true;
+}
+
+/* Say that records are gone that nobody has read. */
+static void
+log_gap(const Reading *reading)
+{
+	ereport(LOG,
+			(errmsg("msgsys receiver could not read offsets " INT64_FORMAT " to " INT64_FORMAT
+					" of partition %d of topic \"%s\": the broker has removed them",
+					reading->gap_from, reading->gap_to - 1, reading->partition, reading->topic)));
 }
 
 /* The first record of a partition has come: whether it is the one that was read last. */
@@ -284,8 +362,14 @@ verify(Reading *reading, const BrokerMessage *message)
 	/* Kafka has less than we had read: the library began at its beginning already */
 	if (message->offset < reading->next - 1)
 		return false;
-	if (message->offset == reading->next - 1 && time_of(message) == reading->time)
+	if (message->offset == reading->next - 1 && !message->end && time_of(message) == reading->time)
 		return true;
+	if (message->offset > reading->next)
+	{
+		reading->gap_from = reading->next;
+		reading->gap_to = message->offset;
+		log_gap(reading);
+	}
 	abandon(reading);
 	return false;
 }
@@ -311,7 +395,7 @@ find_reading(const BrokerMessage *message)
 /*
  * A record was read: the next one of its partition follows it.  Returns the
  * index of the partition, or -1 if the record is not to be looked at: it was
- * read before, or its partition is not read any more.
+ * read before, or its partition is not read any more, or it is only its end.
  */
 int
 reading_advance(const BrokerMessage *message)
@@ -321,6 +405,20 @@ reading_advance(const BrokerMessage *message)
 	if (r < 0 || (readings[r].unverified && verify(&readings[r], message)) ||
 		readings[r].abandoned)
 		return -1;
+	/* from the very beginning, there is nothing that we know to have been there */
+	if (message->offset > readings[r].next && readings[r].next > 0)
+	{
+		readings[r].jump_from = readings[r].next;
+		readings[r].jump_to = message->offset;
+	}
+	/* at its end, the record before is as it was: there may be none, or one that is not for us */
+	if (message->end)
+	{
+		if (readings[r].next != message->offset)
+			readings[r].time = DT_NOBEGIN;
+		readings[r].next = readings[r].safe = message->offset;
+		return -1;
+	}
 	readings[r].next = readings[r].safe = message->offset + 1;
 	readings[r].time = time_of(message);
 	return r;
@@ -331,6 +429,23 @@ void
 reading_hold(int reading, int64 offset)
 {
 	readings[reading].safe = Min(readings[reading].safe, offset);
+}
+
+/* The topic of a partition that is read. */
+const char *
+reading_topic(int reading)
+{
+	return readings[reading].topic;
+}
+
+/* Whether there is something new to store. */
+bool
+readings_moved(void)
+{
+	for (int i = 0; i < nreadings; i++)
+		if (readings[i].safe != readings[i].stored && readings[i].safe >= 0)
+			return true;
+	return false;
 }
 
 /* Store how far we have read, in the transaction under way; see readings_stored(). */
@@ -376,7 +491,7 @@ readings_show(Broker *consumer)
 
 	for (int i = 0; i < nreadings; i++)
 	{
-		if (readings[i].stored < 0)
+		if (readings[i].stored < 0 || readings[i].gone)
 			continue;
 		positions[n].topic = readings[i].topic;
 		positions[n].partition = readings[i].partition;
@@ -384,4 +499,279 @@ readings_show(Broker *consumer)
 		n++;
 	}
 	broker_commit(consumer, positions, n);
+}
+
+/* ---------------------------------------------------------------- looks */
+
+/* The configuration has changed: which topics are to be looked at. */
+static void
+topics_reload(void)
+{
+	List	   *names = topics_to_read();
+	TopicState *before = palloc(Max(ntopics, 1) * sizeof(TopicState));
+	int			nbefore = ntopics;
+	MemoryContext old;
+	ListCell   *lc;
+
+	for (int i = 0; i < nbefore; i++)
+	{
+		before[i] = topics[i];
+		before[i].name = pstrdup(topics[i].name);
+	}
+	if (topics_context == NULL)
+		topics_context = AllocSetContextCreate(TopMemoryContext, "msgsys topics read", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(topics_context);
+	old = MemoryContextSwitchTo(topics_context);
+	topics = palloc(Max(list_length(names), 1) * sizeof(TopicState));
+	ntopics = 0;
+	foreach(lc, names)
+	{
+		TopicState *topic = &topics[ntopics];
+
+		topic->partitions = -1;
+		topic->missing = 0;
+		for (int i = 0; i < nbefore; i++)
+			/* mostly, it is where it was */
+			if (strcmp(before[(ntopics + i) % nbefore].name, strVal(lfirst(lc))) == 0)
+			{
+				*topic = before[(ntopics + i) % nbefore];
+				break;
+			}
+		topic->name = pstrdup(strVal(lfirst(lc)));
+		ntopics++;
+	}
+	MemoryContextSwitchTo(old);
+	assign_wanted = look_is_old = true;
+	look_at = 0;
+	soon_until = now_ms() + SOON_FOR;
+}
+
+/* Enter what a look saw of a partition. */
+static void
+saw_partition(Reading *reading, const BrokerLookTopic *topic, TimestampTz looked_at)
+{
+	if (reading->gone)
+	{
+		reading->low = reading->high = BROKER_NOT_KNOWN;
+		reading->looked_at = looked_at;
+		return;
+	}
+	if (reading->partition >= topic->partitions || topic->high[reading->partition] < 0)
+		return;
+	if (topic->high[reading->partition] < reading->next)
+	{
+		/* another topic of this name, or a leader that does not know yet how far it is */
+		if (++reading->behind >= BE_SURE && !reading->abandoned)
+			abandon(reading);
+		return;
+	}
+	reading->behind = 0;
+	reading->low = topic->low[reading->partition];
+	reading->high = topic->high[reading->partition];
+	reading->looked_at = looked_at;
+	if (reading->jump_to > 0 && reading->low > reading->jump_from)
+	{
+		reading->gap_from = reading->jump_from;
+		reading->gap_to = Min(reading->jump_to, reading->low);
+		log_gap(reading);
+	}
+	reading->jump_to = 0;
+}
+
+/* Take in what a look saw. */
+static void
+saw(const BrokerLook *look)
+{
+	TimestampTz looked_at = clock_now() - (now_ms() - look->asked_ms) * 1000;
+
+	for (int i = 0; i < ntopics; i++)
+	{
+		const BrokerLookTopic *topic = &look->topics[i];
+
+		if (topic->outcome == BROKER_OK)
+		{
+			assign_wanted |= topics[i].partitions != topic->partitions || topics[i].missing >= BE_SURE;
+			topics[i].partitions = topic->partitions;
+			topics[i].missing = 0;
+		}
+		else if (topic->outcome == BROKER_REFUSED_RETRY && ++topics[i].missing == BE_SURE)
+			assign_wanted = true;
+	}
+	for (int r = 0, i = 0; r < nreadings; r++)
+		for (int k = 0; k < ntopics; k++, i++)
+			if (strcmp(topics[i % ntopics].name, readings[r].topic) == 0)
+			{
+				i %= ntopics;
+				if (look->topics[i].outcome != BROKER_UNKNOWN)
+					saw_partition(&readings[r], &look->topics[i], looked_at);
+				break;
+			}
+}
+
+/* Write down, in the transaction under way, what the looks have seen that is new. */
+static void
+write_looks(void *arg)
+{
+	StoredLook *looks = palloc(Max(nreadings, 1) * sizeof(StoredLook));
+	int			n = 0;
+
+	for (int i = 0; i < nreadings; i++)
+	{
+		Reading    *reading = &readings[i];
+
+		if (reading->looked_at == 0 || (reading->stored < 0 && !reading->gone))
+			continue;
+		if (reading->written_at != 0 && reading->low == reading->written_low && reading->high == reading->written_high &&
+			reading->gap_to == 0 && !unread && now_ms() > soon_until && now_ms() - reading->written_at < WRITE_EVERY)
+			continue;
+		looks[n].topic = reading->topic;
+		looks[n].partition = reading->partition;
+		looks[n].low = reading->written_low = reading->low;
+		looks[n].high = reading->written_high = reading->high;
+		looks[n].looked_at = reading->looked_at;
+		looks[n].gap_from = reading->gap_from;
+		looks[n].gap_to = reading->gap_to;
+		reading->written_at = now_ms();
+		n++;
+	}
+	if (n > 0)
+		store_set_looks(looks, n);
+}
+
+/* That was committed. */
+static void
+gaps_written(void)
+{
+	for (int i = 0; i < nreadings; i++)
+		if (readings[i].written_at != 0)
+			readings[i].gap_to = 0;
+}
+
+static uint64 settled_buckets;
+
+/* A message was settled: who goes on with it learns of that when it is committed. */
+static void
+note_settled(const char *channel, int64 id, bool webhook)
+{
+	settled_buckets |= status_bucket(id);
+	if (webhook)
+		note_received(channel, id);
+}
+
+/* Settle what will not be read back, in the transaction under way. */
+static void
+settle(void *arg)
+{
+	TimestampTz before = clock_now() - SETTLE_AGE * INT64CONST(1000);
+	int		   *n = arg;
+
+	*n = 0;
+	settled_buckets = 0;
+	unread = reading_all != NIL && store_any_unread(reading_all, before);
+	/* one worker is enough; the others write down what it needs */
+	if (unread && slot_number() == 0)
+		*n = store_settle(reading_all, before, settle_limit, settle_skip, note_settled);
+}
+
+/*
+ * Finish messages that were confirmed by Kafka and whose record is not there to be read
+ * back: retention or compaction removed it, or its topic is gone.
+ */
+static void
+readings_settle(void)
+{
+	ErrorData  *error;
+	int			n;
+
+	settle_at = now_ms() + SETTLE_EVERY;
+	if (worker_try_any(settle, &n, &error))
+	{
+		if (n > 0)
+		{
+			ereport(LOG,
+					(errmsg("msgsys receiver finished %d messages that were confirmed by the broker, but whose records were gone before they were read back", n)));
+			status_changed(settled_buckets);
+			slot_count_up(COUNT_RECEIVED, n);
+			settle_at = now_ms();
+		}
+		else
+		{
+			settle_limit = SETTLE_AT_ONCE;
+			settle_skip = 0;
+		}
+		return;
+	}
+	/* one by one, past those that cannot be */
+	slot_error(error->message);
+	if (settle_limit == 1)
+		settle_skip++;
+	settle_limit = 1;
+}
+
+/*
+ * Look at the topics when it is time, take in what was seen, and have the consumer
+ * read what is to be read.  opened: it is a new one.  Returns whether it reads anything anew.
+ */
+bool
+readings_refresh(Broker *consumer, bool reloaded, bool opened)
+{
+	BrokerLook *look;
+	bool		anew = false;
+
+	if (opened)
+	{
+		nreadings = 0;
+		for (int i = 0; i < ntopics; i++)
+			topics[i].partitions = -1;
+		look_is_old = false;
+	}
+	if (reloaded || (opened && topics_context == NULL))
+		topics_reload();
+	if (opened)
+	{
+		look_is_old = false;
+		look_at = 0;
+		assign_wanted = true;
+		soon_until = now_ms() + SOON_FOR;
+	}
+	if ((look = broker_look_take(consumer)) != NULL)
+	{
+		reading_unanswered = look->answered ? 0 : reading_unanswered + 1;
+		strlcpy(reading_reason, look->reason, sizeof(reading_reason));
+		if (look->answered && !look_is_old)
+		{
+			ErrorData  *error;
+
+			saw(look);
+			if (nreadings > 0 && !worker_try_any(write_looks, NULL, &error))
+				slot_error(error->message);
+			else
+				gaps_written();
+		}
+		if (look_is_old)
+			look_at = 0;
+		broker_look_free(look);
+	}
+	if (assign_wanted)
+		anew = assign(consumer, opened);
+	if (now_ms() >= look_at)
+	{
+		const char **names = palloc(Max(ntopics, 1) * sizeof(char *));
+
+		for (int i = 0; i < ntopics; i++)
+			names[i] = topics[i].name;
+		if (broker_look_begin(consumer, names, ntopics, LOOK_TIMEOUT))
+			look_is_old = false;
+		look_at = now_ms() + (now_ms() < soon_until ? LOOK_SOON : LOOK_EVERY);
+	}
+	if (now_ms() >= settle_at && reading_unanswered == 0)
+		readings_settle();
+	return anew;
+}
+
+/* Milliseconds until there is something to do. */
+long
+readings_pause(void)
+{
+	return Max(0, Min(look_at, settle_at) - now_ms());
 }

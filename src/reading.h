@@ -14,11 +14,15 @@
 
 extern List *reading_webhooks;	/* channels whose records go on to a webhook */
 extern List *reading_channels;	/* whose records count; NIL: all */
-extern TimestampTz readings_look_at;	/* when to look for partitions again */
+extern int	reading_unanswered; /* looks in a row that no broker answered */
+extern char reading_reason[160];	/* why not */
 
-extern bool readings_assign(Broker *consumer, bool always);
+extern bool readings_refresh(Broker *consumer, bool reloaded, bool opened);
+extern long readings_pause(void);
 extern int	reading_advance(const BrokerMessage *message);
 extern void reading_hold(int reading, int64 offset);
+extern const char *reading_topic(int reading);
+extern bool readings_moved(void);
 extern void readings_store(void);
 extern void readings_stored(void);
 extern void readings_show(Broker *consumer);

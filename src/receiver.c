@@ -13,6 +13,7 @@
 #include "ack.h"
 #include "broker.h"
 #include "channel.h"
+#include "monotonic.h"
 #include "reading.h"
 #include "record.h"
 #include "shmem.h"
@@ -26,10 +27,11 @@
 #include "utils/timestamp.h"
 
 #define PRUNE_EVERY		60000	/* ms between two looks at former topics */
-#define ASK_EVERY		1000	/* ms between two questions to a dead broker */
 #define REOPEN_EVERY	2000	/* ms between two consumers, while topics come and go */
-#define ASK_TIMEOUT		500		/* ms */
 #define RETRY_POSTPONED 500		/* ms between two tries at rows that users hold */
+#define BACKOFF_LONGEST 5000	/* ms between two tries, while nothing can be marked */
+#define TRIES_ALONE		3		/* at a record that cannot be marked while others can */
+#define SAMPLES			8		/* of a batch that could not be marked, to see whether to try it */
 
 /* What one record says of one message. */
 typedef struct Event
@@ -40,19 +42,23 @@ typedef struct Event
 	int32		partition;
 	int64		offset;
 	int64		time_ms;		/* of the record, since 1970; -1: it has none */
-	bool		held;			/* somebody has its row */
+	bool		held;			/* somebody has its row, or it failed: to be tried again */
+	bool		failed;			/* it could not be marked alone */
+	int			failures;		/* how often, while others could */
 	bool		kept;			/* its error is a copy of ours, to be freed */
 } Event;
 
 static Broker *consumer = NULL;
-static TimestampTz prune_at = 0;
-static TimestampTz retry_at = 0;
 static bool down = false;
 static bool lost_partition = false; /* by this consumer */
-static TimestampTz reopen_at = 0;
-static TimestampTz ask_at = 0;	/* when to ask whether it is up again */
 
-/* Events of rows that somebody held for too long; stored positions stay below. */
+/* Times are those of now_ms(). */
+static int64 prune_at = 0;
+static int64 retry_at = 0;
+static int64 reopen_at = 0;
+static int	backoff = 0;		/* ms; 0: messages can be marked */
+
+/* Events of rows that somebody held for too long, or that could not be marked; stored positions stay below. */
 static Event *postponed = NULL;
 static int	npostponed = 0;
 static int	postponed_room = 0;
@@ -133,6 +139,7 @@ merge_events(Event *events, int n)
 		if (kept > 0 && events[kept - 1].ack.id == events[i].ack.id &&
 			events[kept - 1].readback == events[i].readback)
 		{
+			events[i].failures = Max(events[i].failures, events[kept - 1].failures);
 			if (says_more(&events[i].ack, &events[kept - 1].ack))
 				events[kept - 1] = events[i];
 		}
@@ -227,11 +234,11 @@ forget_postponed(void)
 }
 
 /*
- * Somebody holds rows: mark those that are free and set the others aside.  A row
- * that is not there is nobody's, and passes as free.
+ * Mark the messages of events whose rows are free, and note of the others that
+ * somebody holds them.  A row that is not there is nobody's, and passes as free.
  */
 static void
-mark_free(void *arg)
+mark_unheld(void *arg)
 {
 	Work	   *work = arg;
 	int64	   *ids = palloc(work->n * sizeof(int64));
@@ -242,18 +249,156 @@ mark_free(void *arg)
 	for (int i = 0; i < work->n; i++)
 		ids[i] = work->events[i].ack.id;
 	store_lock_free(ids, work->n, held);
-	npostponed = 0;
 	for (int i = 0; i < work->n; i++)
 	{
 		work->events[i].held = held[i];
-		if (work->events[i].held)
-			postpone(&work->events[i]);
-		else
+		if (!held[i])
 			unheld[nunheld++] = work->events[i];
 	}
 	mark_events(unheld, nunheld);
+}
+
+/* Keep the events that are to be tried again, and no others. */
+static void
+postpone_held(Work *work)
+{
+	npostponed = 0;
+	for (int i = 0; i < work->n; i++)
+		if (work->events[i].held)
+			postpone(&work->events[i]);
+}
+
+/* Somebody holds rows: mark those that are free and set the others aside. */
+static void
+mark_free(void *arg)
+{
+	mark_unheld(arg);
+	postpone_held(arg);
 	store_progress();
-	slot_count_up(COUNT_POSTPONED, npostponed);
+}
+
+static void
+store_progress_only(void *arg)
+{
+	store_progress();
+}
+
+/* Whether an error is only that of somebody's locks: a deadlock has a victim only once. */
+static bool
+is_of_locks(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
+/* Run work until it succeeds, or fails for another reason than locks; returns the error then. */
+static ErrorData *
+try_through_locks(void (*run) (void *), Work *work)
+{
+	ErrorData  *error;
+
+	while (!worker_try_any(run, work, &error))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!is_of_locks(error))
+			return error;
+	}
+	return NULL;
+}
+
+/*
+ * Something in these events cannot be marked: mark the rest, by halves.  What fails
+ * alone is noted; *passed counts what does not, *words are the last error's.
+ */
+static void
+mark_by_halves(Event *events, int n, int *passed, char **words)
+{
+	Work		work = {.events = events,.n = n};
+	ErrorData  *error = try_through_locks(mark_unheld, &work);
+
+	if (error == NULL)
+	{
+		for (int i = 0; i < n; i++)
+			*passed += !events[i].held;
+		return;
+	}
+	if (n == 1)
+	{
+		events[0].failed = events[0].held = true;
+		*words = error->message;
+		return;
+	}
+	mark_by_halves(events, n / 2, passed, words);
+	mark_by_halves(events + n / 2, n - n / 2, passed, words);
+}
+
+/* Whether any of some of these events can be marked; while none could, to try all would be for nothing. */
+static bool
+any_sample_passes(const Work *work, char **words)
+{
+	int			passed = 0;
+
+	for (int i = 0; i < Min(SAMPLES, work->n) && passed == 0; i++)
+		mark_by_halves(&work->events[(int64) i * work->n / Min(SAMPLES, work->n)], 1, &passed, words);
+	return passed > 0;
+}
+
+/* A record could not be marked, while others could: pass over it. */
+static void
+set_aside(Event *event, const char *words)
+{
+	ereport(LOG,
+			(errcode(ERRCODE_DATA_EXCEPTION),
+			 errmsg("msgsys receiver passes over a record that it could not mark: %s", words),
+			 errdetail("Message " INT64_FORMAT ", topic \"%s\", partition %d, offset " INT64_FORMAT ".",
+					   event->ack.id, reading_topic(event->reading), event->partition, event->offset)));
+	slot_count_up(COUNT_SET_ASIDE, 1);
+	event->held = false;
+}
+
+/* Nothing can be marked: keep what there is, and wait. */
+static void
+back_off(const char *words)
+{
+	if (backoff == 0)
+		ereport(LOG,
+				(errmsg("msgsys receiver cannot mark messages, and tries again: %s", words)));
+	slot_error(words);
+	backoff = Min(BACKOFF_LONGEST, Max(RETRY_POSTPONED, backoff * 2));
+}
+
+/*
+ * A batch failed, for whatever reason: no error's code tells whether a record is at fault, or
+ * all is.  So what fails alone, several times, while others pass, is passed over; where
+ * nothing passes, it is the environment, and nothing is.
+ */
+static void
+mark_piecewise(Work *work)
+{
+	int			passed = 0;
+	char	   *words = "";
+	ErrorData  *error;
+
+	if (backoff == 0 || any_sample_passes(work, &words))
+	{
+		for (int i = 0; i < work->n; i++)
+			work->events[i].failed = work->events[i].held = false;
+		mark_by_halves(work->events, work->n, &passed, &words);
+	}
+	else
+		for (int i = 0; i < work->n; i++)
+			work->events[i].failed = work->events[i].held = true;
+	for (int i = 0; i < work->n && passed > 0; i++)
+		if (work->events[i].failed && ++work->events[i].failures >= TRIES_ALONE)
+			set_aside(&work->events[i], words);
+	if (passed > 0)
+		backoff = 0;
+	else
+		back_off(words);
+	postpone_held(work);
+	if (worker_try_any(store_progress_only, NULL, &error))
+		readings_stored();
 }
 
 /* One line, for batches that are worth one. */
@@ -275,6 +420,8 @@ apply(Event *events, int n, TimestampTz began)
 {
 	Work		work = {.n = n + npostponed};
 	uint64		buckets = 0;
+	ErrorData  *error;
+	bool		done = false;
 
 	work.events = palloc(Max(work.n, 1) * sizeof(Event));
 	memcpy(work.events, events, n * sizeof(Event));
@@ -282,14 +429,26 @@ apply(Event *events, int n, TimestampTz began)
 		memcpy(work.events + n, postponed, npostponed * sizeof(Event));
 	work.n = merge_events(work.events, work.n);
 
-	if (npostponed > 0 || !worker_try(mark_all, &work))
+	for (int i = 0; i < work.n; i++)
+		work.events[i].held = work.events[i].failed = false;
+	error = NULL;
+	if (npostponed == 0)
+		done = worker_try_any(mark_all, &work, &error);
+	/* rows that somebody holds are set aside, what fails otherwise is looked for */
+	if (!done && (error == NULL || is_of_locks(error)))
 	{
-		/* tried until it succeeds: a deadlock has a victim only once */
-		while (!worker_try(mark_free, &work))
-			CHECK_FOR_INTERRUPTS();
-		retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_POSTPONED);
+		error = try_through_locks(mark_free, &work);
+		done = error == NULL;
+		slot_count_up(COUNT_POSTPONED, done ? npostponed : 0);
 	}
-	readings_stored();
+	if (done)
+	{
+		backoff = 0;
+		readings_stored();
+	}
+	else
+		mark_piecewise(&work);
+	retry_at = now_ms() + Max(backoff, RETRY_POSTPONED);
 	for (int i = 0; i < work.n; i++)
 	{
 		buckets |= status_bucket(work.events[i].ack.id);
@@ -325,6 +484,7 @@ receive_batch(void)
 	int			n;
 	int			nevents = 0;
 	int			nread = 0;
+	bool		moved = false;
 	TimestampTz began = GetCurrentTimestamp();
 
 	if (room != setting_batch_size)
@@ -335,11 +495,11 @@ receive_batch(void)
 		messages = MemoryContextAllocHuge(TopMemoryContext, sizeof(BrokerMessage) * (Size) room);
 	}
 	/* what users hold is not to fill our memory */
-	if (npostponed >= setting_batch_size)
+	if (npostponed >= setting_batch_size || (backoff > 0 && now_ms() < retry_at))
 		n = 0;
 	else
 		n = broker_consume(consumer, messages, room);
-	if (n == 0 && (npostponed == 0 || began < retry_at))
+	if (n == 0 && (npostponed == 0 || now_ms() < retry_at))
 		return false;
 
 	slot_state(WORKER_BUSY);
@@ -349,6 +509,7 @@ receive_batch(void)
 	{
 		int			reading = reading_advance(&messages[i]);
 
+		moved |= messages[i].end;
 		if (reading < 0)
 			continue;
 		nread++;
@@ -358,10 +519,14 @@ receive_batch(void)
 		events[nevents].partition = messages[i].partition;
 		events[nevents].offset = messages[i].offset;
 		events[nevents].time_ms = messages[i].time_ms;
-		events[nevents].held = events[nevents].kept = false;
+		events[nevents].kept = false;
+		events[nevents].failures = 0;
 		nevents++;
 	}
 	broker_release(consumer);
+	/* the end of a partition is told whenever it is reached; mostly that is nothing new */
+	if (n > 0 && nread == 0 && npostponed == 0 && moved && !readings_moved())
+		return true;
 	apply(events, nevents, began);
 	observe(events, nevents);
 	readings_show(consumer);
@@ -379,13 +544,6 @@ close_consumer(void)
 	forget_postponed();
 }
 
-/* An idle consumer notices neither for sure that its broker is gone, nor that it is back: it has to ask. */
-static bool
-in_doubt(void)
-{
-	return down || broker_health(consumer, NULL) == BROKER_DOUBTED;
-}
-
 /* Open the consumer where it is not, and notice whether its broker answers. */
 static bool
 consumer_ready(bool *opened)
@@ -396,11 +554,11 @@ consumer_ready(bool *opened)
 		close_consumer();
 	/* not at once, for a topic that is gone may be so for a while */
 	lost_partition |= consumer && broker_lost_partition(consumer);
-	if (lost_partition && GetCurrentTimestamp() >= reopen_at)
+	if (lost_partition && now_ms() >= reopen_at)
 	{
 		close_consumer();
 		lost_partition = false;
-		reopen_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REOPEN_EVERY);
+		reopen_at = now_ms() + REOPEN_EVERY;
 	}
 	if (consumer && broker_health(consumer, &reason) == BROKER_DEAD)
 	{
@@ -417,34 +575,36 @@ consumer_ready(bool *opened)
 		*opened = true;
 	}
 	worker_broker_log(consumer);
-	if (in_doubt() && GetCurrentTimestamp() >= ask_at)
-	{
-		char		err[256];
-		bool		answers = broker_reachable(consumer, ASK_TIMEOUT, err, sizeof(err));
-
-		ask_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ASK_EVERY);
-		if (!answers && !down)
-		{
-			ereport(LOG,
-					(errcode(ERRCODE_CONNECTION_FAILURE),
-					 errmsg("msgsys receiver has lost the broker: %s", err)));
-			slot_error(err);
-		}
-		else if (answers && down)
-			ereport(LOG, (errmsg("msgsys receiver has the broker back")));
-		down = !answers;
-	}
 	return true;
+}
+
+/* Notice whether the broker answers, by the latest look. */
+static void
+notice_broker(void)
+{
+	if (reading_unanswered > 0 && !down &&
+		(reading_unanswered > 1 || broker_health(consumer, NULL) == BROKER_DOUBTED))
+	{
+		ereport(LOG,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("msgsys receiver has lost the broker: %s", reading_reason)));
+		slot_error(reading_reason);
+	}
+	else if (reading_unanswered == 0 && down)
+		ereport(LOG, (errmsg("msgsys receiver has the broker back")));
+	else
+		return;
+	down = reading_unanswered > 0;
 }
 
 /* Forget former topics of channels that wait for nothing any more. */
 static void
-prune(TimestampTz now)
+prune(void)
 {
 	ListCell   *lc;
 	bool		any = false;
 
-	prune_at = TimestampTzPlusMilliseconds(now, PRUNE_EVERY);
+	prune_at = now_ms() + PRUNE_EVERY;
 	foreach(lc, channels)
 		any |= ((Channel *) lfirst(lc))->former_topics != NIL;
 	if (any && worker_begin())
@@ -463,7 +623,6 @@ receiver_main(void)
 
 	for (;;)
 	{
-		TimestampTz now;
 		long		pause = setting_poll_interval;
 		Note	   *notes;
 		bool		sweep;
@@ -481,24 +640,21 @@ receiver_main(void)
 			worker_rest(setting_poll_interval);
 			continue;
 		}
-		now = GetCurrentTimestamp();
-		if (now >= prune_at)
-			prune(now);
-		if ((reloaded || opened || now >= readings_look_at) &&
-			readings_assign(consumer, opened))
+		if (now_ms() >= prune_at)
+			prune();
+		if (readings_refresh(consumer, reloaded, opened))
 			forget_postponed(); /* stored positions are below: read again */
+		notice_broker();
 		reloaded = opened = false;
 		if (receive_batch())
 			continue;
 		slot_state(down ? WORKER_BROKER_DOWN :
 				   channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
 		if (npostponed > 0)
-			pause = Min(pause, RETRY_POSTPONED);
-		pause = Min(pause, TimestampDifferenceMilliseconds(now, readings_look_at) + 1);
+			pause = Min(pause, Max(1, retry_at - now_ms()));
+		pause = Min(pause, readings_pause() + 1);
 		if (lost_partition)
 			pause = Min(pause, REOPEN_EVERY);
-		if (in_doubt())
-			pause = Min(pause, ASK_EVERY);
 		worker_rest(pause);
 	}
 }

@@ -11,6 +11,7 @@
 
 #include "backlog.h"
 #include "broker.h"
+#include "catch_up.h"
 #include "channel.h"
 #include "pace.h"
 #include "record.h"
@@ -19,6 +20,7 @@
 #include "topic.h"
 #include "worker.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/builtins.h"
@@ -31,6 +33,7 @@
 #define ALONE_AT_ONCE	100		/* records in a batch that are sent one by one */
 #define REPORTS_AT_ONCE 1000
 #define LAST_REPORTS	1000	/* ms to wait for the next one of a dead producer */
+#define SYNC_FROM		1000	/* messages of a batch whose marks are not to be lost in a crash */
 #define LOOK_UP_EVERY	256		/* rows between two looks at reports and pauses */
 
 /* One claimed message, until its fate is known. */
@@ -595,11 +598,13 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 	slot_state(WORKER_BUSY);
 	if (!worker_begin())
 		return false;
+	catch_up_batch_begins();
 	pgstat_report_activity(STATE_RUNNING, "relaying messages");
 	if (!store_lock_messages())
 	{
 		/* somebody wants the table for himself: let him */
 		worker_commit();
+		catch_up_batch_ends();
 		worker_wait(100);
 		return false;
 	}
@@ -626,7 +631,12 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 			shares[s].channel->dead_letters = batch.claimed[s] >= shares[s].limit;
 	else if (kind != CLAIM_IDLE)
 		store_next_due(shares, nshares, DT_NOBEGIN);
+	/* one flush for thousands, which would all be sent again */
+	if (batch.nsent >= SYNC_FROM)
+		ForceSyncCommit();
 	worker_commit();
+	if (!batch.gave_up)
+		catch_up_batch_ends();
 
 	announce_batch(&batch);
 	observe_batch(&batch);
@@ -748,7 +758,7 @@ share_out(ClaimKind kind, TimestampTz now, ClaimShare **shares)
 	{
 		Channel    *channel = list_nth(channels, (first_share + i) % nchannels);
 
-		if (channel->topic == NULL || channel->paused)
+		if (channel->topic == NULL || channel->paused || catch_up_holds(channel))
 			continue;
 		if ((channel->pace.batch > 0 && kind != CLAIM_DEAD_LETTER) || !has_rows(channel, kind, now))
 			continue;
@@ -814,7 +824,7 @@ relay_all(TimestampTz now)
 	{
 		Channel    *channel = lfirst(lc);
 
-		if (channel->pace.batch > 0 && channel->topic && !channel->paused)
+		if (channel->pace.batch > 0 && channel->topic && !channel->paused && !catch_up_holds(channel))
 			any |= relay_run(channel, now);
 	}
 	return any;
@@ -845,7 +855,7 @@ idle_time(TimestampTz now)
 			until = Min(until, channel->next_resend);
 	}
 	/* round up, lest a due time is missed by less than a millisecond */
-	return Min(Min(setting_poll_interval, worker_sweep_in()), TimestampDifferenceMilliseconds(now, until) + 1);
+	return catch_up_pause(Min(Min(setting_poll_interval, worker_sweep_in()), TimestampDifferenceMilliseconds(now, until) + 1));
 }
 
 /* Main loop of a relay worker. */
@@ -856,6 +866,7 @@ relay_main(void)
 
 	batch_context = AllocSetContextCreate(TopMemoryContext, "msgsys batch",
 										  ALLOCSET_DEFAULT_SIZES);
+	catch_up_begin();
 	for (;;)
 	{
 		bool		reloaded = false;

@@ -28,6 +28,11 @@
 #include "metrics.h"
 #include "shmem.h"
 
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
@@ -65,6 +70,7 @@ typedef struct WorkerSlot
 	pg_atomic_uint32 sweep;
 	pg_atomic_uint32 overflow;	/* of notes without a cell: a sweep may wait a little */
 	pg_atomic_uint32 needed;	/* a scheduler's: stages that its database needs, a bit each */
+	bool		unclean;		/* something was begun, and not ended */
 } WorkerSlot;
 
 typedef struct ChannelKey
@@ -138,6 +144,7 @@ static const char *const counter_names[COUNT_COUNTERS] = {
 	[COUNT_UNMATCHED] = "unmatched",
 	[COUNT_FOREIGN] = "foreign",
 	[COUNT_MALFORMED] = "malformed",
+	[COUNT_SET_ASIDE] = "set_aside",
 	[COUNT_POSTPONED] = "postponed",
 	[COUNT_REQUESTS] = "requests",
 	[COUNT_DELIVERED] = "delivered",
@@ -223,10 +230,26 @@ shmem_request(void)
 	RequestNamedLWLockTranche(MSGSYS_NAME, 2);
 }
 
+/*
+ * Whether the server was not shut down properly before this start, or is a standby,
+ * which may lack the last of what its primary did.  To be asked before recovery begins.
+ */
+static bool
+not_shut_down(void)
+{
+	bool		crc_ok;
+	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
+	bool		result = !crc_ok || control->state != DB_SHUTDOWNED;
+
+	pfree(control);
+	return result || access(STANDBY_SIGNAL_FILE, F_OK) == 0 || access(RECOVERY_SIGNAL_FILE, F_OK) == 0;
+}
+
 static void
 shmem_startup(void)
 {
 	bool		found;
+	bool		crashed = not_shut_down();
 	HASHCTL		ctl = {
 		.keysize = sizeof(ChannelKey),
 		.entrysize = sizeof(ChannelEntry),
@@ -261,6 +284,7 @@ shmem_startup(void)
 			pg_atomic_init_u32(&slot->sweep, 0);
 			pg_atomic_init_u32(&slot->overflow, 0);
 			pg_atomic_init_u32(&slot->needed, 0);
+			slot->unclean = crashed;
 		}
 	}
 	commits_init();
@@ -284,6 +308,18 @@ shmem_startup(void)
 								  setting_max_channels, &ctl,
 								  HASH_ELEM | HASH_BLOBS);
 	LWLockRelease(AddinShmemInitLock);
+}
+
+bool
+slot_unclean(void)
+{
+	return shared->slots[my_slot].unclean;
+}
+
+void
+slot_set_unclean(bool unclean)
+{
+	shared->slots[my_slot].unclean = unclean;
 }
 
 /* Called from _PG_init while the postmaster preloads the library. */

@@ -51,6 +51,7 @@ typedef enum Counter
 	COUNT_UNMATCHED,			/* records for a message that is past it, or gone */
 	COUNT_FOREIGN,				/* records that are not this installation's */
 	COUNT_MALFORMED,			/* acknowledgements that cannot be read */
+	COUNT_SET_ASIDE,			/* records that could not be marked, whatever the reason, and were passed over */
 	COUNT_POSTPONED,			/* records set aside because a user holds the row */
 	COUNT_REQUESTS,				/* requests that ended: to webhooks, or of HTTP clients */
 	COUNT_DELIVERED,			/* messages that a webhook took */
@@ -112,6 +113,10 @@ extern void slot_error(const char *error);
 extern void slot_observe(Histogram histogram, const Durations *durations);
 extern void slot_connections(uint32 n);
 extern void slot_need(uint32 stages);
+
+/* Whether a worker of this slot has ended in the middle of something, or the whole server has. */
+extern bool slot_unclean(void);
+extern void slot_set_unclean(bool unclean);
 
 /* Stopping the workers of a database, for DROP DATABASE and its like. */
 extern void database_block(Oid dboid);

@@ -52,6 +52,7 @@ typedef enum StoreStatement
 	NEXT_DUE,
 	MARK_READBACK,
 	MARK_READBACK_WEBHOOK,
+	LOCK_UNSENT,
 	ACKNOWLEDGE,
 	LOCK_FREE,
 	RUN_BEGIN,
@@ -65,6 +66,10 @@ typedef enum StoreStatement
 	HAS_POSITIONS,
 	ADD_POSITIONS,
 	SET_POSITIONS,
+	SET_LOOKS,
+	ANY_UNREAD,
+	SETTLE,
+	CATCHING_UP,
 	STATEMENTS
 } StoreStatement;
 
@@ -121,6 +126,11 @@ enum
 	COL_LAST_ERROR,
 	COL_FINISHED_AT
 };
+
+/* All topics that records of a channel "s" are read back from. */
+#define READ_TOPICS \
+	"(ARRAY[s.topic] || s.former_topics || CASE WHEN s.has_webhook THEN ARRAY[s.topic || '.retry'] || " \
+	"ARRAY(SELECT f || '.retry' FROM unnest(s.former_topics) f) END)"
 
 static Statement statements[STATEMENTS] =
 {
@@ -249,23 +259,30 @@ static Statement statements[STATEMENTS] =
 		"SELECT channel, min(id), count(*), channel = ANY ($7) FROM marked GROUP BY channel",
 		7, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID}
 	},
+	/* A consumer may be faster than the relay's commit: wait for that, so that the UPDATE after it sees the row as it is then. */
+	[LOCK_UNSENT] = {
+		"SELECT 1 FROM @.messages m WHERE m.id = ANY ($1) AND m.status IN ('idle', 'scheduled', 'retry') ORDER BY m.id FOR NO KEY UPDATE",
+		1, {INT8ARRAYOID}
+	},
 	[ACKNOWLEDGE] = {
 		"UPDATE @.messages m SET "
 		"status = CASE u.o WHEN 0 THEN 'received'::@.msg_status WHEN 1 THEN 'delivered' "
-		"ELSE CASE WHEN m.attempts >= c.max_attempts THEN 'dead'::@.msg_status ELSE 'retry' END END, "
+		"ELSE CASE WHEN greatest(m.attempts, u.a, 1) >= c.max_attempts THEN 'dead'::@.msg_status ELSE 'retry' END END, "
 		"received_at = CASE WHEN u.o < 2 THEN coalesce(m.received_at, $5) ELSE m.received_at END, "
 		"delivered_at = CASE WHEN u.o = 1 THEN $5 ELSE m.delivered_at END, "
-		"sent_at = coalesce(m.sent_at, $5), attempts = greatest(m.attempts, u.a), "
-		"finished_at = CASE WHEN u.o = 0 AND c.has_webhook THEN NULL WHEN u.o < 2 OR m.attempts >= c.max_attempts THEN $5 END, "
-		"dlq_pending = CASE WHEN u.o = 2 AND m.attempts >= c.max_attempts AND c.topic IS NOT NULL THEN true END, "
-		"due_at = CASE WHEN u.o < 2 OR m.attempts >= c.max_attempts THEN m.due_at "
-		"ELSE $5 + @.msg_retry_delay(c.retry_base, c.retry_max, m.attempts) END, "
+		"sent_at = coalesce(m.sent_at, $5), attempts = greatest(m.attempts, u.a, 1), "
+		"finished_at = CASE WHEN u.o = 0 AND c.has_webhook THEN NULL WHEN u.o < 2 OR greatest(m.attempts, u.a, 1) >= c.max_attempts THEN $5 END, "
+		"dlq_pending = CASE WHEN u.o = 2 AND greatest(m.attempts, u.a, 1) >= c.max_attempts AND c.topic IS NOT NULL THEN true END, "
+		"due_at = CASE WHEN u.o < 2 OR greatest(m.attempts, u.a, 1) >= c.max_attempts THEN m.due_at "
+		"ELSE $5 + @.msg_retry_delay(c.retry_base, c.retry_max, greatest(m.attempts, u.a, 1)) END, "
 		"last_error = coalesce(u.e, m.last_error) "
 		"FROM unnest($1, $2, $3, $4) u(id, o, a, e), @.msg_channel_settings c "
 		"WHERE m.id = u.id AND c.channel = m.channel AND CASE u.o "
 		"WHEN 0 THEN m.status IN ('idle', 'scheduled', 'retry', 'sent') "
 		"WHEN 1 THEN m.status IN ('idle', 'scheduled', 'retry', 'sent', 'received') "
-		"ELSE m.status IN ('sent', 'received') AND (u.a = 0 OR u.a = m.attempts) END "
+		"ELSE m.status IN ('sent', 'received') AND (u.a = 0 OR u.a = m.attempts) "
+		/* it was sent, for its consumer names the attempt, and a crash took back the mark */
+		"OR m.status IN ('idle', 'scheduled', 'retry') AND u.a = m.attempts + 1 END "
 		"RETURNING m.channel, m.due_at, m.status = 'retry', m.status = 'received' AND m.finished_at IS NULL, m.id, m.dlq_pending IS NOT NULL",
 		5, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
 	},
@@ -321,6 +338,43 @@ static Statement statements[STATEMENTS] =
 		"SELECT t, p, o, nullif(r, '-infinity') FROM unnest($1, $2, $3, $4) u(t, p, o, r) "
 		"ON CONFLICT (topic, \"partition\") DO UPDATE SET next_offset = excluded.next_offset, record_time = excluded.record_time, updated_at = now()",
 		4, {TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID}
+	},
+	[SET_LOOKS] = {
+		"UPDATE @.msg_offsets o SET low = nullif(u.l, -1), high = nullif(u.h, -1), looked_at = u.a, "
+		"gap_from = CASE WHEN u.gt > 0 THEN u.gf ELSE o.gap_from END, gap_to = CASE WHEN u.gt > 0 THEN u.gt ELSE o.gap_to END, "
+		"gap_at = CASE WHEN u.gt > 0 THEN u.a ELSE o.gap_at END "
+		"FROM unnest($1, $2, $3, $4, $5, $6, $7) u(t, p, l, h, gf, gt, a) WHERE o.topic = u.t AND o.\"partition\" = u.p",
+		7, {TEXTARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID}
+	},
+	[ANY_UNREAD] = {
+		"SELECT 1 FROM unnest($1) c WHERE EXISTS (SELECT FROM @.messages i "
+		"WHERE i.status = 'sent' AND i.finished_at IS NULL AND i.channel = c AND i.sent_at < $2) LIMIT 1",
+		2, {TEXTARRAYOID, TIMESTAMPTZOID}
+	},
+
+	/*
+	 * A message whose record is in no topic of its channel up to where that was read: each partition was looked at well after the message was sent,
+	 * and has been read to where it ended then, or is gone.
+	 */
+	[SETTLE] = {
+		"WITH c AS (SELECT s.channel, s.has_webhook, (SELECT min(CASE WHEN o.high IS NULL OR o.next_offset >= o.high "
+		"THEN coalesce(o.looked_at - '5 s'::interval, '-infinity') ELSE '-infinity' END) "
+		"FROM @.msg_offsets o WHERE o.topic = ANY (" READ_TOPICS ")) AS until "
+		"FROM @.msg_channel_settings s WHERE s.channel = ANY ($1) AND s.ack = 'readback' AND s.topic IS NOT NULL AND s.resend_after IS NULL), "
+		"w AS (SELECT i.t, c.has_webhook FROM c, LATERAL (SELECT i.ctid AS t FROM @.messages i WHERE i.status = 'sent' AND i.finished_at IS NULL "
+		"AND i.channel = c.channel AND i.sent_at < least(c.until, $2) ORDER BY i.sent_at OFFSET $4 LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) i "
+		"WHERE c.until IS NOT NULL) "
+		"UPDATE @.messages m SET status = 'received', received_at = $5, finished_at = CASE WHEN w.has_webhook THEN NULL ELSE $5 END, "
+		"last_error = 'confirmed by Kafka, but its record was gone before it was read back' "
+		"FROM w WHERE m.ctid = w.t AND m.status = 'sent' RETURNING m.channel, m.id, w.has_webhook",
+		5, {TEXTARRAYOID, TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID}
+	},
+	/* Channels with a topic that has not been read to its end, as it was at a look after a time; none is null. */
+	[CATCHING_UP] = {
+		"SELECT s.channel, (SELECT max(looked_at) >= $1 FROM @.msg_offsets) FROM @.msg_channel_settings s "
+		"WHERE s.ack = 'readback' AND s.topic IS NOT NULL AND EXISTS (SELECT FROM @.msg_offsets o WHERE o.topic = ANY (" READ_TOPICS ") "
+		"AND (o.looked_at IS NULL OR o.looked_at < $1 OR o.next_offset < o.high))",
+		1, {TIMESTAMPTZOID}
 	},
 };
 
@@ -859,6 +913,16 @@ store_mark_readback(const Readback *records, int n, List *only_channels, List *w
 	return marked;
 }
 
+/* Run a statement in a worker or in a session. */
+static void
+execute(StoreStatement s, const char *schema, Datum *values)
+{
+	int			rc = SPI_execute_plan(statement_plan(&statements[s], schema), values, NULL, false, 0);
+
+	if (rc < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+}
+
 /*
  * Consumers acknowledged these messages; acks are in the order of their ids,
  * without repetition.  Returns how many messages were waiting for that.  Also
@@ -871,11 +935,14 @@ store_acknowledge(const char *schema, const Ack *acks, int n)
 	Datum	   *outcomes = palloc(n * sizeof(Datum));
 	Datum	   *attempts = palloc(n * sizeof(Datum));
 	const char **errors = palloc(n * sizeof(char *));
-	Datum		values[5];
-	int			rc;
+	Datum	   *failed = palloc(n * sizeof(Datum));
+	int			nfailed = 0;
+	Datum		values[6];
 
 	for (int i = 0; i < n; i++)
 	{
+		if (acks[i].outcome == ACK_FAILED)
+			failed[nfailed++] = Int64GetDatum(acks[i].id);
 		ids[i] = Int64GetDatum(acks[i].id);
 		outcomes[i] = Int32GetDatum(acks[i].outcome);
 		attempts[i] = Int32GetDatum(acks[i].attempt);
@@ -886,9 +953,12 @@ store_acknowledge(const char *schema, const Ack *acks, int n)
 	values[2] = array_of(attempts, n, INT4OID);
 	values[3] = text_array(errors, n);
 	values[4] = TimestampTzGetDatum(clock_now());
-	rc = SPI_execute_plan(statement_plan(&statements[ACKNOWLEDGE], schema), values, NULL, false, 0);
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
+	if (nfailed > 0)
+	{
+		values[5] = array_of(failed, nfailed, INT8OID);
+		execute(LOCK_UNSENT, schema, &values[5]);
+	}
+	execute(ACKNOWLEDGE, schema, values);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
@@ -1063,4 +1133,86 @@ store_set_positions(const StoredPosition *positions, int n, bool only_new)
 	values[2] = array_of(offsets, n, INT8OID);
 	values[3] = array_of(times, n, TIMESTAMPTZOID);
 	run(only_new ? ADD_POSITIONS : SET_POSITIONS, values, NULL);
+}
+
+/* Write down what was seen of partitions whose positions are stored. */
+void
+store_set_looks(const StoredLook *looks, int n)
+{
+	const char **topics = palloc(n * sizeof(char *));
+	Datum	   *columns[6];
+	Datum		values[7];
+
+	for (int c = 0; c < lengthof(columns); c++)
+		columns[c] = palloc(n * sizeof(Datum));
+	for (int i = 0; i < n; i++)
+	{
+		topics[i] = looks[i].topic;
+		columns[0][i] = Int32GetDatum(looks[i].partition);
+		columns[1][i] = Int64GetDatum(Max(looks[i].low, -1));
+		columns[2][i] = Int64GetDatum(Max(looks[i].high, -1));
+		columns[3][i] = Int64GetDatum(looks[i].gap_from);
+		columns[4][i] = Int64GetDatum(looks[i].gap_to);
+		columns[5][i] = TimestampTzGetDatum(looks[i].looked_at);
+	}
+	values[0] = text_array(topics, n);
+	values[1] = array_of(columns[0], n, INT4OID);
+	for (int c = 1; c < 5; c++)
+		values[c + 1] = array_of(columns[c], n, INT8OID);
+	values[6] = array_of(columns[5], n, TIMESTAMPTZOID);
+	run(SET_LOOKS, values, NULL);
+}
+
+/* Whether one of these channels (of char *) has a message that was sent before a time and is not read back. */
+bool
+store_any_unread(List *names, TimestampTz sent_before)
+{
+	Datum		values[2] = {name_array(names), TimestampTzGetDatum(sent_before)};
+
+	return run(ANY_UNREAD, values, NULL) > 0;
+}
+
+/*
+ * Finish messages of these channels whose record will not be read back any more: of each, so
+ * many, without the first ones.  Returns how many they were.
+ */
+int
+store_settle(List *names, TimestampTz sent_before, int limit, int skip, SettledCallback settled)
+{
+	Datum		values[5] = {name_array(names), TimestampTzGetDatum(sent_before), Int64GetDatum(limit), Int64GetDatum(skip),
+	TimestampTzGetDatum(clock_now())};
+	uint64		n = run(SETTLE, values, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		settled(result_text(i, 1), result_int64(i, 2, 0), DatumGetBool(result_column(i, 3, &isnull)));
+	}
+	return (int) n;
+}
+
+/*
+ * The names of channels (of char *, in cycle_context) with a topic that has not been read to
+ * where it ended at some time after this one; whether any was looked at since.
+ */
+List *
+store_catching_up(TimestampTz looked_after, bool *any_look)
+{
+	Datum		values[1] = {TimestampTzGetDatum(looked_after)};
+	uint64		n = run(CATCHING_UP, values, NULL);
+	MemoryContext old = MemoryContextSwitchTo(cycle_context);
+	List	   *names = NIL;
+
+	*any_look = false;
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+		Datum		looked = result_column(i, 2, &isnull);
+
+		*any_look |= !isnull && DatumGetBool(looked);
+		names = lappend(names, result_text(i, 1));
+	}
+	MemoryContextSwitchTo(old);
+	return names;
 }

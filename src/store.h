@@ -113,6 +113,21 @@ typedef struct StoredPosition
 	TimestampTz record_time;	/* of the record before; DT_NOBEGIN: unknown */
 } StoredPosition;
 
+/* What a receiver saw of a partition. */
+typedef struct StoredLook
+{
+	char	   *topic;
+	int32		partition;
+	int64		low;			/* negative: not known, or no such partition */
+	int64		high;			/* negative: no such partition */
+	int64		gap_from;
+	int64		gap_to;			/* 0: no gap was found */
+	TimestampTz looked_at;
+} StoredLook;
+
+/* Told of each message that is settled; webhook: it goes on to one. */
+typedef void (*SettledCallback) (const char *channel, int64 id, bool webhook);
+
 extern void store_load_installation(Installation *into);
 extern void store_load_channels(void);
 extern void store_set_restored(void);
@@ -154,5 +169,10 @@ extern void store_prune_topics(void);
 extern StoredPosition *store_positions(int *n);
 extern bool store_has_positions(const char *topic);
 extern void store_set_positions(const StoredPosition *positions, int n, bool only_new);
+
+extern void store_set_looks(const StoredLook *looks, int n);
+extern bool store_any_unread(List *channels, TimestampTz sent_before);
+extern int	store_settle(List *channels, TimestampTz sent_before, int limit, int skip, SettledCallback settled);
+extern List *store_catching_up(TimestampTz looked_after, bool *any_look);
 
 #endif							/* MSGSYS_STORE_H */

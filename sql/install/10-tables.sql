@@ -392,6 +392,12 @@ CREATE TABLE @extschema@.msg_offsets (
 	"partition"		integer NOT NULL,
 	next_offset		bigint NOT NULL,
 	record_time		timestamptz,
+	low				bigint,
+	high			bigint,
+	looked_at		timestamptz,
+	gap_from		bigint,
+	gap_to			bigint,
+	gap_at			timestamptz,
 	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	PRIMARY KEY (topic, "partition")
 ) WITH (fillfactor = 50);
@@ -400,6 +406,12 @@ COMMENT ON COLUMN @extschema@.msg_offsets.topic IS 'Kafka topic';
 COMMENT ON COLUMN @extschema@.msg_offsets."partition" IS 'partition of it';
 COMMENT ON COLUMN @extschema@.msg_offsets.next_offset IS 'the next offset to read';
 COMMENT ON COLUMN @extschema@.msg_offsets.record_time IS 'the timestamp of the record before it: where Kafka has another record there, or none, the topic is another one of that name and is read from its beginning';
+COMMENT ON COLUMN @extschema@.msg_offsets.low IS 'the first offset that Kafka had at looked_at; null: not known, or there was no such partition';
+COMMENT ON COLUMN @extschema@.msg_offsets.high IS 'the offset after the last one then; null with a looked_at: there was no such partition';
+COMMENT ON COLUMN @extschema@.msg_offsets.looked_at IS 'when a receiver saw these last, as far as it is written: at changes, at most about once a second, and once a minute';
+COMMENT ON COLUMN @extschema@.msg_offsets.gap_from IS 'first offset of the latest gap: records that Kafka''s retention removed before they were read';
+COMMENT ON COLUMN @extschema@.msg_offsets.gap_to IS 'the offset after that gap';
+COMMENT ON COLUMN @extschema@.msg_offsets.gap_at IS 'when it was found';
 COMMENT ON COLUMN @extschema@.msg_offsets.updated_at IS 'when it moved last';
 
 -- Not dumped, for it tells the original from a copy: its one row is made here, and so is new in a restored

@@ -148,7 +148,7 @@ unescape_unicode(const char *text, size_t *length)
 
 	for (size_t i = 0; i < *length; i++)
 	{
-		pg_wchar	character;
+		pg_wchar	character = 0;
 		int			used = 0;
 
 		if (text[i] == '\\' && i + 1 < *length)

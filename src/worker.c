@@ -39,6 +39,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 Installation installation;
@@ -524,6 +525,81 @@ worker_try(void (*work) (void *arg), void *arg)
 		MemoryContextSwitchTo(cycle_context);
 	}
 	PG_END_TRY();
+	return done;
+}
+
+/* Take the error that was caught, once what failed is rolled back, as a copy in cycle_context. */
+static ErrorData *
+take_error(void)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(cycle_context);
+	error = CopyErrorData();
+	FlushErrorState();
+	return error;
+}
+
+/*
+ * Run work in a transaction of its own, whatever happens in it.  Returns false, with
+ * the error in cycle_context, where it was rolled back; nothing is logged.  An
+ * error of severity FATAL still ends the worker.  Where there is no extension, work
+ * is not run, which is no error.
+ */
+bool
+worker_try_any(void (*work) (void *arg), void *arg, ErrorData **error)
+{
+	volatile bool done = false;
+
+	*error = NULL;
+	PG_TRY();
+	{
+		if (worker_begin())
+		{
+			work(arg);
+			worker_commit();
+		}
+		done = true;
+	}
+	PG_CATCH();
+	{
+		/* this gives memory back, which the copy of the error may need */
+		AbortCurrentTransaction();
+		*error = take_error();
+	}
+	PG_END_TRY();
+	return done;
+}
+
+/*
+ * The same within a transaction: where work fails, only what it did is rolled back.
+ * Rows that were locked outside are not to be changed inside: each would get a
+ * MultiXactId.
+ */
+bool
+worker_subtry(void (*work) (void *arg), void *arg, ErrorData **error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = false;
+
+	*error = NULL;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		work(arg);
+		ReleaseCurrentSubTransaction();
+		done = true;
+	}
+	PG_CATCH();
+	{
+		RollbackAndReleaseCurrentSubTransaction();
+		*error = take_error();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
 	return done;
 }
 

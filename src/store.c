@@ -153,7 +153,7 @@ static Statement statements[STATEMENTS] =
 		CLAIM CLAIMED_COLUMNS DUE_ROW " FROM @.messages i "
 		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.due_at LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
+		" ORDER BY i.due_at, i.id LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
 		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 	},
 	[CLAIM_RESEND_ROWS] = {
@@ -190,7 +190,7 @@ static Statement statements[STATEMENTS] =
 		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.due_at LIMIT c.share) m",
+		" ORDER BY i.due_at, i.id LIMIT c.share) m",
 		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 	},
 	[MARK_DEAD_LETTERS] = {
@@ -503,8 +503,12 @@ ensure_durable(TransactionId xid)
 	if (!TransactionIdIsNormal(xid))
 		return;
 	LWLockAcquire(XactTruncationLock, LW_SHARED);
-	/* older ones are frozen, long since on disk, and not in the log any more */
-	if (!TransactionIdPrecedes(xid, compat_oldest_clog_xid()))
+
+	/*
+	 * Older ones are frozen, long since on disk, and not in the log any more.  After a wraparound, a frozen row's number may seem to be one of
+	 * the future, or that of a transaction of today, which does no harm.
+	 */
+	if (!TransactionIdPrecedes(xid, compat_oldest_clog_xid()) && TransactionIdPrecedes(xid, ReadNextTransactionId()))
 		lsn = TransactionIdGetCommitLSN(xid);
 	LWLockRelease(XactTruncationLock);
 	if (!XLogRecPtrIsInvalid(lsn))

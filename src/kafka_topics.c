@@ -23,7 +23,8 @@
 #define ASK_AGAIN_MS	50		/* a topic that is being made */
 #define METADATA_MS		1000
 #define ENDS_MS			1000	/* of one partition */
-#define LIMIT_MS		3000
+#define LIMIT_MS		1000	/* a broker that is slow to tell, or does not */
+#define LOOK_MS			5		/* until an answer that is under way is looked for */
 
 #define Min(x, y)			((x) < (y) ? (x) : (y))
 #define Max(x, y)			((x) > (y) ? (x) : (y))
@@ -34,6 +35,8 @@ typedef struct Question
 	bool		want_ends;
 	int64_t		limit;			/* when to give up */
 	int64_t		ask_at;
+	rd_kafka_queue_t *limit_queue;	/* all else is known but the topic's limit */
+	int64_t		limit_until;
 	BrokerTopicAnswer answer;
 } Question;
 
@@ -70,6 +73,8 @@ free_questions(Question *question)
 	{
 		Question   *next = question->next;
 
+		if (question->limit_queue)
+			rd_kafka_queue_destroy(question->limit_queue);
 		free(question->answer.ends);
 		free(question);
 		question = next;
@@ -175,8 +180,27 @@ ask(TopicAsker *asker, Question *question)
 	question->ask_at = now_ms() + ASK_AGAIN_MS;
 	if (!final && question->ask_at < question->limit)
 		return false;
-	if (answer->outcome == BROKER_OK)
-		answer->max_bytes = kafka_topic_max_bytes(asker->rk, answer->topic, LIMIT_MS);
+	if (answer->outcome != BROKER_OK)
+		return true;
+	question->limit_queue = rd_kafka_queue_new(asker->rk);
+	question->limit_until = now_ms() + LIMIT_MS;
+	question->ask_at = now_ms() + LOOK_MS;
+	kafka_ask_limit(asker->rk, answer->topic, LIMIT_MS, question->limit_queue);
+	return false;
+}
+
+/* Look for the answer to the last part of a question.  Returns whether there is one, or it is not waited for any more. */
+static bool
+look_for_limit(Question *question)
+{
+	bool		done = kafka_take_limit(question->limit_queue, &question->answer.max_bytes) ||
+		now_ms() >= question->limit_until;
+
+	question->ask_at = now_ms() + LOOK_MS;
+	if (!done)
+		return false;
+	rd_kafka_queue_destroy(question->limit_queue);
+	question->limit_queue = NULL;
 	return true;
 }
 
@@ -225,7 +249,7 @@ asking_main(void *arg)
 		bool		done;
 
 		pthread_mutex_unlock(&asker->lock);
-		done = ask(asker, question);
+		done = question->limit_queue ? look_for_limit(question) : ask(asker, question);
 		pthread_mutex_lock(&asker->lock);
 		append(done ? &asker->answered : &asker->asked, question);
 		if (done && !asker->stop)

@@ -313,7 +313,7 @@ test_questions(Broker *broker)
 			ok(answer.outcome == BROKER_REFUSED_TOPIC && answer.reason[0], "one is not: %s", answer.reason);
 		}
 	}
-	ok(there && missing > there, "the answer that takes long comes later");
+	ok(there && missing && there - start < 1400 && missing - start < 1400, "the other does not wait for it (%d ms, %d ms)", (int) (there - start), (int) (missing - start));
 	ok(broker_partition(broker, "k", 1, 4) >= 0 && broker_partition(broker, "k", 1, 4) < 4, "the partition of a key is known");
 }
 

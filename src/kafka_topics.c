@@ -86,7 +86,7 @@ free_questions(Question *question)
  * answer, has none (-1).  Returns how many have one.
  */
 static int
-ask_ends(TopicAsker *asker, Question *question, const rd_kafka_metadata_topic_t *topic)
+ask_ends(TopicAsker *asker, Question *question, const rd_kafka_metadata_topic_t * topic)
 {
 	BrokerTopicAnswer *answer = &question->answer;
 	int32_t		silent = -1;	/* a leader that does not answer */
@@ -94,7 +94,7 @@ ask_ends(TopicAsker *asker, Question *question, const rd_kafka_metadata_topic_t 
 
 	for (int i = 0; i < topic->partition_cnt; i++)
 	{
-		const rd_kafka_metadata_partition_t *partition = &topic->partitions[i];
+		const		rd_kafka_metadata_partition_t *partition = &topic->partitions[i];
 		int64_t		low;
 		int64_t		high = 0;
 		rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -119,7 +119,7 @@ ask_ends(TopicAsker *asker, Question *question, const rd_kafka_metadata_topic_t 
 
 /* Look at what the brokers say of a topic.  Returns whether that is final. */
 static bool
-judge(TopicAsker *asker, Question *question, const rd_kafka_metadata_topic_t *topic)
+judge(TopicAsker *asker, Question *question, const rd_kafka_metadata_topic_t * topic)
 {
 	BrokerTopicAnswer *answer = &question->answer;
 	int			n;
@@ -194,7 +194,7 @@ static bool
 look_for_limit(Question *question)
 {
 	bool		done = kafka_take_limit(question->limit_queue, &question->answer.max_bytes) ||
-		now_ms() >= question->limit_until;
+	now_ms() >= question->limit_until;
 
 	question->ask_at = now_ms() + LOOK_MS;
 	if (!done)

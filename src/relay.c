@@ -397,7 +397,7 @@ park(Batch *batch)
 	*p = (Parked)
 	{
 		.broker = producer,.context = batch_context,.kind = batch->kind,.items = batch->items,
-		.n = batch->n,.outstanding = batch->outstanding,.last_report = batch->last_report
+			.n = batch->n,.outstanding = batch->outstanding,.last_report = batch->last_report
 	};
 	for (int i = 0; i < batch->n; i++)
 	{
@@ -620,7 +620,7 @@ add_item(Batch *batch, const ClaimedRow *row, Channel *channel, Topic *topic)
 	*item = (Item)
 	{
 		.tid = row->tid,.id = row->id,.attempts = row->attempts,.created_at = row->created_at,
-		.channel = channel,.topic = topic,.retry = row->retry
+			.channel = channel,.topic = topic,.retry = row->retry
 	};
 	return item;
 }

@@ -533,8 +533,8 @@ ensure_durable(TransactionId xid)
 	LWLockAcquire(XactTruncationLock, LW_SHARED);
 
 	/*
-	 * Older ones are frozen, long since on disk, and not in the log any more.  After a wraparound, a frozen row's number may seem to be one of
-	 * the future, or that of a transaction of today, which does no harm.
+	 * Older ones are frozen, long since on disk, and not in the log any more.  After a wraparound, a frozen row's number may seem to be one of the
+	 * future, or that of a transaction of today, which does no harm.
 	 */
 	if (!TransactionIdPrecedes(xid, compat_oldest_clog_xid()) && TransactionIdPrecedes(xid, ReadNextTransactionId()))
 		lsn = TransactionIdGetCommitLSN(xid);

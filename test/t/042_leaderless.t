@@ -41,4 +41,5 @@ ok(sent('stream', 4800), 'a leader again: all are sent');
 is($session->query(q{SELECT EXISTS (SELECT FROM (SELECT kafka_offset, lag(kafka_offset) OVER (PARTITION BY message_key ORDER BY id) before FROM messages WHERE channel = 'stream') m
 	WHERE before > kafka_offset)}), 'f', 'in the order of their keys');
 $node->stop;
+$mock->stop;
 done_testing();

@@ -37,6 +37,16 @@ SELECT pg_temp.try($$SELECT msg_create('1', message_key => E'k\x00')$$);
 SELECT pg_temp.try($$SELECT msg_create(to_jsonb(repeat('x', 999998)))$$);
 SELECT pg_temp.try($$SELECT msg_create(to_jsonb(repeat('x', 999999)))$$);
 SELECT pg_temp.try($$SELECT msg_create(('1e' || 131000)::jsonb)$$);
+
+-- the size is that of the text, which a number of a few bytes may have much of; 117 kB of jsonb with a text of 1.08 GB
+SELECT pg_temp.try($$SELECT msg_create((SELECT jsonb_agg(round('1e131071'::numeric, 16383)) FROM generate_series(1, 7300)))$$);
+-- it is exact for all that a jsonb may hold
+WITH parts AS (
+	SELECT jsonb_build_object('n', n, 'list', jsonb_build_array(n, -n, true, false, null, '[]'::jsonb, '{}'::jsonb), E'a"\\\b\f\n\r\t\x01\x7fé', chr(8364) || E'\x1f') part
+	FROM unnest('{0, 0.00, 1, 10, 999, 1000, 9999, 10000, 123456789, 0.1, 0.0001, 0.00001, 1e20, 1e-20, 1.5e300, 1e-1000, 99999999.99999999, 12345678901234567890.12345, 1e64, 1e63, 1e256, 0.1e-16382}'::numeric[]) n),
+whole AS (SELECT jsonb_agg(part) payload FROM parts, generate_series(1, 60))
+SELECT octet_length(payload::text) > 1000000, pg_temp.try(format('SELECT msg_create(%L)', payload)) = '54000: message of ' || octet_length(payload::text)
+	|| ' bytes is too large (Send a reference to what is large, or raise the limit here and in Kafka.)' FROM whole;
 SELECT pg_temp.try($$SELECT msg_create_raw(convert_to(repeat('x', 1000000), 'UTF8'))$$);
 SELECT pg_temp.try($$SELECT msg_create_raw(convert_to(repeat('x', 1000001), 'UTF8'))$$);
 SELECT pg_temp.try($$SELECT msg_create('1', expires_at => now())$$) ~ '^22023: message expires before it can be sent';

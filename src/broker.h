@@ -28,7 +28,8 @@ typedef enum BrokerOutcome
 	BROKER_OK,					/* done; for a record: in the log, acks=all */
 	BROKER_FULL,				/* local queue full: poll reports, try again */
 	BROKER_REFUSED,				/* this record can never be accepted */
-	BROKER_REFUSED_RETRY,		/* refused now (unknown topic, not authorised), may be accepted after someone acts */
+	BROKER_REFUSED_RETRY,		/* this record is refused now, but may be accepted later */
+	BROKER_REFUSED_TOPIC,		/* the topic takes no record at present (unknown, not authorised), whichever it is */
 	BROKER_REFUSED_BATCH,		/* the batch that held it was refused, or is not known to be in the log: produce it again, alone (wait for its report
 								 * before the next record) */
 	BROKER_UNKNOWN,				/* no answer: may or may not be in the log */
@@ -142,23 +143,52 @@ extern BrokerHealth broker_health(Broker *broker, const char **reason);
  */
 extern bool broker_reachable(Broker *broker, int timeout_ms, char *err, size_t errlen);
 
+/* What is known of a topic. */
+typedef struct BrokerTopicAnswer
+{
+	char		topic[256];
+	BrokerOutcome outcome;		/* BROKER_OK, BROKER_REFUSED_TOPIC, or BROKER_UNKNOWN: no partition has a leader that answers */
+	bool		no_broker;		/* no broker answered at all */
+	int			partitions;
+	int64_t    *ends;			/* of each partition: the next offset, 0 where that was not asked for; -1: it has no leader that answers */
+	int64_t		max_bytes;		/* see broker_topic_limit(); 0: not told */
+	char		reason[160];
+} BrokerTopicAnswer;
+
+/*
+ * Ask for a topic, for a producer; does not block: broker_fd() becomes readable when
+ * there is an answer.  want_ends: for the end of each partition, too, which only its
+ * leader can tell.  A topic that is not there is asked for until timeout_ms is over; a broker that
+ * creates topics on demand creates it.  False: there is no memory for it.
+ */
+extern bool broker_ask_topic(Broker *broker, const char *topic, bool want_ends, int timeout_ms);
+
+/* Take an answer, whose pointers are valid until the next call; false: there is none. */
+extern bool broker_topic_answer(Broker *broker, BrokerTopicAnswer *answer);
+
+/*
+ * The partition that a record with this key goes to, of so many; -1 where that cannot
+ * be known.
+ */
+extern int	broker_partition(Broker *broker, const void *key, size_t length, int partitions);
+
 /*
  * Number of partitions of a topic (>= 0 in *partitions), asked of the broker in
  * at most timeout_ms.  A broker that creates topics on demand creates it on
- * behalf of a producer.  Returns BROKER_OK, BROKER_REFUSED_RETRY (unknown topic, not
- * authorised), BROKER_REFUSED (invalid name) or BROKER_UNKNOWN (no answer).
+ * behalf of a producer.  Returns BROKER_OK, BROKER_REFUSED_TOPIC (unknown topic, not
+ * authorised, invalid name) or BROKER_UNKNOWN (no answer).
  */
 extern BrokerOutcome broker_topic(Broker *broker, const char *topic, int timeout_ms,
 								  int *partitions, char *err, size_t errlen);
 
 /*
- * The largest batch of records, in bytes, that a topic takes although it is
- * smaller than the batches of this producer; 0 when it takes any of them, or does
- * not tell.  Blocks at most timeout_ms.  One record that is too large has all of its batch
- * refused, and those behind it overtake them: so hand over no more than that
- * between two waits for all reports.
+ * The largest batch of records, in bytes, that a topic with these max_bytes takes
+ * although it is smaller than the batches of this producer; 0 when it takes any of
+ * them, or does not tell.  One record that is too large has all of its batch refused,
+ * and those behind it overtake them: so hand over no more than that between two waits
+ * for all reports.
  */
-extern size_t broker_topic_limit(Broker *broker, const char *topic, int timeout_ms);
+extern size_t broker_topic_limit(Broker *broker, int64_t max_bytes);
 
 /* Bytes that a record counts for in a batch, before it is compressed. */
 extern size_t broker_record_size(const BrokerRecord *record);

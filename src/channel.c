@@ -93,6 +93,7 @@ channel_define(const char *name)
 		memset((char *) channel + CHANNEL_NAME_MAX, 0,
 			   sizeof(Channel) - CHANNEL_NAME_MAX);
 		channel->next_due = DT_NOEND;
+		channel->held_low = PG_INT64_MAX;
 		channels = lappend(channels, channel);
 		MemoryContextSwitchTo(old);
 	}

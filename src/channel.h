@@ -45,6 +45,10 @@ typedef struct Channel
 	int64		alone_until;	/* ids up to it are sent one by one, for a batch with one of them was refused */
 	TimestampTz next_resend;	/* look for unacknowledged rows then */
 	bool		dead_letters;	/* dead rows may wait for their topic */
+	int64		held_low;		/* the lowest row that was passed over; PG_INT64_MAX: none */
+	int64		hold_until;		/* ms; due rows were passed over: no claim of them before */
+	bool		awaits_topic;	/* due rows were, until their topic is ready */
+	bool		awaits_retry;	/* the same of the topic for retries */
 
 	bool		current;		/* it is in msg_channel_settings */
 } Channel;

@@ -26,9 +26,9 @@
 
 #include "broker.h"
 #include "explain.h"
-#include "kafka_limits.h"
 #include "kafka_look.h"
 #include "kafka_options.h"
+#include "kafka_topics.h"
 #include "monotonic.h"
 
 #define LOG_LINES			64
@@ -71,6 +71,7 @@ struct Broker
 
 	BrokerHealth health;
 	bool		any_cause;		/* reason tells more than "all are down" */
+	bool		own_cause;		/* it is ours: a password, a certificate */
 	char		reason[256];
 
 	/* producer */
@@ -78,6 +79,8 @@ struct Broker
 	Topic	   *last_topic;		/* most records follow one of their topic */
 	rd_kafka_event_t *delivery; /* reports of it are left to be taken */
 	bool		delivery_alone; /* it is of a batch of one record */
+	TopicAsker *asker;
+	int32_t		(*partitioner) (const rd_kafka_topic_t *, const void *, size_t, int32_t, void *, void *);	/* NULL: by chance */
 
 	/* consumer */
 	rd_kafka_topic_partition_list_t *assigned;	/* only if must_hurry */
@@ -114,6 +117,32 @@ wants_oauth(rd_kafka_conf_t *conf)
 		strcasecmp(mechanism, "OAUTHBEARER") == 0;
 }
 
+/* Learn how this configuration chooses the partition of a record that has a key. */
+static void
+learn_partitioner(Broker *broker, rd_kafka_conf_t *conf)
+{
+	static const struct
+	{
+		const char *name;
+		int32_t		(*partitioner) (const rd_kafka_topic_t *, const void *, size_t, int32_t, void *, void *);
+	}			known[] = {
+		{"consistent", rd_kafka_msg_partitioner_consistent},
+		{"consistent_random", rd_kafka_msg_partitioner_consistent},
+		{"murmur2", rd_kafka_msg_partitioner_murmur2},
+		{"murmur2_random", rd_kafka_msg_partitioner_murmur2},
+		{"fnv1a", rd_kafka_msg_partitioner_fnv1a},
+		{"fnv1a_random", rd_kafka_msg_partitioner_fnv1a},
+	};
+	char		name[64];
+	size_t		size = sizeof(name);
+
+	if (rd_kafka_conf_get(conf, "partitioner", name, &size) != RD_KAFKA_CONF_OK)
+		return;
+	for (int i = 0; i < lengthof(known); i++)
+		if (strcmp(name, known[i].name) == 0)
+			broker->partitioner = known[i].partitioner;
+}
+
 static void error_within_call(rd_kafka_t *rk, int error, const char *words, void *broker);
 
 /* see broker.h */
@@ -141,6 +170,7 @@ broker_open(const BrokerConfig *config, char *err, size_t errlen)
 	rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
 
 	/* tokens are fetched over HTTP: not in our thread, which would block */
+	learn_partitioner(broker, conf);
 	oauth = wants_oauth(conf);
 	if (oauth)
 		rd_kafka_conf_enable_sasl_queue(conf, 1);
@@ -211,6 +241,8 @@ destroy(Broker *broker)
 {
 	if (broker->look)
 		broker_look_free(kafka_look_end(broker->look));
+	if (broker->asker)
+		topic_asker_close(broker->asker);
 	if (broker->role == BROKER_CONSUMER)
 		settle(broker->rk);
 	rd_kafka_destroy_flags(broker->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
@@ -304,6 +336,9 @@ broker_close(Broker *broker)
 	if (broker->delivery)
 		rd_kafka_event_destroy(broker->delivery);
 
+	if (broker->asker)
+		topic_asker_stop(broker->asker);
+
 	/* the library does not end while anything of it is held */
 	for (int i = 0; i < TOPIC_BUCKETS; i++)
 	{
@@ -391,7 +426,7 @@ note_success(Broker *broker)
 		broker->health = BROKER_UP;
 	if (broker->health == BROKER_UP)
 	{
-		broker->any_cause = false;
+		broker->any_cause = broker->own_cause = false;
 		broker->reason[0] = '\0';
 	}
 }
@@ -431,6 +466,10 @@ note_error(Broker *broker, rd_kafka_resp_err_t error, const char *words)
 		error == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC ||
 		error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
 		broker->lost_partition = true;
+	if (error == RD_KAFKA_RESP_ERR__SSL || error == RD_KAFKA_RESP_ERR__AUTHENTICATION)
+		broker->own_cause = true;
+	else if (broker->own_cause && is_of_connection(error))
+		return;
 	if (error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
 		broker->any_cause = true;
 	else if (broker->any_cause)
@@ -655,24 +694,26 @@ outcome_of(rd_kafka_resp_err_t error, bool alone)
 		case RD_KAFKA_RESP_ERR_INVALID_MSG:
 			return alone ? BROKER_REFUSED_RETRY : BROKER_REFUSED_BATCH;
 
-		case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
 		case RD_KAFKA_RESP_ERR__INVALID_ARG:
 			return BROKER_REFUSED;
+
+		case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
+			return BROKER_REFUSED_RETRY;
 
 			/*
 			 * The topic's state, or our rights: someone can act.  __DESTROY is said of a topic that was deleted under the record.
 			 */
 		case RD_KAFKA_RESP_ERR__DESTROY:
+		case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
 		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
 		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
 		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
 		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
 		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
-		case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
 		case RD_KAFKA_RESP_ERR_INVALID_CONFIG:
 		case RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT:
 		case RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE:
-			return BROKER_REFUSED_RETRY;
+			return BROKER_REFUSED_TOPIC;
 
 		case RD_KAFKA_RESP_ERR__FATAL:
 			return BROKER_FATAL;
@@ -684,6 +725,13 @@ outcome_of(rd_kafka_resp_err_t error, bool alone)
 		default:
 			return BROKER_UNKNOWN;
 	}
+}
+
+/* What an error says of a topic that was asked for. */
+static BrokerOutcome
+outcome_of_topic(rd_kafka_resp_err_t error)
+{
+	return outcome_of(error, true);
 }
 
 /* What is only just being made is asked for again: wait a moment; false, at once, if there is none left before the limit. */
@@ -715,7 +763,7 @@ broker_topic(Broker *broker, const char *topic, int timeout_ms, int *partitions,
 	else if ((handle = rd_kafka_topic_new(broker->rk, topic, NULL)) == NULL)
 		explain(err, errlen, "%s", rd_kafka_err2str(rd_kafka_last_error()));
 	if (handle == NULL)
-		return BROKER_REFUSED;
+		return BROKER_REFUSED_TOPIC;
 
 	for (;;)
 	{
@@ -758,18 +806,46 @@ broker_topic(Broker *broker, const char *topic, int timeout_ms, int *partitions,
 }
 
 /* see broker.h */
-size_t
-broker_topic_limit(Broker *broker, const char *topic, int timeout_ms)
+bool
+broker_ask_topic(Broker *broker, const char *topic, bool want_ends, int timeout_ms)
 {
-	int64_t		limit = kafka_topic_max_bytes(broker->rk, topic, timeout_ms);
+	if (broker->asker == NULL)
+		broker->asker = topic_asker_open(broker->rk, broker->wake[1], outcome_of_topic);
+	return broker->asker && topic_asker_ask(broker->asker, topic, want_ends, timeout_ms);
+}
+
+/* see broker.h */
+bool
+broker_topic_answer(Broker *broker, BrokerTopicAnswer *answer)
+{
+	if (broker->asker == NULL || !topic_asker_answer(broker->asker, answer))
+		return false;
+	if (!answer->no_broker)
+		note_success(broker);
+	return true;
+}
+
+/* see broker.h */
+int
+broker_partition(Broker *broker, const void *key, size_t length, int partitions)
+{
+	if (broker->partitioner == NULL || key == NULL || length == 0 || partitions <= 0)
+		return -1;
+	return broker->partitioner(NULL, key, length, partitions, NULL, NULL);
+}
+
+/* see broker.h */
+size_t
+broker_topic_limit(Broker *broker, int64_t max_bytes)
+{
 	char		value[32];
 	size_t		size = sizeof(value);
 
-	if (limit <= 0 ||
+	if (max_bytes <= 0 ||
 		rd_kafka_conf_get(rd_kafka_conf(broker->rk), "batch.size", value, &size) != RD_KAFKA_CONF_OK ||
-		limit >= strtoll(value, NULL, 10) + BATCH_OVERHEAD)
+		max_bytes >= strtoll(value, NULL, 10) + BATCH_OVERHEAD)
 		return 0;
-	return (size_t) Max(limit - BATCH_OVERHEAD, 1);
+	return (size_t) Max(max_bytes - BATCH_OVERHEAD, 1);
 }
 
 /* see broker.h */
@@ -853,7 +929,7 @@ broker_publish(Broker *broker, const BrokerRecord *record, char *err, size_t err
 	rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
 
 	if (topic == NULL)
-		return BROKER_REFUSED;
+		return BROKER_REFUSED_TOPIC;
 
 	if (record->nheaders > 0)
 	{

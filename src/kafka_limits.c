@@ -33,30 +33,32 @@ limit_in(const rd_kafka_DescribeConfigs_result_t *answer)
 }
 
 /* see kafka_limits.h */
-int64_t
-kafka_topic_max_bytes(rd_kafka_t *rk, const char *topic, int timeout_ms)
+void
+kafka_ask_limit(rd_kafka_t *rk, const char *topic, int timeout_ms, rd_kafka_queue_t *queue)
 {
 	rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
 	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
 	char		unused[128];
-	int64_t		limit = 0;
 
 	if (resource && rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, unused,
 															  sizeof(unused)) == RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		rd_kafka_event_t *event;
-
 		rd_kafka_DescribeConfigs(rk, &resource, 1, options, queue);
-		event = rd_kafka_queue_poll(queue, timeout_ms);
-		if (event && rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
-			limit = limit_in(rd_kafka_event_DescribeConfigs_result(event));
-		if (event)
-			rd_kafka_event_destroy(event);
-	}
 	if (resource)
 		rd_kafka_ConfigResource_destroy(resource);
 	rd_kafka_AdminOptions_destroy(options);
-	rd_kafka_queue_destroy(queue);
-	return limit;
+}
+
+/* see kafka_limits.h */
+bool
+kafka_take_limit(rd_kafka_queue_t *queue, int64_t *limit)
+{
+	rd_kafka_event_t *event = rd_kafka_queue_poll(queue, 0);
+
+	if (event == NULL)
+		return false;
+	*limit = 0;
+	if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		*limit = limit_in(rd_kafka_event_DescribeConfigs_result(event));
+	rd_kafka_event_destroy(event);
+	return true;
 }

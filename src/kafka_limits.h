@@ -5,14 +5,15 @@
 #ifndef MSGSYS_KAFKA_LIMITS_H
 #define MSGSYS_KAFKA_LIMITS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <librdkafka/rdkafka.h>
 
-/*
- * The largest batch of records that a topic takes, in bytes; asks the broker in
- * at most timeout_ms.  0 when it does not tell: not there, or not allowed.
- */
-extern int64_t kafka_topic_max_bytes(rd_kafka_t *rk, const char *topic, int timeout_ms);
+/* Ask for the max.message.bytes of a topic; does not block.  The answer comes to the queue, which is for it alone. */
+extern void kafka_ask_limit(rd_kafka_t *rk, const char *topic, int timeout_ms, rd_kafka_queue_t *queue);
+
+/* Take the answer: *limit is 0 where the broker does not tell.  False: it has not come. */
+extern bool kafka_take_limit(rd_kafka_queue_t *queue, int64_t *limit);
 
 #endif							/* MSGSYS_KAFKA_LIMITS_H */

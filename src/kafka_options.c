@@ -74,6 +74,7 @@ static const Setting producer_settings[] = {
 	{"batch.size", "131072"},
 	{"message.timeout.ms", "30000"},
 	{"request.timeout.ms", "10000"},
+	{"topic.metadata.refresh.interval.ms", "3000"}, /* new partitions */
 };
 
 /*

@@ -38,6 +38,7 @@ typedef enum StoreStatement
 	SWEEP_IDLE,
 	SWEEP_RECEIVED,
 	SWEEP_DUE,
+	SWEEP_DEAD_LETTERS,
 	CLAIM_IDLE_ROWS,
 	CLAIM_DUE_ROWS,
 	CLAIM_RESEND_ROWS,
@@ -48,6 +49,8 @@ typedef enum StoreStatement
 	MARK_DEAD_LETTERS,
 	MARK_SENT,
 	MARK_REFUSED,
+	SET_ASIDE,
+	SET_LETTER_ASIDE,
 	MARK_EXPIRED,
 	NEXT_DUE,
 	MARK_READBACK,
@@ -152,6 +155,8 @@ static Statement statements[STATEMENTS] =
 	[SWEEP_RECEIVED] = {FIRST_OF_CHANNELS("id", "status = 'received' AND finished_at IS NULL")},
 	[SWEEP_DUE] = {FIRST_OF_CHANNELS("due_at", "status IN ('scheduled', 'retry')")},
 
+	[SWEEP_DEAD_LETTERS] = {FIRST_OF_CHANNELS("id", "dlq_pending")},
+
 	[CLAIM_IDLE_ROWS] = {
 		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status = 'idle' AND " ABOVE_MARK
@@ -163,7 +168,7 @@ static Statement statements[STATEMENTS] =
 		CLAIM CLAIMED_COLUMNS DUE_ROW " FROM @.messages i "
 		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.due_at LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
+		" ORDER BY i.due_at, i.id LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
 		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 	},
 	[CLAIM_RESEND_ROWS] = {
@@ -200,7 +205,7 @@ static Statement statements[STATEMENTS] =
 		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.due_at LIMIT c.share) m",
+		" ORDER BY i.due_at, i.id LIMIT c.share) m",
 		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 	},
 	[MARK_DEAD_LETTERS] = {
@@ -227,6 +232,17 @@ static Statement statements[STATEMENTS] =
 		"FROM unnest($1, $2, $3) u(t, permanent, reason), @.msg_channel_settings c "
 		"WHERE m.ctid = u.t AND c.channel = m.channel AND m.status IN ('idle', 'scheduled', 'retry', 'sent')",
 		4, {TIDARRAYOID, BOOLARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
+	},
+	/* These fail alone, so that there is no record of them to be had for the dead letters either. */
+	[SET_ASIDE] = {
+		"UPDATE @.messages m SET status = 'dead', finished_at = $3, last_error = $2 "
+		"WHERE m.id = $1 AND m.status IN ('idle', 'scheduled', 'retry', 'sent')",
+		3, {INT8OID, TEXTOID, TIMESTAMPTZOID}
+	},
+	[SET_LETTER_ASIDE] = {
+		"UPDATE @.messages m SET dlq_pending = NULL, last_error = concat_ws('; ', m.last_error, 'dead letter: ' || $2) "
+		"WHERE m.id = $1 AND m.dlq_pending",
+		2, {INT8OID, TEXTOID}
 	},
 	[MARK_EXPIRED] = {
 		"UPDATE @.messages m SET status = 'expired', finished_at = $2 FROM unnest($1) u(t) "
@@ -530,7 +546,19 @@ store_sweep_due(void)
 	}
 }
 
+/* Tell of each channel's first dead letter. */
+void
+store_sweep_dead_letters(WaitingCallback found)
+{
+	uint64		n = run(SWEEP_DEAD_LETTERS, NULL, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+		found(result_text(i, 1), WAITING_IDLE, result_int64(i, 2, 0));
+}
+
 /* ---------------------------------------------------------------- claims */
+
+ClaimPoint	claim_point = {0};
 
 /* Takes rows from the executor one by one, so that sending overlaps claiming. */
 typedef struct ClaimReceiver
@@ -557,8 +585,12 @@ ensure_durable(TransactionId xid)
 	if (!TransactionIdIsNormal(xid))
 		return;
 	LWLockAcquire(XactTruncationLock, LW_SHARED);
-	/* older ones are frozen, long since on disk, and not in the log any more */
-	if (!TransactionIdPrecedes(xid, compat_oldest_clog_xid()))
+
+	/*
+	 * Older ones are frozen, long since on disk, and not in the log any more.  After a wraparound, a frozen row's number may seem to be one of the
+	 * future, or that of a transaction of today, which does no harm.
+	 */
+	if (!TransactionIdPrecedes(xid, compat_oldest_clog_xid()) && TransactionIdPrecedes(xid, ReadNextTransactionId()))
 		lsn = TransactionIdGetCommitLSN(xid);
 	LWLockRelease(XactTruncationLock);
 	if (!XLogRecPtrIsInvalid(lsn))
@@ -579,6 +611,8 @@ claim_row(TupleTableSlot *slot, DestReceiver *self)
 	slot_getallattrs(slot);
 	values = slot->tts_values;
 	nulls = slot->tts_isnull;
+	claim_point.id = DatumGetInt64(values[COL_ID]);
+	claim_point.share = (int) DatumGetInt64(values[COL_SHARE]) - 1;
 	xid = DatumGetTransactionId(values[COL_XMIN]);
 	if (xid != receiver->checked_xid)
 	{
@@ -586,8 +620,8 @@ claim_row(TupleTableSlot *slot, DestReceiver *self)
 		receiver->checked_xid = xid;
 	}
 	row.tid = *(ItemPointer) DatumGetPointer(values[COL_CTID]);
-	row.id = DatumGetInt64(values[COL_ID]);
-	row.share = (int) DatumGetInt64(values[COL_SHARE]) - 1;
+	row.id = claim_point.id;
+	row.share = claim_point.share;
 	row.attempts = DatumGetInt32(values[COL_ATTEMPTS]);
 	row.created_at = DatumGetTimestampTz(values[COL_CREATED_AT]);
 	row.expires_at = nulls[COL_EXPIRES_AT] ? DT_NOEND :
@@ -614,6 +648,7 @@ claim_row(TupleTableSlot *slot, DestReceiver *self)
 	more = receiver->callback(&row, receiver->arg);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(receiver->row_context);
+	claim_point.id = 0;
 	return more;
 }
 
@@ -815,6 +850,15 @@ store_mark_dead_letters(const RefusedMark *marks, int n)
 	values[0] = array_of(tids, n, TIDOID);
 	values[1] = text_array(reasons, n);
 	run(MARK_DEAD_LETTERS, values, NULL);
+}
+
+/* A message, or its dead letter, cannot be handled: it is done with. */
+void
+store_set_aside(int64 id, bool dead_letter, const char *error)
+{
+	Datum		values[3] = {Int64GetDatum(id), CStringGetTextDatum(error), TimestampTzGetDatum(clock_now())};
+
+	run(dead_letter ? SET_LETTER_ASIDE : SET_ASIDE, values, NULL);
 }
 
 /* These messages, which this transaction has claimed, came too late; those of mailings may have another day. */

@@ -60,6 +60,15 @@ typedef struct ClaimedRow
 	TimestampTz finished_at;	/* DT_NOEND: it is not */
 } ClaimedRow;
 
+/* The row that a claim is handling; when it has failed, the one that it failed with.  Id 0: none. */
+typedef struct ClaimPoint
+{
+	int64		id;
+	int			share;
+} ClaimPoint;
+
+extern ClaimPoint claim_point;
+
 /* Takes a row; false ends the claim (the row stays locked, and counts). */
 typedef bool (*ClaimCallback) (const ClaimedRow *row, void *arg);
 
@@ -138,11 +147,13 @@ typedef void (*WaitingCallback) (const char *channel, WaitingKind kind, int64 id
 
 extern void store_sweep(WaitingKind kind, WaitingCallback found);
 extern void store_sweep_due(void);
+extern void store_sweep_dead_letters(WaitingCallback found);
 extern int	store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 						int nworkers, ClaimCallback callback, void *arg);
 extern void store_mark_sent(const SentMark *marks, int n);
 extern void store_mark_refused(const RefusedMark *marks, int n);
 extern void store_mark_dead_letters(const RefusedMark *marks, int n);
+extern void store_set_aside(int64 id, bool dead_letter, const char *error);
 extern void store_mark_expired(const ItemPointerData *tids, int n);
 extern void store_next_due(ClaimShare *shares, int nshares, TimestampTz after);
 extern int	store_mark_readback(const Readback *records, int n, List *only_channels,

@@ -7,6 +7,7 @@
 #include "backlog.h"
 #include "headers.h"
 #include "notes.h"
+#include "payload.h"
 #include "record.h"
 #include "shmem.h"
 
@@ -221,20 +222,13 @@ check_one_line(Datum value, const char *column)
 				 errmsg("%s has a control character", column)));
 }
 
-/* Bytes of a payload as it is sent. */
+/* Bytes of a payload as it is sent, where those are too many. */
 static Size
 payload_size(Datum payload)
 {
-	Size		size = toast_raw_datum_size(payload);
+	Jsonb	   *jsonb = DatumGetJsonbP(payload);
 
-	/* the text of a small one cannot come near the limit; measure the others */
-	if (size > (Size) setting_max_message_bytes / 8)
-	{
-		Jsonb	   *jsonb = DatumGetJsonbP(payload);
-
-		size = strlen(JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb)));
-	}
-	return size;
+	return payload_fits(jsonb, setting_max_message_bytes) ? 0 : payload_text_size(jsonb);
 }
 
 static void

@@ -566,6 +566,7 @@ worker_try_any(void (*work) (void *arg), void *arg, ErrorData **error)
 		/* this gives memory back, which the copy of the error may need */
 		AbortCurrentTransaction();
 		*error = take_error();
+		pgstat_report_activity(STATE_IDLE, NULL);
 	}
 	PG_END_TRY();
 	return done;
@@ -785,24 +786,27 @@ worker_broker_settings_changed(void)
 	return opened_with == NULL || strcmp(opened_with, broker_settings()) != 0;
 }
 
-/* The worker's broker, to be closed at exit: its threads must not outlive us. */
-static Broker *opened = NULL;
+/* The worker's brokers, to be closed at exit: their threads must not outlive us. */
+static List *opened = NIL;
 
 static void
 close_at_exit(int code, Datum arg)
 {
-	broker_close(opened);
-	opened = NULL;
+	ListCell   *lc;
+
+	foreach(lc, opened)
+		broker_close(lfirst(lc));
+	opened = NIL;
 }
 
-/* Close the worker's broker, and forget it. */
+/* Close a broker of the worker's, and forget it. */
 void
 worker_close_broker(Broker **broker)
 {
 	if (*broker == NULL)
 		return;
 	reactor_forget(reactor, broker_fd(*broker));
-	opened = NULL;
+	opened = list_delete_ptr(opened, *broker);
 	broker_close(*broker);
 	*broker = NULL;
 }
@@ -818,6 +822,7 @@ worker_open_broker(BrokerRole role)
 	char		client[NAMEDATALEN * 2];
 	char		group[NAMEDATALEN];
 	Broker	   *broker;
+	MemoryContext old;
 	BrokerConfig config = {
 		.role = role,
 		.servers = setting_kafka_brokers,
@@ -862,7 +867,9 @@ worker_open_broker(BrokerRole role)
 	if (!exit_registered)
 		before_shmem_exit(close_at_exit, (Datum) 0);
 	exit_registered = true;
-	opened = broker;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	opened = lappend(opened, broker);
+	MemoryContextSwitchTo(old);
 	if (reactor_watch(reactor, broker_fd(broker), EPOLLIN, broker_ready, NULL) < 0)
 		ereport(ERROR,
 				(errcode_for_socket_access(),

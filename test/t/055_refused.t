@@ -1,4 +1,5 @@
-# What Kafka refuses concerns the refused message alone: it is tried again, or dead, with the reason, while others go on.
+# What Kafka refuses of a message concerns that message alone: it is dead, with the reason, while others go on. What it refuses of a
+# topic is an outage of its channel: the messages wait as they are, in order, no attempt is used up, and the reason is shown.
 # And another broker list is used without a restart.
 use strict;
 use warnings;
@@ -14,9 +15,17 @@ my $node = new_node('refused', 'msgsys.kafka_brokers' => $bootstrap);
 ok(wait_workers($node), 'workers run');
 kafka_create_topic($bootstrap, 'small', 2, 'max.message.bytes=100000');
 kafka_create_topic($bootstrap, 'good', 2);
-$node->safe_psql('postgres', "SELECT msg_channel_set('$_', topic => '$_', retry_base => '50 ms', retry_max => '200 ms', max_attempts => 1000)")
+$node->safe_psql('postgres', "SELECT msg_channel_set('$_', topic => '$_', max_attempts => 1)")
   for qw(small good missing);
 my $session = session($node);
+
+# messages of a channel wait for its topic, as they are; the reason is shown
+sub waits
+{
+	my ($channel, $reason) = @_;
+	ok(poll_until(20, sub { $session->query("SELECT last_error FROM msg_workers WHERE stage = 'relay'") =~ $reason }), "$channel: the reason is shown");
+	is($session->query("SELECT DISTINCT status || ' ' || attempts FROM messages WHERE channel = '$channel'"), 'idle 0', 'and its messages wait as they are');
+}
 
 # ---- too large for its topic
 # random, so that compression does not make them small; the others small, so that only batches with one of them are refused
@@ -34,10 +43,14 @@ check_topic($node, $bootstrap, 'small', "channel = 'small' AND status <> 'dead'"
 # ---- no such topic
 $session->query(q{INSERT INTO messages (channel, payload) SELECT channel, to_jsonb(g) FROM generate_series(1, 50) g, unnest('{missing,good}'::text[]) channel});
 ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'received'", 50), 'a missing topic holds up no other channel');
-ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'missing' AND status = 'retry' AND attempts >= 2", 50), 'its messages are tried again');
-like($session->query("SELECT DISTINCT last_error FROM messages WHERE channel = 'missing'"), qr/unknown topic/i, 'with the reason');
+waits('missing', qr/"missing".*unknown topic/i);
+$session->query(q{INSERT INTO messages (channel, message_key, payload) SELECT 'missing', 'key', to_jsonb(g) FROM generate_series(51, 1050) g});
 kafka_create_topic($bootstrap, 'missing', 1);
-ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'missing' AND status = 'received'", 50), 'once it is there, all are received');
+ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'missing' AND status = 'received'", 1050), 'once it is there, all are received');
+check_topic($node, $bootstrap, 'missing', "channel = 'missing'", 'which were created before their topic');
+is($session->query("SELECT max(attempts) FROM messages WHERE channel = 'missing'"), 1, 'and no attempt was used up');
+ok(poll_until(10, sub { log_count($node, 'topic "missing" takes messages again') == 1 }), 'the log says that it is over, once');
+is(log_count($node, 'messages for topic "missing" wait'), 1, 'as it has said that they wait');
 
 # ---- not authorised; the broker's own superuser is who we are, so it is another one for a while
 kafka_create_topic($bootstrap, 'closed', 1);
@@ -49,11 +62,10 @@ kafka('stop', $dir);
 }
 kafka_start($dir);
 kafka_topic($bootstrap, 'deny', 'closed');
-$session->query("SELECT msg_channel_set('closed', topic => 'closed', retry_base => '50 ms', retry_max => '200 ms', max_attempts => 1000)");
+$session->query("SELECT msg_channel_set('closed', topic => 'closed', max_attempts => 1)");
 $session->query(q{INSERT INTO messages (channel, payload) SELECT channel, to_jsonb(g) FROM generate_series(51, 100) g, unnest('{closed,good}'::text[]) channel});
 ok(poll_sql($node, 40, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'received'", 100), 'a closed topic holds up no other channel');
-ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'closed' AND status = 'retry'", 50), 'its messages are tried again');
-like($session->query("SELECT DISTINCT last_error FROM messages WHERE channel = 'closed'"), qr/authoriz/i, 'with the reason');
+waits('closed', qr/"closed".*authoriz/i);
 kafka_topic($bootstrap, 'allow', 'closed');
 ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = 'closed' AND status = 'received'", 50), 'once it is open, all are received')
   or diag($session->query("SELECT status, attempts, last_error, due_at, now(), count(*) FROM messages WHERE channel = 'closed' GROUP BY 1, 2, 3, 4, 5"), $session->query('SELECT * FROM msg_offsets'));
@@ -64,7 +76,7 @@ sub create_good { $session->query("INSERT INTO messages (channel, message_key, p
 kafka_topic($bootstrap, 'delete', 'good');
 my $read = $session->query("SELECT max(next_offset) FROM msg_offsets WHERE topic = 'good'");
 create_good(101, 500);
-ok(poll_sql($node, 40, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'retry'", 400), 'a deleted topic: its messages wait');
+ok(poll_sql($node, 40, "SELECT last_error ~ 'topic \"good\"' FROM msg_workers WHERE stage = 'relay'"), 'a deleted topic: its messages wait');
 kafka_create_topic($bootstrap, 'good', 2);
 ok(poll_sql($node, 40, "SELECT count(*) FROM messages WHERE channel = 'good' AND status = 'received'", 500), 'once it is made again, all are received')
   or diag($session->query('SELECT * FROM msg_offsets'));

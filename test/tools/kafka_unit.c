@@ -258,7 +258,7 @@ test_publish(void)
 	ok(broker_topic(broker, "events", 3000, &partitions, err, sizeof(err)) == BROKER_OK &&
 	   partitions > 0, "topic is made on demand");
 	diag("%d partitions %s", partitions, err);
-	ok(broker_topic(broker, "", 1000, &partitions, err, sizeof(err)) == BROKER_REFUSED,
+	ok(broker_topic(broker, "", 1000, &partitions, err, sizeof(err)) == BROKER_REFUSED_TOPIC,
 	   "a topic without a name");
 	diag("%s", err);
 
@@ -282,6 +282,39 @@ test_publish(void)
 		full = publish(broker, "events", NULL, "value", NULL) == BROKER_FULL;
 	ok(full == 1, "a full queue says so");
 	broker_close(broker);
+}
+
+/* Questions for topics wait for their answers in a thread: one that is not there delays no other, and no caller. */
+static void
+test_questions(Broker *broker)
+{
+	BrokerTopicAnswer answer;
+	int64_t		start = now_ms();
+	int64_t		there = 0;
+	int64_t		missing = 0;
+
+	ok(broker_ask_topic(broker, "missing", true, 500) && broker_ask_topic(broker, "events", true, 500), "two topics are asked for");
+	ok(now_ms() - start < 100, "without waiting");
+	while ((!there || !missing) && now_ms() - start < 5000)
+	{
+		if (!broker_topic_answer(broker, &answer))
+		{
+			readable(broker, 1000);
+			broker_health(broker, NULL);
+		}
+		else if (strcmp(answer.topic, "events") == 0)
+		{
+			there = now_ms();
+			ok(answer.outcome == BROKER_OK && answer.partitions > 0 && answer.ends[0] >= 0, "one is there, with its ends");
+		}
+		else
+		{
+			missing = now_ms();
+			ok(answer.outcome == BROKER_REFUSED_TOPIC && answer.reason[0], "one is not: %s", answer.reason);
+		}
+	}
+	ok(there && missing && there - start < 1400 && missing - start < 1400, "the other does not wait for it (%d ms, %d ms)", (int) (there - start), (int) (missing - start));
+	ok(broker_partition(broker, "k", 1, 4) >= 0 && broker_partition(broker, "k", 1, 4) < 4, "the partition of a key is known");
 }
 
 static void
@@ -334,8 +367,8 @@ test_refused(void)
 	broker = open_mock(BROKER_PRODUCER, NULL);
 	rd_kafka_mock_push_request_errors(mock, KEY_PRODUCE, 1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
 	publish(broker, "events", "k", "v", NULL);
-	ok(wait_reports(broker, 1, 1, 5000, outcomes, &last) == 1 && outcomes[BROKER_REFUSED_RETRY] == 1,
-	   "not authorised: refused for now");
+	ok(wait_reports(broker, 1, 1, 5000, outcomes, &last) == 1 && outcomes[BROKER_REFUSED_TOPIC] == 1,
+	   "not authorised: it is the topic");
 	broker_close(broker);
 
 	rd_kafka_mock_topic_set_error(mock, "missing", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
@@ -346,13 +379,14 @@ test_refused(void)
 		char		err[256] = "";
 
 		publish(broker, "missing", "k", "v", NULL);
-		ok(wait_reports(broker, 1, 1, 8000, outcomes, &last) == 1 && outcomes[BROKER_REFUSED_RETRY] == 1,
-		   "unknown topic: refused for now");
+		ok(wait_reports(broker, 1, 1, 8000, outcomes, &last) == 1 && outcomes[BROKER_REFUSED_TOPIC] == 1,
+		   "unknown topic: it is the topic");
 		diag("after %d ms: %s", (int) (now_ms() - start), last.reason);
-		ok(publish(broker, "missing", "k", "v", NULL) == BROKER_REFUSED_RETRY, "and at once the next time");
+		ok(publish(broker, "missing", "k", "v", NULL) == BROKER_REFUSED_TOPIC, "and at once the next time");
 		start = now_ms();
-		ok(broker_topic(broker, "missing", 500, &partitions, err, sizeof(err)) == BROKER_REFUSED_RETRY &&
+		ok(broker_topic(broker, "missing", 500, &partitions, err, sizeof(err)) == BROKER_REFUSED_TOPIC &&
 		   now_ms() - start < 1000, "broker_topic says so too");
+		test_questions(broker);
 		publish(broker, "events", "k", "v", NULL);
 		ok(wait_reports(broker, 1, 1, 5000, outcomes, &last) == 1 && outcomes[BROKER_OK] == 1,
 		   "another topic is not concerned");

@@ -5,7 +5,8 @@
  *
  * mockbroker [PARTITIONS [TOPIC]]: prints its address, runs until it is killed.  A
  * number on a line of its input is the error of every answer to a producer from now on;
- * meanwhile no new producer gets an identity.  0: everything is accepted again.
+ * meanwhile no new producer gets an identity.  0: everything is accepted again.  -1: the
+ * topic's first partition has no leader from now on; -2: it has one again.
  */
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
@@ -52,6 +53,11 @@ main(int argc, char **argv)
 	fclose(stdout);
 	while (scanf("%d", &error) == 1)
 	{
+		if (error < 0)
+		{
+			rd_kafka_mock_partition_set_leader(cluster, argc > 2 ? argv[2] : "demo", 0, error == -1 ? -1 : 1);
+			continue;
+		}
 		if (error)
 			answer(cluster, KEY_INIT_PRODUCER_ID, NOT_YET);
 		answer(cluster, KEY_PRODUCE, (rd_kafka_resp_err_t) error);

@@ -1,0 +1,55 @@
+# A row never ends the relay: one that cannot be handled is set aside while others pass; when none can be marked, the relay backs off;
+# and what was handed to Kafka is not produced again meanwhile.
+use strict;
+use warnings;
+use lib 'test/lib';
+use MsgsysTest;
+use Test::More;
+
+expect_findings('foreign-trigger' => 'a trigger makes rows fail', dead => 'a row is set aside');
+my $bootstrap = kafka_start();
+my $node = new_node('set_aside', 'msgsys.kafka_brokers' => $bootstrap);
+ok(wait_workers($node), 'workers run');
+kafka_create_topic($bootstrap, 'stream', 4);
+# nothing is read back: only the relay marks
+$node->safe_psql('postgres', "SELECT msg_channel_set('stream', topic => 'stream', ack => 'none')");
+my $session = session($node);
+my $pid = worker_pid($node, 'relay');
+
+# a trigger of the owner's that fires for workers, too
+$session->query(q{CREATE TABLE broken (id bigint)});
+$session->query(q{CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	IF new.status = 'sent' AND EXISTS (SELECT FROM public.broken b WHERE b.id IN (0, new.id)) THEN RAISE 'this row is broken' USING ERRCODE = 'XX000'; END IF;
+	RETURN new; END $$});
+$session->query('CREATE TRIGGER fail BEFORE UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION fail()');
+$session->query('ALTER TABLE messages ENABLE ALWAYS TRIGGER fail');
+$session->query('GRANT SELECT ON broken TO public');
+
+# ---- one row of many
+$session->query(q{BEGIN; WITH m AS (INSERT INTO messages (channel, message_key, payload) SELECT 'stream', 'key ' || g % 10, to_jsonb(g) FROM generate_series(1, 3000) g RETURNING id)
+	INSERT INTO broken SELECT id FROM m ORDER BY id OFFSET 700 LIMIT 1; COMMIT});
+ok(poll_sql($node, 30, "SELECT count(*) FROM messages WHERE status = 'sent'", 2999), 'all but the broken row are sent');
+# others have to pass, so that it is the row's fault
+ok(poll_until(20, sub { $session->query("INSERT INTO messages (channel, payload) VALUES ('stream', '1')"); $session->query("SELECT count(*) FROM messages WHERE status = 'dead'") == 1 }), 'the broken row is set aside');
+is($session->query("SELECT m.last_error FROM messages m JOIN broken USING (id) WHERE status = 'dead'"), 'this row is broken', 'with the error');
+my $id = $session->query('SELECT id FROM broken');
+is(log_count($node, "sets message $id aside: this row is broken"), 1, 'the log names it');
+my $all = $session->query('SELECT count(*) FROM messages');
+ok(poll_sql($node, 10, "SELECT count(*) FROM messages WHERE status = 'idle'", 0), 'nothing waits');
+is(scalar(read_topic($bootstrap, 'stream')), $all, 'every record was produced once');
+
+# ---- all rows: it is the environment
+$session->query('TRUNCATE broken');
+$session->query('INSERT INTO broken VALUES (0)');
+$session->query(q{INSERT INTO messages (channel, message_key, payload) SELECT 'stream', 'key ' || g % 10, to_jsonb(g) FROM generate_series(1, 2000) g});
+my $from = log_count($node);
+ok(poll_until(20, sub { $session->query("SELECT last_error FROM msg_workers WHERE stage = 'relay'") =~ /broken/ }), 'nothing can be marked: the error is shown');
+ok(poll_until(20, sub { my $n = 0; $n++ for read_topic($bootstrap, 'stream'); $n > $all }), 'some of it was handed over');
+is($session->query("SELECT count(*) FROM messages WHERE status = 'dead'"), 1, 'no row is set aside for it');
+$session->query('TRUNCATE broken');
+ok(poll_sql($node, 30, "SELECT count(*) FROM messages WHERE status = 'idle'", 0), 'once it is mended, all are sent');
+is(scalar(read_topic($bootstrap, 'stream')), $all + 2000, 'and none was produced twice');
+cmp_ok(log_count($node, 'could not handle a batch', $from), '<=', 3, 'the log is not filled');
+is(worker_pid($node, 'relay'), $pid, 'the relay is the same');
+$node->stop;
+done_testing();

@@ -28,7 +28,7 @@ typedef enum ClaimKind
 	/* without locks, for a webhook worker knows what it has */
 	CLAIM_WEBHOOK_IDLE,			/* above a mark, by id */
 	CLAIM_WEBHOOK_RECEIVED,		/* above a mark, by id */
-	CLAIM_WEBHOOK_DUE			/* scheduled and retry, by due time */
+	CLAIM_WEBHOOK_DUE			/* scheduled and retry, above a mark, by due time and id */
 } ClaimKind;
 
 /* One channel's part of a claim. */
@@ -36,6 +36,7 @@ typedef struct ClaimShare
 {
 	Channel    *channel;
 	int64		low;			/* rows up to it are done with, where a kind has a mark */
+	TimestampTz low_due;		/* of CLAIM_WEBHOOK_DUE: that was due then, and low was its id */
 	int			limit;			/* most rows */
 } ClaimShare;
 
@@ -58,6 +59,7 @@ typedef struct ClaimedRow
 	text	   *event_type;
 	text	   *last_error;
 	TimestampTz finished_at;	/* DT_NOEND: it is not */
+	TimestampTz due_at;			/* of CLAIM_WEBHOOK_DUE; else DT_NOBEGIN */
 } ClaimedRow;
 
 /* Takes a row; false ends the claim (the row stays locked, and counts). */
@@ -140,6 +142,7 @@ extern void store_sweep(WaitingKind kind, WaitingCallback found);
 extern void store_sweep_due(void);
 extern int	store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 						int nworkers, ClaimCallback callback, void *arg);
+extern int64 store_claiming(TimestampTz *due);
 extern void store_mark_sent(const SentMark *marks, int n);
 extern void store_mark_refused(const RefusedMark *marks, int n);
 extern void store_mark_dead_letters(const RefusedMark *marks, int n);

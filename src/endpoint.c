@@ -480,6 +480,9 @@ endpoint_give_back(Endpoint *endpoint)
 		job_free(job);
 	}
 	endpoint->nready = 0;
+	/* a run may take again what it gives back */
+	if (endpoint->channel)
+		endpoint->channel->pace.exhausted = false;
 	if (endpoint->keys == NULL)
 		return;
 	/* and what waits behind requests that are under way */

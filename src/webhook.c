@@ -466,9 +466,16 @@ settings_ready(void)
 
 	if (!guarded(refresh, &result))
 		return false;
-	stale |= result.reloaded;
 	if (result.reloaded)
+	{
+		ListCell   *lc;
+
+		stale = true;
 		stale_until_ms = 0;
+		/* those that are gone are freed */
+		foreach(lc, endpoints)
+			((Endpoint *) lfirst(lc))->channel = channel_find(((Endpoint *) lfirst(lc))->name);
+	}
 	if (!result.works)
 		return false;
 	if (stale && stale_until_ms <= now_ms())

@@ -21,6 +21,7 @@ typedef struct Pace
 	int			failed;
 	int			in_memory;		/* of it, whose outcome is not committed */
 	bool		exhausted;		/* it takes nothing more */
+	int64		again_ms;		/* by now_ms(): it could not be written down, and is not tried before that */
 } Pace;
 
 typedef struct Channel

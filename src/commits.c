@@ -22,7 +22,8 @@ typedef struct CommitEntry
 {
 	pg_atomic_uint32 taken;
 	pg_atomic_uint64 low[WAITING_KINDS];	/* id or NO_ID */
-	Oid			dboid;			/* valid while there is an id */
+	pg_atomic_uint32 due;		/* there are rows that come due */
+	Oid			dboid;			/* valid while there is an id, or due is set */
 } CommitEntry;
 
 typedef struct Commits
@@ -55,14 +56,18 @@ commits_init(void)
 	for (int i = 0; i < ENTRIES; i++)
 	{
 		pg_atomic_init_u32(&commits->entries[i].taken, 0);
+		pg_atomic_init_u32(&commits->entries[i].due, 0);
 		for (int kind = 0; kind < WAITING_KINDS; kind++)
 			pg_atomic_init_u64(&commits->entries[i].low[kind], NO_ID);
 	}
 }
 
-/* This session is about to commit messages, from these ids on (PG_INT64_MAX: none of that kind).  Raises no error. */
+/*
+ * This session is about to commit messages, from these ids on (PG_INT64_MAX: none of that kind), or
+ * ones that come due.  Raises no error.
+ */
 void
-commit_begins(Oid dboid, const int64 lowest[WAITING_KINDS])
+commit_begins(Oid dboid, const int64 lowest[WAITING_KINDS], bool due)
 {
 	if (commits == NULL || mine || in_crowd)
 		return;
@@ -77,6 +82,7 @@ commit_begins(Oid dboid, const int64 lowest[WAITING_KINDS])
 			pg_write_barrier();
 			for (int kind = 0; kind < WAITING_KINDS; kind++)
 				pg_atomic_write_u64(&entry->low[kind], (uint64) lowest[kind]);
+			pg_atomic_write_u32(&entry->due, due);
 			mine = entry;
 			return;
 		}
@@ -94,6 +100,7 @@ commit_ends(void)
 	{
 		for (int kind = 0; kind < WAITING_KINDS; kind++)
 			pg_atomic_write_u64(&mine->low[kind], NO_ID);
+		pg_atomic_write_u32(&mine->due, 0);
 		pg_write_barrier();
 		pg_atomic_write_u32(&mine->taken, 0);
 	}
@@ -124,4 +131,23 @@ commits_lowest(Oid dboid, WaitingKind kind)
 	}
 	pg_memory_barrier();
 	return lowest;
+}
+
+/* Whether a session of this database is about to commit messages that come due. */
+bool
+commits_due(Oid dboid)
+{
+	bool		due = pg_atomic_read_u32(&commits->crowd) > 0;
+
+	for (int i = 0; i < ENTRIES && !due; i++)
+	{
+		CommitEntry *entry = &commits->entries[i];
+
+		if (pg_atomic_read_u32(&entry->due) == 0)
+			continue;
+		pg_read_barrier();
+		due = entry->dboid == dboid;
+	}
+	pg_memory_barrier();
+	return due;
 }

@@ -17,8 +17,9 @@ typedef enum WaitingKind
 
 extern Size commits_size(void);
 extern void commits_init(void);
-extern void commit_begins(Oid dboid, const int64 lowest[WAITING_KINDS]);
+extern void commit_begins(Oid dboid, const int64 lowest[WAITING_KINDS], bool due);
 extern void commit_ends(void);
 extern int64 commits_lowest(Oid dboid, WaitingKind kind);
+extern bool commits_due(Oid dboid);
 
 #endif							/* MSGSYS_COMMITS_H */

@@ -15,6 +15,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
 #endif
@@ -81,6 +82,21 @@ compat_wait_event(const char *name)
 #else
 	(void) name;
 	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/* Have the WAL writer look at once whether there is something to write. */
+static inline void
+compat_wake_walwriter(void)
+{
+#if PG_VERSION_NUM >= 180000
+	ProcNumber	writer = pg_atomic_read_u32(&ProcGlobal->walwriterProc);
+
+	if (writer != INVALID_PROC_NUMBER)
+		SetLatch(&GetPGProcByNumber(writer)->procLatch);
+#else
+	if (ProcGlobal->walwriterLatch)
+		SetLatch(ProcGlobal->walwriterLatch);
 #endif
 }
 

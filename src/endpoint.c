@@ -9,6 +9,7 @@
 #include "msgsys.h"
 
 #include "endpoint.h"
+#include "monotonic.h"
 
 #include "common/hashfn.h"
 #include "utils/memutils.h"
@@ -25,8 +26,6 @@ typedef struct JobEntry
 	int64		id;				/* hash key, must be first */
 	Job		   *job;
 } JobEntry;
-
-#define MILLISECONDS(timestamp)		((timestamp) / 1000)
 
 /* ---------------------------------------------------------------- endpoints */
 
@@ -67,6 +66,7 @@ endpoint_make(const char *name)
 
 		memset((char *) endpoint + CHANNEL_NAME_MAX, 0, sizeof(Endpoint) - CHANNEL_NAME_MAX);
 		endpoint->next_due = DT_NOEND;
+		endpoint->due_cursor.due = DT_NOBEGIN;
 		dlist_init(&endpoint->ready);
 		endpoints = lappend(endpoints, endpoint);
 		MemoryContextSwitchTo(old);
@@ -90,38 +90,39 @@ endpoint_is_paced(const Endpoint *endpoint)
 
 /* Whether its rate limit lets a request go now; if not, when. */
 static bool
-has_token(Endpoint *endpoint, TimestampTz now, TimestampTz *again_at)
+has_token(Endpoint *endpoint, int64 *again_ms)
 {
 	double		rate = endpoint->webhook->rate / Max(setting_webhook_workers, 1);
+	int64		now = now_us();
 	double		passed;
 
 	if (rate <= 0)
 		return true;
-	passed = (double) (now - endpoint->tokens_at) / USECS_PER_SEC;
+	passed = (double) (now - endpoint->tokens_us) / USECS_PER_SEC;
 	/* at most what a second gives may be saved up, and one at least */
-	endpoint->tokens = Min(Max(rate, 1.0), endpoint->tokens + Max(passed, 0) * rate);
-	endpoint->tokens_at = now;
+	endpoint->tokens = Min(Max(rate, 1.0), endpoint->tokens + passed * rate);
+	endpoint->tokens_us = now;
 	if (endpoint->tokens >= 1)
 		return true;
-	*again_at = Min(*again_at, now + (TimestampTz) ((1 - endpoint->tokens) / rate * USECS_PER_SEC) + 1);
+	*again_ms = Min(*again_ms, now / 1000 + (int64) Min((1 - endpoint->tokens) / rate * 1000, PG_INT32_MAX) + 1);
 	return false;
 }
 
 /*
  * Whether a request may be started now, while so many are under way in all; where
- * only time is wanting, *again_at is lowered to when.
+ * only time is wanting, *again_ms is lowered to when.
  */
 bool
-endpoint_permits(Endpoint *endpoint, TimestampTz now, int inflight, TimestampTz *again_at)
+endpoint_permits(Endpoint *endpoint, int inflight, int64 *again_ms)
 {
 	int			left = setting_webhook_connections - inflight;
 
 	if (!endpoint_works(endpoint) || left <= 0)
 		return false;
-	if (!breaker_permits(&endpoint->breaker, MILLISECONDS(now)))
+	if (!breaker_permits(&endpoint->breaker, now_ms()))
 	{
 		if (endpoint->breaker.state == BREAKER_OPEN)
-			*again_at = Min(*again_at, endpoint->breaker.until * 1000 + 1000);
+			*again_ms = Min(*again_ms, endpoint->breaker.until);
 		return false;
 	}
 	if (endpoint->inflight >= endpoint->webhook->concurrency ||
@@ -130,27 +131,37 @@ endpoint_permits(Endpoint *endpoint, TimestampTz now, int inflight, TimestampTz 
 	/* each that looks up a name has a thread for it */
 	if (!endpoint->resolved && endpoint->inflight > 0)
 		return false;
-	return has_token(endpoint, now, again_at);
+	return has_token(endpoint, again_ms);
 }
 
 /* A request is started. */
 void
-endpoint_called(Endpoint *endpoint, TimestampTz now)
+endpoint_called(Endpoint *endpoint)
 {
 	endpoint->inflight++;
 	endpoint->tokens -= 1;
-	endpoint->breaker_changed |= breaker_call(&endpoint->breaker, MILLISECONDS(now));
+	endpoint->breaker_changed |= breaker_call(&endpoint->breaker, now_ms());
 }
 
 /* A request has ended; failed: the endpoint is to blame. */
 void
-endpoint_record(Endpoint *endpoint, bool failed, TimestampTz now)
+endpoint_record(Endpoint *endpoint, bool failed)
 {
 	if (endpoint->webhook)
 		endpoint->breaker_changed |= breaker_record(&endpoint->breaker, &endpoint->webhook->breaker,
-													failed, MILLISECONDS(now));
+													failed, now_ms());
 	else
-		endpoint->breaker_changed |= breaker_forget(&endpoint->breaker, MILLISECONDS(now));
+		endpoint->breaker_changed |= breaker_forget(&endpoint->breaker, now_ms());
+}
+
+/* Send nothing there, and have it written down why (flush.c): its messages wait. */
+void
+endpoint_disable(Endpoint *endpoint, const char *reason)
+{
+	endpoint->gone = true;
+	if (endpoint->disable_reason == NULL)
+		endpoint->disable_reason = MemoryContextStrdup(TopMemoryContext, reason);
+	endpoint_give_back(endpoint);
 }
 
 /* Rows of a kind above an id may be there. */
@@ -163,13 +174,27 @@ endpoint_waiting(Endpoint *endpoint, WaitingKind kind, int64 low)
 	cursor->dirty = true;
 }
 
+/* A row may come due then. */
+void
+endpoint_due(Endpoint *endpoint, TimestampTz due)
+{
+	DueCursor  *cursor = &endpoint->due_cursor;
+
+	endpoint->next_due = Min(endpoint->next_due, due);
+	if (due > cursor->due)
+		return;
+	/* all of that time come again */
+	cursor->due = TIMESTAMP_NOT_FINITE(due) ? DT_NOBEGIN : due;
+	cursor->id = PG_INT64_MIN;
+}
+
 /* A message is to be claimed again. */
 void
 endpoint_rewind(Endpoint *endpoint, int64 id)
 {
 	for (int kind = 0; kind < WAITING_KINDS; kind++)
 		endpoint_waiting(endpoint, kind, id - 1);
-	endpoint->next_due = DT_NOBEGIN;
+	endpoint_due(endpoint, DT_NOBEGIN);
 }
 
 /* ---------------------------------------------------------------- keys */
@@ -226,22 +251,62 @@ endpoint_hold_key(Endpoint *endpoint, const char *key, int key_length, int64 id)
 		state->held = id;
 }
 
-/* Let all keys go, to be held again by what is found in the table. */
+/* Whether a message has to wait for an earlier one of its key; then it is noted that it was passed over. */
+bool
+endpoint_key_waits(Endpoint *endpoint, const char *key, int key_length, int64 id)
+{
+	uint64		hash;
+	KeyState   *state;
+
+	if (key == NULL || !endpoint->webhook->ordered || endpoint->keys == NULL)
+		return false;
+	hash = hash_bytes_extended((const unsigned char *) key, key_length, 0);
+	state = hash_search(endpoint->keys, &hash, HASH_FIND, NULL);
+	/* those that were passed over come before it, too */
+	if (state == NULL || state->held == id || (state->held == 0 && state->skipped == PG_INT64_MAX))
+		return false;
+	state->skipped = Min(state->skipped, id);
+	return true;
+}
+
+/* This message of a key is final, or gone: nobody has to wait for it. */
 void
-endpoint_forget_holds(Endpoint *endpoint)
+endpoint_free_key(Endpoint *endpoint, const char *key, int key_length, int64 id)
+{
+	uint64		hash;
+	KeyState   *state;
+
+	if (key == NULL || endpoint->keys == NULL)
+		return;
+	hash = hash_bytes_extended((const unsigned char *) key, key_length, 0);
+	state = hash_search(endpoint->keys, &hash, HASH_FIND, NULL);
+	if (state == NULL || state->held != id)
+		return;
+	state->held = 0;
+	key_release(endpoint, state);
+}
+
+/* These keys are held, as the table says, and no others. */
+void
+endpoint_set_holds(Endpoint *endpoint, const HeldKey *keys, int n)
 {
 	HASH_SEQ_STATUS seq;
 	KeyState   *state;
 
+	if (endpoint->keys)
+	{
+		hash_seq_init(&seq, endpoint->keys);
+		while ((state = hash_seq_search(&seq)) != NULL)
+			state->held = 0;
+	}
+	for (int i = 0; i < n; i++)
+		endpoint_hold_key(endpoint, keys[i].key, strlen(keys[i].key), keys[i].id);
 	if (endpoint->keys == NULL)
 		return;
 	hash_seq_init(&seq, endpoint->keys);
+	/* removing the one that was returned is allowed */
 	while ((state = hash_seq_search(&seq)) != NULL)
-	{
-		state->held = 0;
-		/* removing the one that was returned is allowed */
 		key_release(endpoint, state);
-	}
 }
 
 /* ---------------------------------------------------------------- jobs */
@@ -321,11 +386,8 @@ push_ready(Job *job)
 	job->endpoint->nready++;
 }
 
-/*
- * A job is complete and may be started, or waits for its key.  Returns false, and the
- * job is to be freed, where its key waits for an earlier message.
- */
-bool
+/* A job is complete and may be started, or waits behind another of its key; endpoint_key_waits() has said that it may. */
+void
 job_ready(Job *job, const char *key, int key_length)
 {
 	Endpoint   *endpoint = job->endpoint;
@@ -334,14 +396,9 @@ job_ready(Job *job, const char *key, int key_length)
 	if (key == NULL || !endpoint->webhook->ordered)
 	{
 		push_ready(job);
-		return true;
+		return;
 	}
 	job->key = key_state(endpoint, key, key_length);
-	if (job->key->held != 0 && job->key->held != job->id)
-	{
-		job->key->skipped = Min(job->key->skipped, job->id);
-		return false;
-	}
 	if (job->key->busy)
 		dlist_push_tail(&job->key->waiting, &job->node);
 	else
@@ -349,7 +406,6 @@ job_ready(Job *job, const char *key, int key_length)
 		job->key->busy = job;
 		push_ready(job);
 	}
-	return true;
 }
 
 /* Free the jobs behind a key's message; their rows come again when it is final. */
@@ -424,6 +480,9 @@ endpoint_give_back(Endpoint *endpoint)
 		job_free(job);
 	}
 	endpoint->nready = 0;
+	/* a run may take again what it gives back */
+	if (endpoint->channel)
+		endpoint->channel->pace.exhausted = false;
 	if (endpoint->keys == NULL)
 		return;
 	/* and what waits behind requests that are under way */

@@ -72,38 +72,43 @@ publish_all(void)
 	status_changed(changed_buckets);
 }
 
-/* The lowest ids of all that is noted.  Returns whether there are any. */
+/* The lowest ids of all that is noted, and whether some of it comes due.  Returns whether there is any. */
 static bool
-lowest_noted(int64 lowest[WAITING_KINDS])
+lowest_noted(int64 lowest[WAITING_KINDS], bool *due)
 {
 	bool		any = false;
 	HASH_SEQ_STATUS seq;
 	PendingNote *note;
 
+	*due = false;
 	for (int kind = 0; kind < WAITING_KINDS; kind++)
 		lowest[kind] = PG_INT64_MAX;
 	if (pending == NULL)
 		return false;
 	hash_seq_init(&seq, pending);
 	while ((note = hash_seq_search(&seq)) != NULL)
+	{
 		for (int kind = 0; kind < WAITING_KINDS; kind++)
 		{
 			lowest[kind] = Min(lowest[kind], note->lowest[kind]);
 			any |= lowest[kind] != PG_INT64_MAX;
 		}
-	return any;
+		*due |= note->due != DT_NOEND;
+	}
+	return any || *due;
 }
 
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
 	int64		lowest[WAITING_KINDS];
+	bool		due;
 
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			if (lowest_noted(lowest))
-				commit_begins(MyDatabaseId, lowest);
+			if (lowest_noted(lowest, &due))
+				commit_begins(MyDatabaseId, lowest, due);
 			break;
 		case XACT_EVENT_COMMIT:
 			publish_all();
@@ -233,7 +238,7 @@ note_prepared(void)
 	static const int64 any[WAITING_KINDS] = {1, 1};
 
 	register_callback();
-	commit_begins(MyDatabaseId, any);
+	commit_begins(MyDatabaseId, any, true);
 }
 
 /* This transaction changes the status of a message. */

@@ -10,6 +10,7 @@
  */
 #include "msgsys.h"
 
+#include "monotonic.h"
 #include "pace.h"
 #include "shmem.h"
 #include "store.h"
@@ -33,20 +34,68 @@ next_in_phase(const Pace *pace, TimestampTz due, TimestampTz now)
 	return due + (passed + 1) * pace->every;
 }
 
+#define AGAIN	1000			/* ms between two tries at writing down what could not be */
+
+/* A run to be written down. */
+typedef struct RunWork
+{
+	Channel    *channel;
+	TimestampTz now;
+	int64		run_id;
+} RunWork;
+
+static void
+begin_run(void *arg)
+{
+	RunWork    *work = arg;
+	const Pace *pace = &work->channel->pace;
+
+	work->run_id = store_run_begin(work->channel->name, pace->next_at, next_in_phase(pace, pace->next_at, work->now), work->now);
+}
+
+static void
+end_run(void *arg)
+{
+	RunWork    *work = arg;
+
+	store_run_end(work->channel->pace.run_id);
+}
+
+/* Write something down of a channel's run.  Returns false where that failed: it is tried again later, and others go on. */
+static bool
+try_run(void (*write) (void *arg), RunWork *work)
+{
+	ErrorData  *error;
+
+	if (work->channel->pace.again_ms > now_ms())
+		return false;
+	if (worker_try_any(write, work, &error))
+		return true;
+	if (work->channel->pace.again_ms == 0)
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("msgsys could not write down a run of channel \"%s\": %s", work->channel->name, error->message),
+				 errdetail("The channel waits, and it is tried again.")));
+	slot_error(error->message);
+	work->channel->pace.again_ms = now_ms() + AGAIN;
+	return false;
+}
+
 /* See to it that a run is under way, if there is one or it is time for one.  Returns whether there is. */
 bool
 pace_open(Channel *channel, TimestampTz now)
 {
 	Pace	   *pace = &channel->pace;
+	RunWork		work = {.channel = channel,.now = now};
 
 	if (!is_ours())
 		return false;
 	if (pace->run_id != 0)
 		return true;
-	if (pace->next_at > now || !worker_begin())
+	if (pace->next_at > now || !try_run(begin_run, &work))
 		return false;
-	pace->run_id = store_run_begin(channel->name, pace->next_at, next_in_phase(pace, pace->next_at, now), now);
-	worker_commit();
+	pace->again_ms = 0;
+	pace->run_id = work.run_id;
 	if (pace->run_id == 0)
 		return false;			/* no pace any more: we shall read that */
 	pace->next_at = next_in_phase(pace, pace->next_at, now);
@@ -71,7 +120,12 @@ pace_left(const Channel *channel)
 TimestampTz
 pace_next(const Channel *channel)
 {
-	return !is_ours() || channel->pace.run_id != 0 ? DT_NOEND : channel->pace.next_at;
+	const Pace *pace = &channel->pace;
+	int64		pause = pace->again_ms - now_ms();
+
+	if (!is_ours() || pace->run_id != 0)
+		return DT_NOEND;
+	return pause <= 0 ? pace->next_at : Max(pace->next_at, TimestampTzPlusMilliseconds(clock_now(), pause));
 }
 
 /* Count a message into a result. */
@@ -116,13 +170,13 @@ void
 pace_close(Channel *channel)
 {
 	Pace	   *pace = &channel->pace;
+	RunWork		work = {.channel = channel};
 
 	if (!is_ours())
 		return;
 	pace->exhausted = true;
-	if (pace->run_id == 0 || pace->in_memory > 0 || !worker_begin())
+	if (pace->run_id == 0 || pace->in_memory > 0 || !try_run(end_run, &work))
 		return;
-	store_run_end(pace->run_id);
-	worker_commit();
+	pace->again_ms = 0;
 	pace->run_id = 0;
 }

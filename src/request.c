@@ -6,6 +6,7 @@
 
 #include "headers.h"
 #include "json_fields.h"
+#include "payload.h"
 #include "record.h"
 #include "request.h"
 #include "worker.h"
@@ -90,6 +91,34 @@ request_header_reserved(const char *name, size_t length)
 		if (strlen(reserved[i]) == length && pg_strncasecmp(reserved[i], name, length) == 0)
 			return true;
 	return length >= 3 && pg_strncasecmp(name, "ce-", 3) == 0;
+}
+
+/* ---------------------------------------------------------------- size */
+
+/* A body may be so long, however little msgsys.max_message_bytes is now: the message was taken when it was more. */
+#define BODY_LEAST		(16 * 1024 * 1024)
+
+static size_t
+body_most(void)
+{
+	return Max(setting_max_message_bytes, BODY_LEAST);
+}
+
+/* Refuse a body before it is made: one number of a few bytes may be a text of 147 kB. */
+static void
+check_body(size_t length)
+{
+	if (length > body_most())
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the body is longer than %zu bytes", body_most())));
+}
+
+static void
+check_json(Jsonb *json)
+{
+	if (!payload_fits(json, body_most()))
+		check_body(payload_text_size(json));
 }
 
 /* ---------------------------------------------------------------- placeholders */
@@ -213,6 +242,7 @@ fill(const char *template, size_t length, const Subject *subject, bool for_url)
 			continue;
 		}
 		template = close + 1;
+		check_body(out.len);
 	}
 	return out.data;
 }
@@ -255,15 +285,23 @@ fill_body(Request *request, Jsonb *template, const Subject *subject)
 	JsonbValue	value;
 	JsonbValue *result = NULL;
 	Jsonb	   *body;
+	size_t		length = 0;
 
+	if (subject->row->payload)
+		check_json(subject->row->payload);
 	while ((token = JsonbIteratorNext(&it, &value, false)) != WJB_DONE)
 	{
 		if ((token == WJB_VALUE || token == WJB_ELEM) && value.type == jbvString)
+		{
 			fill_value(&value, subject);
+			length += value.type == jbvString ? value.val.string.len : value.type == jbvBinary ? value.val.binary.len : 1;
+			check_body(length);
+		}
 		result = pushJsonbValue(&state, token,
 								token == WJB_KEY || token == WJB_VALUE || token == WJB_ELEM ? &value : NULL);
 	}
 	body = JsonbValueToJsonb(result);
+	check_json(body);
 	request->body = JsonbToCString(NULL, &body->root, VARSIZE(body));
 	request->body_length = strlen(request->body);
 }
@@ -309,6 +347,7 @@ request_build(Request *request, const Webhook *webhook, const ClaimedRow *row, i
 		fill_body(request, webhook->body_template, &subject);
 	else if (row->payload)
 	{
+		check_json(row->payload);
 		request->body = JsonbToCString(NULL, &row->payload->root, VARSIZE(row->payload));
 		request->body_length = strlen(request->body);
 	}

@@ -107,6 +107,7 @@ typedef enum StoreStatement
 #define DUE_ROW		", i.status = 'retry', NULL::text, NULL::timestamptz"
 #define SENT_ROW	", i.attempts > 1, NULL::text, NULL::timestamptz"
 #define DEAD_ROW	", false, i.last_error, i.finished_at"
+#define WEBHOOK_DUE_ROW	", false, NULL::text, i.due_at"
 
 
 /* What the columns of a claim's result are; in the order of CLAIMED_COLUMNS. */
@@ -201,12 +202,15 @@ static Statement statements[STATEMENTS] =
 		BY_ID ") m",
 		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
 	},
+	/* both row comparisons are bounds of the index: what is due later is not looked at */
 	[CLAIM_WEBHOOK_DUE_ROWS] = {
-		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
-		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
+		"SELECT c.n, m.* FROM unnest($1, $2, $3, $7) WITH ORDINALITY c(channel, low, share, low_due, n), LATERAL (SELECT i."
+		CLAIMED_COLUMNS WEBHOOK_DUE_ROW " FROM @.messages i "
+		"WHERE i.status IN ('scheduled', 'retry') AND (i.channel, i.due_at, i.id) > (c.channel, c.low_due, c.low) "
+		"AND (i.channel, i.due_at) <= (c.channel, $6)"
 		OWN_ROWS("$4", "$5")
-		" ORDER BY i.due_at, i.id LIMIT c.share) m",
-		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
+		" ORDER BY i.channel, i.due_at, i.id LIMIT c.share) m",
+		7, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}
 	},
 	[MARK_DEAD_LETTERS] = {
 		"UPDATE @.messages m SET dlq_pending = NULL, last_error = CASE WHEN u.reason IS NULL THEN m.last_error ELSE concat_ws('; ', m.last_error, 'dead letter: ' || u.reason) END "
@@ -568,6 +572,7 @@ typedef struct ClaimReceiver
 	void	   *arg;
 	MemoryContext row_context;
 	TransactionId checked_xid;
+	bool		by_due;			/* the last column is due_at */
 	int			n;
 } ClaimReceiver;
 
@@ -613,6 +618,7 @@ claim_row(TupleTableSlot *slot, DestReceiver *self)
 	nulls = slot->tts_isnull;
 	claim_point.id = DatumGetInt64(values[COL_ID]);
 	claim_point.share = (int) DatumGetInt64(values[COL_SHARE]) - 1;
+	claim_point.due = receiver->by_due && !nulls[COL_FINISHED_AT] ? DatumGetTimestampTz(values[COL_FINISHED_AT]) : DT_NOBEGIN;
 	xid = DatumGetTransactionId(values[COL_XMIN]);
 	if (xid != receiver->checked_xid)
 	{
@@ -642,7 +648,8 @@ claim_row(TupleTableSlot *slot, DestReceiver *self)
 	row.event_type = nulls[COL_EVENT_TYPE] ? NULL : DatumGetTextPP(values[COL_EVENT_TYPE]);
 	row.retry = DatumGetBool(values[COL_RETRY]);
 	row.last_error = nulls[COL_LAST_ERROR] ? NULL : DatumGetTextPP(values[COL_LAST_ERROR]);
-	row.finished_at = nulls[COL_FINISHED_AT] ? DT_NOEND : DatumGetTimestampTz(values[COL_FINISHED_AT]);
+	row.due_at = claim_point.due;
+	row.finished_at = receiver->by_due || nulls[COL_FINISHED_AT] ? DT_NOEND : DatumGetTimestampTz(values[COL_FINISHED_AT]);
 
 	receiver->n++;
 	more = receiver->callback(&row, receiver->arg);
@@ -680,6 +687,7 @@ typedef struct ClaimLows
 	int			nshares;
 	MemoryContext memory;		/* of the claim */
 	bool		awaited;		/* not yet made */
+	bool		by_due;			/* they are due times, and ids within one */
 	WaitingKind kind;			/* of the rows */
 } ClaimLows;
 
@@ -695,6 +703,17 @@ lows_array(const ClaimLows *lows, bool resend, int64 floor)
 	return array_of(values, lows->nshares, INT8OID);
 }
 
+/* The due times that belong to the ids of lows_array(). */
+static Datum
+due_lows_array(const ClaimLows *lows, bool from_first)
+{
+	Datum	   *values = palloc(lows->nshares * sizeof(Datum));
+
+	for (int i = 0; i < lows->nshares; i++)
+		values[i] = TimestampTzGetDatum(from_first ? DT_NOBEGIN : lows->shares[i].low_due);
+	return array_of(values, lows->nshares, TIMESTAMPTZOID);
+}
+
 /*
  * Called by the executor when it first needs a parameter, which is after the
  * snapshot was taken: only then it is known how low the marks must be, lest
@@ -705,11 +724,20 @@ fetch_claim_param(ParamListInfo params, int number, bool speculative, ParamExter
 {
 	ClaimLows  *lows = params->paramFetchArg;
 
-	if (number == 2 && lows->awaited && !speculative)
+	if ((number == 2 || number == 7) && lows->awaited && !speculative)
 	{
 		MemoryContext old = MemoryContextSwitchTo(lows->memory);
 
-		params->params[1].value = lows_array(lows, false, notes_floor(lows->kind));
+		if (lows->by_due)
+		{
+			/* what is just becoming visible may have been due long since: then from the first on */
+			bool		from_first = commits_due(MyDatabaseId);
+
+			params->params[1].value = lows_array(lows, false, from_first ? PG_INT64_MIN : PG_INT64_MAX);
+			params->params[6].value = due_lows_array(lows, from_first);
+		}
+		else
+			params->params[1].value = lows_array(lows, false, notes_floor(lows->kind));
 		MemoryContextSwitchTo(old);
 		lows->awaited = false;
 	}
@@ -745,6 +773,7 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 		},
 		.callback = callback,
 		.arg = arg,
+		.by_due = kind == CLAIM_WEBHOOK_DUE,
 		.checked_xid = InvalidTransactionId
 	};
 	Datum	   *limits = palloc(nshares * sizeof(Datum));
@@ -754,11 +783,13 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 		.shares = shares,
 		.nshares = nshares,
 		.memory = CurrentMemoryContext,
-		.awaited = kind == CLAIM_IDLE || kind == CLAIM_WEBHOOK_IDLE || kind == CLAIM_WEBHOOK_RECEIVED,
+		.awaited = kind == CLAIM_IDLE || kind == CLAIM_WEBHOOK_IDLE || kind == CLAIM_WEBHOOK_RECEIVED || kind == CLAIM_WEBHOOK_DUE,
+		.by_due = kind == CLAIM_WEBHOOK_DUE,
 		.kind = kind == CLAIM_WEBHOOK_RECEIVED ? WAITING_RECEIVED : WAITING_IDLE
 	};
-	Datum		values[6];
+	Datum		values[7];
 
+	claim_point.id = 0;
 	for (int i = 0; i < nshares; i++)
 		limits[i] = Int32GetDatum(shares[i].limit);
 	values[0] = share_names(shares, nshares);
@@ -767,6 +798,7 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 	values[3] = Int64GetDatum(nworkers);
 	values[4] = Int64GetDatum(worker);
 	values[5] = TimestampTzGetDatum(clock_now());
+	values[6] = due_lows_array(&lows, false);
 	for (int i = 0; i < params->numParams; i++)
 	{
 		params->params[i].value = values[i];

@@ -28,7 +28,7 @@ typedef enum ClaimKind
 	/* without locks, for a webhook worker knows what it has */
 	CLAIM_WEBHOOK_IDLE,			/* above a mark, by id */
 	CLAIM_WEBHOOK_RECEIVED,		/* above a mark, by id */
-	CLAIM_WEBHOOK_DUE			/* scheduled and retry, by due time */
+	CLAIM_WEBHOOK_DUE			/* scheduled and retry, above a mark, by due time and id */
 } ClaimKind;
 
 /* One channel's part of a claim. */
@@ -36,6 +36,7 @@ typedef struct ClaimShare
 {
 	Channel    *channel;
 	int64		low;			/* rows up to it are done with, where a kind has a mark */
+	TimestampTz low_due;		/* of CLAIM_WEBHOOK_DUE: that was due then, and low was its id */
 	int			limit;			/* most rows */
 } ClaimShare;
 
@@ -58,6 +59,7 @@ typedef struct ClaimedRow
 	text	   *event_type;
 	text	   *last_error;
 	TimestampTz finished_at;	/* DT_NOEND: it is not */
+	TimestampTz due_at;			/* of CLAIM_WEBHOOK_DUE; else DT_NOBEGIN */
 } ClaimedRow;
 
 /* The row that a claim is handling; when it has failed, the one that it failed with.  Id 0: none. */
@@ -65,6 +67,7 @@ typedef struct ClaimPoint
 {
 	int64		id;
 	int			share;
+	TimestampTz due;			/* of CLAIM_WEBHOOK_DUE; else DT_NOBEGIN */
 } ClaimPoint;
 
 extern ClaimPoint claim_point;

@@ -5,6 +5,7 @@
 #include "msgsys.h"
 
 #include "headers.h"
+#include "monotonic.h"
 #include "notes.h"
 #include "statement.h"
 #include "store_mailing.h"
@@ -20,6 +21,7 @@
 
 typedef enum WebhookStatement
 {
+	LIST_WEBHOOKS,
 	LOAD_WEBHOOKS,
 	LOAD_SECRETS,
 	MARK,
@@ -32,8 +34,10 @@ typedef enum WebhookStatement
 	STATEMENTS
 } WebhookStatement;
 
-#define MICROSECONDS(column)	"(EXTRACT(epoch FROM " column ") * 1000000)::bigint"
-#define MILLISECONDS(column)	"(EXTRACT(epoch FROM " column ") * 1000)::bigint"
+/* An interval may be longer than a number of microseconds can say: a hundred years will do. */
+#define BOUNDED(column)			"EXTRACT(epoch FROM least(" column ", '36525 days'))"
+#define MICROSECONDS(column)	"(" BOUNDED(column) " * 1000000)::bigint"
+#define MILLISECONDS(column)	"(" BOUNDED(column) " * 1000)::bigint"
 
 /* The columns of LOAD_WEBHOOKS, from 1. */
 enum
@@ -45,20 +49,28 @@ enum
 
 static Statement statements[STATEMENTS] =
 {
+	[LIST_WEBHOOKS] = {
+		"SELECT w.channel, w.disabled_at IS NOT NULL FROM @.msg_webhook_settings w JOIN @.msg_channel_settings c ON c.channel = w.channel"
+	},
 	[LOAD_WEBHOOKS] = {
 		"SELECT w.channel, w.url, w.method, w.headers, w.body_template, w.cloudevents, " MILLISECONDS("w.timeout") ", " MILLISECONDS("w.connect_timeout") ", "
 		"w.success_codes::bigint[], w.retry_codes::bigint[], (SELECT array_agg(" MICROSECONDS("i.i") " ORDER BY i.n) FROM unnest(w.retry_schedule) WITH ORDINALITY i(i, n)), "
 		MICROSECONDS("w.retry_after_max") ", w.concurrency::bigint, coalesce(w.rate, 0), w.ordered, w.http2, w.redirects::bigint, w.ca_file, w.proxy, "
 		"w.keep_attempts, w.breaker_share, w.breaker_calls::bigint, " MILLISECONDS("w.breaker_window") ", " MILLISECONDS("w.breaker_pause") ", "
 		MILLISECONDS("w.breaker_pause_max") ", w.disabled_at IS NOT NULL, " MICROSECONDS("c.retry_base") ", " MICROSECONDS("c.retry_max") ", c.max_attempts::bigint "
-		"FROM @.msg_webhook_settings w JOIN @.msg_channel_settings c ON c.channel = w.channel"
+		"FROM @.msg_webhook_settings w JOIN @.msg_channel_settings c ON c.channel = w.channel WHERE $1 IS NULL OR w.channel = $1",
+		1, {TEXTOID}
 	},
 	[LOAD_SECRETS] = {
 		"SELECT channel, kind, name, value, coalesce(expires_at, 'infinity') FROM @.msg_webhook_secrets "
-		"WHERE expires_at IS NULL OR expires_at > clock_timestamp() ORDER BY id DESC"
+		"WHERE (expires_at IS NULL OR expires_at > clock_timestamp()) AND ($1 IS NULL OR channel = $1) ORDER BY id DESC",
+		1, {TEXTOID}
 	},
 
-	/* What happened, happened: an answer that says so may leave cancelled and expired. */
+	/*
+	 * What happened, happened: a success may leave what is finished (cancelled, expired, its channel or its webhook dropped).  A failure may not: it
+	 * would begin again what somebody has ended.
+	 */
 	[MARK] = {
 		"UPDATE @.messages m SET "
 		"status = (CASE u.v WHEN 0 THEN 'delivered' WHEN 1 THEN 'retry' WHEN 2 THEN 'dead' ELSE 'expired' END)::@.msg_status, "
@@ -67,7 +79,8 @@ static Statement statements[STATEMENTS] =
 		"delivered_at = CASE WHEN u.v = 0 THEN $8 ELSE m.delivered_at END, finished_at = CASE WHEN u.v <> 1 THEN $8 END, "
 		"due_at = CASE WHEN u.v = 1 THEN u.due ELSE m.due_at END, dlq_pending = CASE WHEN u.v = 2 AND u.dlq THEN true END "
 		"FROM unnest($1, $2, $3, $4, $5, $6, $7, $9) u(id, v, a, code, rid, error, due, dlq) "
-		"WHERE m.id = u.id AND (m.status IN ('idle', 'scheduled', 'retry', 'received') OR u.v = 0 AND m.status IN ('sent', 'cancelled', 'expired')) "
+		"WHERE m.id = u.id AND (m.status IN ('idle', 'scheduled', 'retry', 'received') AND m.finished_at IS NULL "
+		"OR u.v = 0 AND m.status IN ('sent', 'received', 'cancelled', 'expired')) "
 		/* what was postponed meanwhile has not expired */
 		"AND (u.v <> 3 OR m.expires_at <= $8) "
 		"RETURNING m.channel, m.due_at, m.status = 'retry', m.dlq_pending IS NOT NULL, m.id",
@@ -262,33 +275,115 @@ add_secret(Webhook *webhook, const char *kind, char *name, char *value, Timestam
 		webhook->client_key = value;
 }
 
-/* The webhooks in force (of Webhook), in a memory context. */
-List *
-store_webhooks(MemoryContext context)
+/* Refuse signing secrets that cannot sign. */
+static void
+check_secrets(const Webhook *webhook)
 {
-	List	   *result = NIL;
-	ListCell   *lc;
-	MemoryContext old;
-	uint64		n = statement_run(&statements[LOAD_WEBHOOKS], NULL, NULL);
+	for (int i = 0; i < webhook->nsecrets; i++)
+	{
+		char		value[SIGNATURE_LENGTH];
 
-	old = MemoryContextSwitchTo(context);
+		if (!signature_sign(&webhook->secrets[i].value, 1, "", 0, "", 0, value))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("a signing secret of channel \"%s\" cannot be read", webhook->channel)));
+	}
+}
+
+/* What is to be loaded. */
+typedef struct Load
+{
+	const char *channel;		/* NULL: all */
+	MemoryContext context;		/* of the result */
+	List	   *webhooks;		/* of Webhook */
+} Load;
+
+/* Load webhooks and their secrets; an ERROR where one of them cannot be. */
+static void
+load(void *arg)
+{
+	Load	   *load = arg;
+	Datum		values[1] = {load->channel ? CStringGetTextDatum(load->channel) : (Datum) 0};
+	const char *nulls = load->channel ? NULL : "n";
+	MemoryContext old;
+	ListCell   *lc;
+	uint64		n = statement_run(&statements[LOAD_WEBHOOKS], values, nulls);
+
+	old = MemoryContextSwitchTo(load->context);
 	for (uint64 i = 0; i < n; i++)
-		result = lappend(result, webhook_at(i));
+		load->webhooks = lappend(load->webhooks, webhook_at(i));
 	MemoryContextSwitchTo(old);
-	n = statement_run(&statements[LOAD_SECRETS], NULL, NULL);
-	MemoryContextSwitchTo(context);
+	n = statement_run(&statements[LOAD_SECRETS], values, nulls);
+	MemoryContextSwitchTo(load->context);
 	for (uint64 i = 0; i < n; i++)
 	{
 		char	   *channel = result_text(i, 1);
 		bool		isnull;
 
-		foreach(lc, result)
+		foreach(lc, load->webhooks)
 			if (strcmp(((Webhook *) lfirst(lc))->channel, channel) == 0)
 				add_secret(lfirst(lc), result_text(i, 2), result_text(i, 3), result_text(i, 4),
 						   DatumGetTimestampTz(result_column(i, 5, &isnull)));
 	}
 	MemoryContextSwitchTo(old);
+	foreach(lc, load->webhooks)
+		check_secrets(lfirst(lc));
+}
+
+/* The webhook of a channel, in the current memory context; NULL: it has none.  An ERROR where it cannot be read. */
+Webhook *
+store_webhook(const char *channel)
+{
+	Load		one = {.channel = channel,.context = CurrentMemoryContext};
+
+	load(&one);
+	return one.webhooks ? linitial(one.webhooks) : NULL;
+}
+
+/* Load webhooks one by one: those that cannot be read say why. */
+static List *
+load_each(MemoryContext context)
+{
+	uint64		n = statement_run(&statements[LIST_WEBHOOKS], NULL, NULL);
+	Webhook    *listed = palloc0(Max(n, 1) * sizeof(Webhook));
+	List	   *result = NIL;
+	MemoryContext old;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		strlcpy(listed[i].channel, result_text(i, 1), CHANNEL_NAME_MAX);
+		listed[i].disabled = bool_at(i, 2);
+	}
+	for (uint64 i = 0; i < n; i++)
+	{
+		Load		one = {.channel = listed[i].channel,.context = context};
+		Webhook    *webhook;
+		ErrorData  *error;
+
+		if (worker_subtry(load, &one, &error))
+			webhook = one.webhooks ? linitial(one.webhooks) : NULL;
+		else
+		{
+			webhook = MemoryContextAllocZero(context, sizeof(Webhook));
+			*webhook = listed[i];
+			webhook->fault = MemoryContextStrdup(context, error->message);
+		}
+		old = MemoryContextSwitchTo(context);
+		if (webhook)
+			result = lappend(result, webhook);
+		MemoryContextSwitchTo(old);
+	}
 	return result;
+}
+
+/* The webhooks in force (of Webhook), in a memory context; in a worker. */
+List *
+store_webhooks(MemoryContext context)
+{
+	Load		all = {.context = context};
+	ErrorData  *error;
+
+	return worker_subtry(load, &all, &error) ? all.webhooks : load_each(context);
 }
 
 /* ---------------------------------------------------------------- messages */
@@ -426,7 +521,8 @@ store_breaker(const char *channel, int worker, const Breaker *breaker)
 		return;
 	}
 	values[2] = CStringGetTextDatum(breaker->state == BREAKER_OPEN ? "open" : "half-open");
-	values[3] = TimestampTzGetDatum(breaker->until * 1000);
+	/* a breaker waits by another clock */
+	values[3] = TimestampTzGetDatum(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), breaker->until - now_ms()));
 	nulls[3] = breaker->state == BREAKER_OPEN ? ' ' : 'n';
 	values[4] = Int32GetDatum(breaker->calls);
 	values[5] = Int32GetDatum(breaker->failures);

@@ -59,6 +59,7 @@ typedef struct Webhook
 	bool		disabled;
 	WebhookSecret secrets[SIGNATURE_SECRETS_MAX];
 	int			nsecrets;
+	const char *fault;			/* why its settings cannot be read: only channel and disabled are; NULL: they can */
 } Webhook;
 
 /* What becomes of a message after an attempt, or without one. */
@@ -98,6 +99,7 @@ typedef struct HeldKey
 
 
 extern List *store_webhooks(MemoryContext context);
+extern Webhook *store_webhook(const char *channel);
 extern void store_webhook_marks(const WebhookMark *marks, int n);
 extern void store_webhook_disable(const char *channel, const char *reason);
 extern void store_breaker(const char *channel, int worker, const Breaker *breaker);

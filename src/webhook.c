@@ -15,19 +15,20 @@
  */
 #include "msgsys.h"
 
-#include "backoff.h"
 #include "channel.h"
 #include "endpoint.h"
 #include "flush.h"
 #include "http_client.h"
+#include "monotonic.h"
 #include "outcome.h"
-#include "pace.h"
 #include "request.h"
 #include "shmem.h"
 #include "store.h"
 #include "store_webhook.h"
+#include "webhook_claim.h"
 #include "worker.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/fd.h"
@@ -37,24 +38,7 @@
 #include "utils/timestamp.h"
 
 #define LOCK_TIMEOUT	"100ms" /* a row that a user holds waits, not all others */
-#define READY_MOST		512		/* jobs of an endpoint that wait for their turn */
-#define JOBS_MOST		20000	/* in memory */
-#define JOBS_SIZE_MOST	(64 * 1024 * 1024)
 #define RESULTS_AT_ONCE	256
-
-/* What a claim works on. */
-typedef struct Claim
-{
-	ClaimKind	kind;
-	ClaimShare *shares;
-	Endpoint  **endpoints;		/* of each share */
-	int		   *wanted;			/* new jobs of each share */
-	int		   *claimed;		/* rows */
-	int		   *taken;			/* jobs made */
-	bool	   *left;			/* rows were left for want of room */
-	TimestampTz now;
-	bool		restored;
-} Claim;
 
 static HttpClient *client = NULL;
 static char *allowed = NULL;	/* msgsys.webhook_allow as the client has it */
@@ -118,22 +102,87 @@ give_all_back(void)
 		endpoint_give_back(lfirst(lc));
 }
 
+#define SWEEP_AGAIN	1000		/* ms between two tries at a sweep that failed */
+#define LOAD_AGAIN	2000		/* ms between two tries at settings that could not be read */
+#define LOAD_TRIES	3			/* before a webhook whose settings cannot be read is disabled */
+
+static int64 sweep_again_ms = 0;	/* by now_ms(): no sweep before that */
+static bool stale = true;		/* the settings are to be read */
+static int64 stale_until_ms = 0;	/* by now_ms(): and not before that */
+
+/* The settings of a webhook cannot be read, once more: its messages wait, and at the third time it is disabled. */
+static void
+note_fault(Endpoint *endpoint, const char *fault)
+{
+	if (endpoint->fault == NULL || strcmp(endpoint->fault, fault) != 0)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("msgsys cannot use the settings of the webhook of channel \"%s\": %s", endpoint->name, fault),
+				 errdetail("Its messages wait.")));
+	slot_error(fault);
+	if (endpoint->fault)
+		pfree(endpoint->fault);
+	endpoint->fault = MemoryContextStrdup(TopMemoryContext, fault);
+	if (++endpoint->faults < LOAD_TRIES)
+	{
+		stale = true;
+		stale_until_ms = now_ms() + LOAD_AGAIN;
+	}
+	else
+	{
+		endpoint_disable(endpoint, psprintf("its settings cannot be used: %s", fault));
+		flush_breakers();
+	}
+}
+
+typedef struct Load
+{
+	MemoryContext context;
+	List	   *webhooks;		/* of Webhook */
+} Load;
+
+static void
+load_work(void *arg)
+{
+	Load	   *load = arg;
+
+	load->webhooks = store_webhooks(load->context);
+}
+
+/* A webhook's settings, or why there are none. */
+static void
+use_webhook(Webhook *webhook)
+{
+	Endpoint   *endpoint = endpoint_make(webhook->channel);
+
+	endpoint->channel = channel_find(webhook->channel);
+	if (webhook->fault)
+	{
+		if (!webhook->disabled)
+			note_fault(endpoint, webhook->fault);
+		return;
+	}
+	endpoint->webhook = webhook;
+	endpoint->keys_wanted = webhook->ordered;
+	endpoint->gone = endpoint->disable_reason != NULL;
+	endpoint->faults = 0;
+	if (endpoint->fault)
+		pfree(endpoint->fault);
+	endpoint->fault = NULL;
+	/* the URL may be another one */
+	endpoint->resolved = false;
+}
+
 /* Read the webhooks' settings; what waits for its turn is given back, for its request was made by the old ones. */
-static bool
+static void
 load_webhooks(void)
 {
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "msgsys webhooks", ALLOCSET_DEFAULT_SIZES);
-	List	   *webhooks;
+	Load		load = {AllocSetContextCreate(TopMemoryContext, "msgsys webhooks", ALLOCSET_DEFAULT_SIZES)};
+	ErrorData  *error;
 	ListCell   *lc;
 
-	if (!worker_begin())
-	{
-		MemoryContextDelete(context);
-		return false;
-	}
-	webhooks = store_webhooks(context);
-	worker_commit();
-
+	stale = false;
+	/* what is below may be of channels that are gone */
 	foreach(lc, endpoints)
 	{
 		Endpoint   *endpoint = lfirst(lc);
@@ -141,21 +190,21 @@ load_webhooks(void)
 		endpoint->webhook = NULL;
 		endpoint->channel = channel_find(endpoint->name);
 	}
-	foreach(lc, webhooks)
+	give_all_back();
+	if (!worker_try_any(load_work, &load, &error))
 	{
-		Webhook    *webhook = lfirst(lc);
-		Endpoint   *endpoint = endpoint_make(webhook->channel);
-
-		endpoint->webhook = webhook;
-		endpoint->channel = channel_find(webhook->channel);
-		endpoint->keys_wanted = webhook->ordered;
-		endpoint->gone = false;
-		/* the URL may be another one */
-		endpoint->resolved = false;
+		MemoryContextDelete(load.context);
+		ereport(LOG, (errcode(error->sqlerrcode), errmsg("msgsys could not read the settings of webhooks: %s", error->message)));
+		slot_error(error->message);
+		stale = true;
+		stale_until_ms = now_ms() + LOAD_AGAIN;
+		return;
 	}
+	foreach(lc, load.webhooks)
+		use_webhook(lfirst(lc));
 	if (settings_context)
 		MemoryContextDelete(settings_context);
-	settings_context = context;
+	settings_context = load.context;
 
 	foreach(lc, channels)
 	{
@@ -165,287 +214,21 @@ load_webhooks(void)
 		notes_want(channel->name, endpoint && endpoint->webhook &&
 				   (channel->topic == NULL || endpoint->webhook->ordered));
 	}
-	give_all_back();
-	return true;
-}
-
-/* ---------------------------------------------------------------- claims */
-
-/* The message has expired before it could be sent. */
-static void
-job_expired(Job *job)
-{
-	memset(&job->mark, 0, sizeof(job->mark));
-	job->mark.id = job->id;
-	job->mark.channel = job->endpoint->name;
-	job->mark.verdict = VERDICT_EXPIRED;
-	flush_add(job);
-}
-
-/* How far this worker is in the rows of a claim; NULL where they come by their due time. */
-static Cursor *
-cursor_of(Endpoint *endpoint, ClaimKind kind)
-{
-	if (kind == CLAIM_WEBHOOK_DUE)
-		return NULL;
-	return &endpoint->cursors[kind == CLAIM_WEBHOOK_IDLE ? WAITING_IDLE : WAITING_RECEIVED];
-}
-
-/* Take a row into memory as a job. */
-static bool
-take_row(const ClaimedRow *row, void *arg)
-{
-	Claim	   *claim = arg;
-	int			s = row->share;
-	Endpoint   *endpoint = claim->endpoints[s];
-	Cursor	   *cursor = cursor_of(endpoint, claim->kind);
-	Job		   *job;
-	MemoryContext old;
-
-	if (row->created_at < installation.restored_before)
-	{
-		claim->restored = true;
-		return false;
-	}
-	claim->claimed[s]++;
-	if (claim->left[s])
-		return true;
-	if (job_find(row->id) == NULL)
-	{
-		if (claim->taken[s] >= claim->wanted[s] || jobs_size() > JOBS_SIZE_MOST)
-		{
-			claim->left[s] = true;
-			return true;
-		}
-		claim->taken[s]++;
-		job = job_make(endpoint, row->id);
-		job->claimed_at = claim->now;
-		/* the relay has counted this attempt where there is one */
-		job->attempt = endpoint->channel->topic ? Max(row->attempts, 1) : row->attempts + 1;
-		job->was_idle = claim->kind == CLAIM_WEBHOOK_IDLE;
-		job->expires_at = row->expires_at;
-		if (row->expires_at <= claim->now)
-			job_expired(job);
-		else
-		{
-			old = MemoryContextSwitchTo(job->context);
-			request_build(&job->request, endpoint->webhook, row, job->attempt);
-			MemoryContextSwitchTo(old);
-			job->size = job->request.body_length + 2048;
-			if (!job_ready(job, row->key, row->key_length))
-				job_free(job);
-			else if (endpoint_is_paced(endpoint))
-				job_take_into_run(job);
-		}
-	}
-	if (cursor && row->id > cursor->low)
-		cursor->low = row->id;
-	return true;
-}
-
-/* How many more jobs an endpoint may have waiting. */
-static int
-wanted_of(Endpoint *endpoint, TimestampTz now)
-{
-	int			most;
-
-	if (!endpoint_works(endpoint))
-		return 0;
-	if (!breaker_permits(&endpoint->breaker, now / 1000))
-		return 0;
-	most = endpoint_is_paced(endpoint) ? pace_left(endpoint->channel) : READY_MOST;
-	if (endpoint->breaker.state != BREAKER_CLOSED)
-		return endpoint->njobs == 0 ? Min(most, 1) : 0; /* the probe */
-	/* not for each job that has ended: claims are made in batches */
-	if (endpoint->nready > READY_MOST / 2 || endpoint->njobs >= READY_MOST + 2 * endpoint->webhook->concurrency)
-		return 0;
-	return Min(most, READY_MOST - endpoint->nready);
-}
-
-/* Whether an endpoint has rows of a kind to be claimed. */
-static bool
-has_rows(Endpoint *endpoint, ClaimKind kind, TimestampTz now)
-{
-	Cursor	   *cursor = cursor_of(endpoint, kind);
-
-	/* what is to be sent to the topic is the relay's affair */
-	if (kind != CLAIM_WEBHOOK_RECEIVED && endpoint->channel->topic)
-		return false;
-	return cursor ? cursor->dirty : endpoint->next_due <= now;
-}
-
-/* After a claim: who has more rows, and when. */
-static void
-look_ahead(Claim *claim, int nshares)
-{
-	/* those that are due by now are in memory, or their keys wait, but for what is left */
-	if (claim->kind == CLAIM_WEBHOOK_DUE)
-		store_next_due(claim->shares, nshares, claim->now);
-	for (int s = 0; s < nshares; s++)
-	{
-		Endpoint   *endpoint = claim->endpoints[s];
-		Cursor	   *cursor = cursor_of(endpoint, claim->kind);
-		bool		more = claim->left[s] || claim->claimed[s] >= claim->shares[s].limit;
-
-		if (cursor)
-			cursor->dirty = more;
-		else
-			endpoint->next_due = more ? claim->now : claim->shares[s].channel->next_due;
-	}
-}
-
-/* Claim rows of one kind, of channels with a pace or without.  Returns how many jobs that made. */
-static int
-claim_kind(ClaimKind kind, bool paced, TimestampTz now)
-{
-	int			room = list_length(endpoints);
-	Claim		claim = {.kind = kind,.now = now};
-	int			nshares = 0;
-	int			made = 0;
-	ListCell   *lc;
-
-	claim.shares = palloc0(Max(room, 1) * sizeof(ClaimShare));
-	claim.endpoints = palloc(Max(room, 1) * sizeof(Endpoint *));
-	claim.wanted = palloc(Max(room, 1) * sizeof(int));
-	claim.claimed = palloc0(Max(room, 1) * sizeof(int));
-	claim.taken = palloc0(Max(room, 1) * sizeof(int));
-	claim.left = palloc0(Max(room, 1) * sizeof(bool));
-	foreach(lc, endpoints)
-	{
-		Endpoint   *endpoint = lfirst(lc);
-		int			wanted = wanted_of(endpoint, now);
-
-		if (wanted <= 0 || endpoint_is_paced(endpoint) != paced || !has_rows(endpoint, kind, now) || jobs_count() >= JOBS_MOST)
-			continue;
-		claim.endpoints[nshares] = endpoint;
-		claim.wanted[nshares] = wanted;
-		claim.shares[nshares].channel = endpoint->channel;
-		if (cursor_of(endpoint, kind))
-			claim.shares[nshares].low = cursor_of(endpoint, kind)->low;
-		/* rows in memory may be claimed with them */
-		claim.shares[nshares].limit = wanted + endpoint->njobs;
-		nshares++;
-	}
-	if (nshares == 0 || !worker_begin())
-		return 0;
-	pgstat_report_activity(STATE_RUNNING, "claiming messages");
-	store_claim(kind, claim.shares, nshares, slot_number(), paced ? 1 : setting_webhook_workers, take_row, &claim);
-	if (claim.restored)
-	{
-		worker_met_restored();
-		return 0;
-	}
-	look_ahead(&claim, nshares);
-	worker_commit();
-	for (int s = 0; s < nshares; s++)
-		made += claim.taken[s];
-	slot_count_up(COUNT_CLAIMED, made);
-	return made;
-}
-
-/* Whether it has to be read again which keys of an ordered channel wait. */
-static bool
-any_keys_wanted(void)
-{
-	ListCell   *lc;
-
-	foreach(lc, endpoints)
-		if (((Endpoint *) lfirst(lc))->keys_wanted)
-			return true;
-	return false;
-}
-
-/* Read it. */
-static void
-load_keys(void)
-{
-	ListCell   *lc;
-
-	foreach(lc, endpoints)
-	{
-		Endpoint   *endpoint = lfirst(lc);
-		HeldKey    *held;
-		int			n;
-
-		if (!endpoint->keys_wanted)
-			continue;
-		held = store_held_keys(endpoint->name, &n);
-		endpoint_forget_holds(endpoint);
-		for (int i = 0; i < n; i++)
-			endpoint_hold_key(endpoint, held[i].key, strlen(held[i].key), held[i].id);
-		endpoint->keys_wanted = false;
-	}
-}
-
-/* Begin the runs that are due, where they can be gone on with. */
-static void
-open_runs(TimestampTz now)
-{
-	ListCell   *lc;
-
-	foreach(lc, endpoints)
-	{
-		Endpoint   *endpoint = lfirst(lc);
-
-		if (endpoint_is_paced(endpoint) && endpoint_works(endpoint) && breaker_permits(&endpoint->breaker, now / 1000))
-			pace_open(endpoint->channel, now);
-	}
-}
-
-/* End the runs that have nothing more to take, once all that they took has ended. */
-static void
-close_runs(TimestampTz now)
-{
-	ListCell   *lc;
-
-	foreach(lc, endpoints)
-	{
-		Endpoint   *endpoint = lfirst(lc);
-		bool		more = false;
-
-		if (!endpoint_is_paced(endpoint) || !endpoint_works(endpoint) || endpoint->channel->pace.run_id == 0)
-			continue;
-		if (pace_left(endpoint->channel) > 0)
-			for (int kind = CLAIM_WEBHOOK_IDLE; kind <= CLAIM_WEBHOOK_DUE; kind++)
-				more |= has_rows(endpoint, kind, now);
-		if (!more)
-			pace_close(endpoint->channel);
-	}
-}
-
-static bool
-claim_all(TimestampTz now)
-{
-	int			made = 0;
-
-	if (any_keys_wanted())
-	{
-		if (!worker_begin())
-			return false;
-		load_keys();
-		worker_commit();
-	}
-	open_runs(now);
-	/* what is tried again is older */
-	for (int kind = CLAIM_WEBHOOK_DUE; kind >= CLAIM_WEBHOOK_IDLE; kind--)
-		made += claim_kind(kind, false, now) + claim_kind(kind, true, now);
-	close_runs(now);
-	return made > 0;
 }
 
 /* ---------------------------------------------------------------- requests */
 
 /* Start a job's request. */
 static void
-start(Job *job, TimestampTz now)
+start(Job *job)
 {
 	Endpoint   *endpoint = job->endpoint;
 	HttpRequest http;
 	char		err[200] = "its signing secret cannot be read";
 
-	if (job->expires_at <= now)
+	if (job->expires_at != DT_NOEND && job->expires_at <= clock_now())
 	{
-		job_expired(job);
+		claim_expired(job);
 		return;
 	}
 	if (request_sign(&job->request, endpoint->webhook))
@@ -454,7 +237,7 @@ start(Job *job, TimestampTz now)
 		http.opaque = job;
 		if (http_start(client, &http, err, sizeof(err)))
 		{
-			endpoint_called(endpoint, now);
+			endpoint_called(endpoint);
 			return;
 		}
 	}
@@ -462,9 +245,9 @@ start(Job *job, TimestampTz now)
 	flush_add(job);
 }
 
-/* Start what may be started now; *again_at is lowered to when more may be, for want of time alone. */
+/* Start what may be started now; *again_ms is lowered to when more may be, for want of time alone. */
 static void
-start_all(TimestampTz now, TimestampTz *again_at)
+start_all(int64 *again_ms)
 {
 	int			n = list_length(endpoints);
 	int			idle = 0;		/* endpoints asked in vain, in a row */
@@ -475,7 +258,7 @@ start_all(TimestampTz now, TimestampTz *again_at)
 		Job		   *job;
 
 		if (dlist_is_empty(&endpoint->ready) ||
-			!endpoint_permits(endpoint, now, http_pending(client), again_at))
+			!endpoint_permits(endpoint, http_pending(client), again_ms))
 		{
 			idle++;
 			continue;
@@ -483,7 +266,7 @@ start_all(TimestampTz now, TimestampTz *again_at)
 		idle = 0;
 		job = dlist_container(Job, node, dlist_pop_head_node(&endpoint->ready));
 		endpoint->nready--;
-		start(job, now);
+		start(job);
 	}
 	first_turn %= Max(n, 1);
 }
@@ -509,12 +292,12 @@ take_results(void)
 			endpoint->inflight--;
 			if (results[i].address[0] != '\0')
 				endpoint->resolved = true;
-			endpoint_record(endpoint, outcome_judge(job, &results[i], now), now);
+			endpoint_record(endpoint, outcome_judge(job, &results[i], now));
 			flush_add(job);
 			if (job->mark.verdict == VERDICT_HELD && !endpoint->gone)
 			{
-				endpoint->gone = true;
-				endpoint_give_back(endpoint);
+				endpoint_disable(endpoint, job->mark.error);
+				flush_breakers();
 				ereport(LOG,
 						(errmsg("msgsys disables the webhook of channel \"%s\": %s", endpoint->name, job->mark.error)));
 			}
@@ -556,7 +339,7 @@ take_notes(void)
 				endpoint_waiting(endpoint, kind, notes[i].low[kind]);
 		if (notes[i].due != DT_NOEND)
 		{
-			endpoint->next_due = Min(endpoint->next_due, notes[i].due);
+			endpoint_due(endpoint, notes[i].due);
 			/* a message on another way to us may be tried again first */
 			if (endpoint->webhook && endpoint->webhook->ordered && endpoint->channel->topic)
 				endpoint->keys_wanted = true;
@@ -587,102 +370,173 @@ look(void)
 	{
 		Endpoint   *endpoint = lfirst(lc);
 
-		endpoint->next_due = endpoint->channel ? endpoint->channel->next_due : DT_NOEND;
+		endpoint->next_due = DT_NOEND;
+		if (endpoint->channel)
+			endpoint_due(endpoint, endpoint->channel->next_due);
 		endpoint->keys_wanted = endpoint->webhook && endpoint->webhook->ordered;
 	}
 	for (int kind = 0; kind < WAITING_KINDS; kind++)
 		store_sweep(kind, found_waiting);
-	load_keys();
+	claim_load_keys();
 }
 
 /* Milliseconds until there is something to do that nothing wakes us for. */
 static long
-idle_time(TimestampTz now, TimestampTz again_at)
+idle_time(int64 again_ms)
 {
-	TimestampTz until = again_at;
+	int64		now = now_ms();
+	int64		wait = Min(setting_poll_interval, Max(worker_sweep_in(), sweep_again_ms - now));
 	long		timeout = http_timeout(client);
 	ListCell   *lc;
 
-	until = Min(until, flush_due_at());
-	foreach(lc, endpoints)
-	{
-		Endpoint   *endpoint = lfirst(lc);
-
-		if (endpoint_works(endpoint) && endpoint_is_paced(endpoint))
-			until = Min(until, Max(pace_next(endpoint->channel), endpoint->breaker.state == BREAKER_OPEN ?
-								   endpoint->breaker.until * 1000 : 0));
-		else if (endpoint_works(endpoint) && endpoint->channel->topic == NULL)
-			until = Min(until, Max(endpoint->next_due, endpoint->breaker.state == BREAKER_OPEN ?
-								   endpoint->breaker.until * 1000 : 0));
-		else if (endpoint->breaker.state == BREAKER_OPEN && endpoint->webhook)
-			until = Min(until, endpoint->breaker.until * 1000 + 1000);
-	}
+	wait = Min(wait, again_ms == NEVER_MS ? NEVER_MS : again_ms - now);
+	wait = Min(wait, flush_due_in());
+	wait = Min(wait, claim_retry_in());
+	if (stale)
+		wait = Min(wait, stale_until_ms - now);
+	if (!flush_is_stuck())
+		foreach(lc, endpoints)
+			wait = Min(wait, claim_due_in(lfirst(lc)));
 	if (timeout >= 0)
-		until = Min(until, TimestampTzPlusMilliseconds(now, timeout));
-	/* round up, lest a due time is missed by less than a millisecond */
-	return Min(Min(setting_poll_interval, worker_sweep_in()),
-			   TimestampDifferenceMilliseconds(now, until) + (until > now ? 1 : 0));
+		wait = Min(wait, timeout);
+	return (long) Max(wait, 0);
+}
+
+/* Something that uses transactions of its own: where it fails, that is logged, and it is done again later. */
+static bool
+guarded(void (*step) (void *arg), void *arg)
+{
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		step(arg);
+		done = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(cycle_context);
+		error = CopyErrorData();
+		FlushErrorState();
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("msgsys webhooks wait: %s", error->message)));
+		slot_error(error->message);
+	}
+	PG_END_TRY();
+	return done;
+}
+
+typedef struct Refresh
+{
+	bool		works;
+	bool		reloaded;
+} Refresh;
+
+static void
+refresh(void *arg)
+{
+	Refresh    *result = arg;
+
+	result->works = worker_refresh(&result->reloaded);
+}
+
+static void
+sweep(void *arg)
+{
+	worker_sweep(look);
+}
+
+static void
+forget_breakers(void *arg)
+{
+	store_breakers_forget(slot_number());
+}
+
+/* Have the settings be those that hold now.  Returns whether anything may be sent. */
+static bool
+settings_ready(void)
+{
+	static bool breakers_forgotten = false;
+	Refresh		result = {false, false};
+	ErrorData  *error;
+
+	if (!guarded(refresh, &result))
+		return false;
+	if (result.reloaded)
+	{
+		ListCell   *lc;
+
+		stale = true;
+		stale_until_ms = 0;
+		/* those that are gone are freed */
+		foreach(lc, endpoints)
+			((Endpoint *) lfirst(lc))->channel = channel_find(((Endpoint *) lfirst(lc))->name);
+	}
+	if (!result.works)
+		return false;
+	if (stale && stale_until_ms <= now_ms())
+	{
+		load_webhooks();
+		worker_want_sweep();
+	}
+	if (!client_ready())
+		return false;
+	if (!breakers_forgotten)
+		breakers_forgotten = worker_try_any(forget_breakers, NULL, &error);
+	return true;
 }
 
 /* Main loop of a webhook worker. */
 void
 webhook_main(void)
 {
-	bool		breakers_forgotten = false;
-
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_SUSET, PGC_S_OVERRIDE);
 	for (int i = 0; i < setting_webhook_connections; i++)
 		ReserveExternalFD();
 	for (;;)
 	{
-		bool		reloaded = false;
 		bool		stopping;
-		TimestampTz now;
-		TimestampTz again_at = DT_NOEND;
+		int64		again_ms = NEVER_MS;
 
 		worker_cycle();
 		stopping = worker_stopping();
 		if (stopping && flush_waiting() == 0 && (client == NULL || http_pending(client) == 0))
 			worker_stop();
 		take_notes();
-		if (!worker_refresh(&reloaded) || (reloaded && !load_webhooks()))
+		if (!settings_ready())
 		{
 			give_all_back();
-			worker_rest(setting_poll_interval);
+			/* what is under way goes on */
+			if (client)
+			{
+				http_tick(client);
+				take_results();
+			}
+			worker_rest(client && http_timeout(client) >= 0 ? Min(setting_poll_interval, http_timeout(client)) : setting_poll_interval);
 			continue;
 		}
-		if (!client_ready())
-		{
-			worker_rest(setting_poll_interval);
-			continue;
-		}
-		if (!breakers_forgotten && worker_begin())
-		{
-			store_breakers_forget(slot_number());
-			worker_commit();
-			breakers_forgotten = true;
-		}
-		now = clock_now();
-		if (reloaded)
-			worker_want_sweep();
-		worker_sweep(look);
+		if (sweep_again_ms <= now_ms() && !guarded(sweep, NULL))
+			sweep_again_ms = now_ms() + SWEEP_AGAIN;
 
 		http_tick(client);
 		take_results();
-		if (flush_is_due(clock_now(), http_pending(client) > 0))
-			flush_write(clock_now());
-		if (!stopping)
+		if (flush_is_due(http_pending(client) > 0))
+			flush_write();
+		if (!stopping && !flush_is_stuck())
 		{
-			claim_all(now);
-			start_all(clock_now(), &again_at);
+			claim_all();
+			start_all(&again_ms);
 		}
 		http_tick(client);
 		/* some may have ended at once, and nothing tells of that later */
 		take_results();
-		slot_state(http_pending(client) > 0 || flush_waiting() > 0 ? WORKER_BUSY :
+		slot_state(http_pending(client) > 0 || flush_is_busy() ? WORKER_BUSY :
 				   channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
 		pgstat_report_activity(STATE_IDLE, NULL);
-		now = clock_now();
-		worker_rest(flush_is_due(now, http_pending(client) > 0) || (stopping && http_pending(client) == 0) ? 0 : idle_time(now, again_at));
+		worker_rest(flush_is_due(http_pending(client) > 0) || (stopping && http_pending(client) == 0) ? 0 : idle_time(again_ms));
 	}
 }

@@ -32,20 +32,17 @@ PG_FUNCTION_INFO_V1(msg_test);
 static Webhook *
 find_webhook(const char *schema, const char *channel)
 {
-	List	   *webhooks;
-	ListCell   *lc;
+	Webhook    *webhook;
 
 	strlcpy(installation.schema, schema, sizeof(installation.schema));
 	store_load_installation(&installation);
-	webhooks = store_webhooks(CurrentMemoryContext);
-	foreach(lc, webhooks)
-		if (strcmp(((Webhook *) lfirst(lc))->channel, channel) == 0)
-			return lfirst(lc);
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("channel \"%s\" has no webhook", channel),
-			 errhint("Give it one with msg_webhook_set().")));
-	return NULL;
+	webhook = store_webhook(channel);
+	if (webhook == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("channel \"%s\" has no webhook", channel),
+				 errhint("Give it one with msg_webhook_set().")));
+	return webhook;
 }
 
 /* Wait for the only request to end; interrupts end the wait with an error. */

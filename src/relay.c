@@ -66,7 +66,6 @@ typedef struct Batch
 	size_t		unreported;		/* bytes for topics with a limit, since a wait for all */
 	size_t		bytes;
 	bool		cut;			/* the claim ended before the shares were used */
-	bool		restored;		/* a message from another installation was met */
 	bool		gave_up;
 	TimestampTz began;
 	TimestampTz claimed_at;
@@ -304,11 +303,6 @@ relay_row(const ClaimedRow *row, void *arg)
 	BrokerOutcome outcome;
 	char		err[160];
 
-	if (row->created_at < installation.restored_before)
-	{
-		batch->restored = true;
-		return false;
-	}
 	batch->claimed[row->share]++;
 	if (batch->kind == CLAIM_IDLE && row->id > channel->low)
 		channel->low = row->id;
@@ -605,11 +599,6 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares)
 	}
 	nclaimed = store_claim(kind, shares, nshares, slot_number(), is_paced(kind, shares) ? 1 : setting_relay_workers,
 						   relay_row, &batch);
-	if (batch.restored)
-	{
-		worker_met_restored();
-		return false;
-	}
 	batch.claimed_at = clock_now();
 	await_reports(&batch, 0);
 	batch.confirmed_at = clock_now();

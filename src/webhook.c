@@ -53,7 +53,6 @@ typedef struct Claim
 	int		   *taken;			/* jobs made */
 	bool	   *left;			/* rows were left for want of room */
 	TimestampTz now;
-	bool		restored;
 } Claim;
 
 static HttpClient *client = NULL;
@@ -202,11 +201,6 @@ take_row(const ClaimedRow *row, void *arg)
 	Job		   *job;
 	MemoryContext old;
 
-	if (row->created_at < installation.restored_before)
-	{
-		claim->restored = true;
-		return false;
-	}
 	claim->claimed[s]++;
 	if (claim->left[s])
 		return true;
@@ -330,11 +324,6 @@ claim_kind(ClaimKind kind, bool paced, TimestampTz now)
 		return 0;
 	pgstat_report_activity(STATE_RUNNING, "claiming messages");
 	store_claim(kind, claim.shares, nshares, slot_number(), paced ? 1 : setting_webhook_workers, take_row, &claim);
-	if (claim.restored)
-	{
-		worker_met_restored();
-		return 0;
-	}
 	look_ahead(&claim, nshares);
 	worker_commit();
 	for (int s = 0; s < nshares; s++)

@@ -285,16 +285,21 @@ names_current(Oid schema)
 	return epoch;
 }
 
-/* Whether msg_epoch() has given a value since this was asked last: whether a row has the default. */
-static bool defaulted = false;
-
-bool
-names_take_default(void)
+/* Rows of this transaction that were given the default and have not yet come to the trigger. */
+static struct
 {
-	bool		result = defaulted;
+	LocalTransactionId transaction;
+	int			n;
+} defaults;
 
-	defaulted = false;
-	return result;
+/* Whether a row has the epoch by default, and did not bring it. */
+bool
+names_take_default(int32 epoch)
+{
+	if (defaults.transaction != compat_local_transaction() || defaults.n == 0 || epoch != current.epoch)
+		return false;
+	defaults.n--;
+	return true;
 }
 
 /*
@@ -311,7 +316,10 @@ msg_epoch(PG_FUNCTION_ARGS)
 		schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 		fcinfo->flinfo->fn_extra = (void *) (intptr_t) schema;
 	}
-	defaulted = true;
+	if (defaults.transaction != compat_local_transaction())
+		defaults.n = 0;
+	defaults.transaction = compat_local_transaction();
+	defaults.n++;
 	PG_RETURN_INT32(names_current(schema));
 }
 
@@ -523,6 +531,7 @@ set_back(Relation messages, int32 epoch, int64 id)
 int32
 names_check_default(Relation messages, int32 epoch, int64 id, void **state, MemoryContext memory)
 {
+	static int64 latest = 0;	/* of this session; it is not given twice */
 	StatementState *statement = statement_state(state, memory);
 	Oid			schema = RelationGetNamespace(messages);
 	int64		before = statement->last_id;
@@ -536,8 +545,13 @@ names_check_default(Relation messages, int32 epoch, int64 id, void **state, Memo
 			SPI_connect();
 			epoch = names_begin(schema, "the sequence of ids was set back");
 			SPI_finish();
+			latest = 0;
 		}
-		return epoch;
+		if (id > latest)
+		{
+			latest = id;
+			return epoch;
+		}
 	}
 	statement->last_id = 0;
 	if (given.transaction != compat_local_transaction() || given.subtransaction != GetCurrentSubTransactionId())

@@ -35,7 +35,7 @@ extern void names_init(void);
 extern void names_forget_sequence(void);
 extern int32 names_current(Oid schema);
 extern int32 names_begin(Oid schema, const char *why);
-extern bool names_take_default(void);
+extern bool names_take_default(int32 epoch);
 extern void names_check_given(Relation messages, int32 epoch, void **state, MemoryContext memory);
 extern int32 names_check_default(Relation messages, int32 epoch, int64 id, void **state, MemoryContext memory);
 

@@ -291,7 +291,7 @@ before_insert(TriggerData *data, FmgrInfo *flinfo)
 	HeapTuple	tuple = data->tg_trigtuple;
 	Datum		values[COL_EPOCH + 1];
 	bool		nulls[COL_EPOCH + 1] = {false};
-	bool		created_here = names_take_default();
+	bool		created_here;
 	static const int wanted[] = {COL_ID, COL_CREATED_AT, COL_DUE_AT, COL_EXPIRES_AT, COL_STATUS, COL_CHANNEL,
 	COL_KEY, COL_EVENT_TYPE, COL_CONTENT_TYPE, COL_HEADERS, COL_PAYLOAD, COL_BODY, COL_FINISHED_AT, COL_EPOCH};
 	Status		status;
@@ -313,6 +313,7 @@ before_insert(TriggerData *data, FmgrInfo *flinfo)
 				 errmsg("message id " INT64_FORMAT " is not positive",
 						DatumGetInt64(values[COL_ID]))));
 
+	created_here = names_take_default(DatumGetInt32(values[COL_EPOCH]));
 	load_statuses(TupleDescAttr(desc, COL_STATUS - 1)->atttypid);
 	status = status_of(values[COL_STATUS]);
 	channel = TextDatumGetCString(values[COL_CHANNEL]);

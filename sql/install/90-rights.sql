@@ -22,6 +22,9 @@ BEGIN
 		RAISE invalid_parameter_value USING MESSAGE = format('unknown kind of role "%s"', kind),
 			HINT = 'One of producer, consumer, reader, operator, worker and http.';
 	END IF;
+	IF kind IN ('producer', 'operator', 'worker') THEN
+		functions := functions || '{msg_epoch}'::text[];
+	END IF;
 	IF kind IN ('producer', 'operator') THEN
 		functions := functions || '{msg_create,msg_create_raw,msg_create_many,msg_http_body,msg_http_000_create}'::text[];
 		rights := rights || ARRAY[
@@ -136,9 +139,6 @@ BEGIN
 		EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
 	END LOOP;
 END $$;
-
--- Who may insert a message needs no right beside that.
-GRANT EXECUTE ON FUNCTION @extschema@.msg_epoch() TO PUBLIC;
 
 -- Tells the workers that the extension is there, when this commits; warns where there are none.
 CREATE FUNCTION @extschema@.msg_announce() RETURNS void AS 'MODULE_PATHNAME', 'msg_announce' LANGUAGE C VOLATILE;

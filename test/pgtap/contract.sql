@@ -10,13 +10,13 @@ SELECT * FROM no_plan();
 
 SELECT enum_has_labels('msg_status', ARRAY['scheduled', 'idle', 'sent', 'received', 'retry', 'delivered', 'dead', 'cancelled', 'expired']);
 
-SELECT tables_are('public', ARRAY['messages', 'msg_channels', 'msg_pauses', 'msg_offsets', 'msg_installation', 'msg_webhooks', 'msg_webhook_secrets',
+SELECT tables_are('public', ARRAY['messages', 'msg_channels', 'msg_pauses', 'msg_offsets', 'msg_names', 'msg_webhooks', 'msg_webhook_secrets',
 	'msg_attempts', 'msg_breakers', 'msg_pause_log', 'msg_paces', 'msg_runs', 'msg_retention', 'msg_archive', 'msg_statistics', 'msg_subscriptions', 'msg_clients',
 	'msg_mailings', 'msg_mailing_links']);
-SELECT has_view('public', v, v || ' is a view') FROM unnest(ARRAY['msg_workers', 'msg_backlog', 'msg_channel_settings', 'msg_webhook_settings', 'msg_mailing_log', 'msg_outbox']) v;
+SELECT has_view('public', v, v || ' is a view') FROM unnest(ARRAY['msg_workers', 'msg_backlog', 'msg_channel_settings', 'msg_webhook_settings', 'msg_mailing_log', 'msg_outbox', 'msg_installation']) v;
 SELECT columns_are('public', 'messages', ARRAY['id', 'created_at', 'due_at', 'expires_at', 'sent_at', 'received_at', 'delivered_at',
 	'finished_at', 'kafka_offset', 'kafka_partition', 'status', 'attempts', 'response_code', 'channel', 'message_key', 'event_type',
-	'content_type', 'headers', 'payload', 'body', 'dedup_key', 'response_id', 'last_error', 'dlq_pending']);
+	'content_type', 'headers', 'payload', 'body', 'dedup_key', 'response_id', 'last_error', 'dlq_pending', 'epoch']);
 SELECT col_type_is('messages', c, t, c || ' is ' || t) FROM (VALUES ('id', 'bigint'), ('status', 'msg_status'), ('payload', 'jsonb'),
 	('body', 'bytea'), ('headers', 'jsonb'), ('due_at', 'timestamp with time zone'), ('kafka_offset', 'bigint'),
 	('kafka_partition', 'integer'), ('attempts', 'integer'), ('channel', 'text')) c(c, t);
@@ -24,7 +24,7 @@ SELECT col_is_pk('messages', 'id');
 SELECT col_not_null('messages', c) FROM unnest(ARRAY['id', 'created_at', 'status', 'attempts', 'channel']) c;
 SELECT is(attnum::int, n, 'the trigger finds ' || attname || ' where it is') FROM pg_attribute JOIN (VALUES ('id', 1), ('created_at', 2), ('due_at', 3),
 	('expires_at', 4), ('status', 11), ('channel', 14), ('message_key', 15), ('event_type', 16), ('content_type', 17), ('headers', 18),
-	('payload', 19), ('body', 20)) v(c, n) ON attname = c WHERE attrelid = 'messages'::regclass;
+	('payload', 19), ('body', 20), ('finished_at', 8), ('epoch', 25)) v(c, n) ON attname = c WHERE attrelid = 'messages'::regclass;
 
 -- only what is live is indexed
 SELECT indexes_are('public', 'messages', ARRAY['messages_pkey', 'messages_idle', 'messages_due', 'messages_unacknowledged', 'messages_received',

@@ -531,7 +531,8 @@ set_back(Relation messages, int32 epoch, int64 id)
 int32
 names_check_default(Relation messages, int32 epoch, int64 id, void **state, MemoryContext memory)
 {
-	static int64 latest = 0;	/* of this session; it is not given twice */
+	static int64 latest = 0;	/* of this session; it is not given twice in an epoch */
+	static int32 latest_epoch = 0;
 	StatementState *statement = statement_state(state, memory);
 	Oid			schema = RelationGetNamespace(messages);
 	int64		before = statement->last_id;
@@ -545,10 +546,10 @@ names_check_default(Relation messages, int32 epoch, int64 id, void **state, Memo
 			SPI_connect();
 			epoch = names_begin(schema, "the sequence of ids was set back");
 			SPI_finish();
-			latest = 0;
 		}
-		if (id > latest)
+		if (epoch != latest_epoch || id > latest)
 		{
+			latest_epoch = epoch;
 			latest = id;
 			return epoch;
 		}

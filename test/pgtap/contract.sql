@@ -80,7 +80,7 @@ FROM (VALUES
 	('msg_archive_drop', 'before timestamp with time zone'),
 	('msg_running', 'channel text'),
 	('msg_stats', 'OUT stage text, OUT counter text, OUT value bigint'),
-	('msg_adopt', ''),
+	('msg_adopt', 'original text'),
 	('msg_grant', 'role name, kind text')) v(name, arguments)
 LEFT JOIN pg_proc p ON p.proname = v.name;
 SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live', 'msg_check_live', 'msg_check_nobody', 'msg_check_messages', 'msg_check_settings', 'msg_check_objects',
@@ -89,8 +89,8 @@ SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running
 	'msg_http_000_messages', 'msg_http_001_sent', 'msg_http_002_working', 'msg_http_002_list', 'msg_http_002_two', 'msg_http_003_body', 'msg_http_003_stats', 'msg_http_003_messages', 'msg_http_004_sent') THEN 's' WHEN proname IN ('msg_webhook_secret_valid', 'msg_known_names', 'msg_event_matches', 'msg_phone', 'msg_http_002_reply', 'msg_http_003_id', 'msg_webhook_origin') THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
 FROM pg_proc WHERE proname LIKE 'msg\_%' ORDER BY proname;
 SELECT is(count(*), 1::bigint, 'one function is called ' || proname) FROM pg_proc WHERE proname LIKE 'msg\_%' GROUP BY proname ORDER BY proname;
-SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_webhook_guard', 'msg_channel_rotate_secret', 'msg_test', 'msg_archive_partition', 'msg_archive_drop', 'msg_backlog_sample');
-SELECT ok(NOT prosecdef, proname || ' runs as its caller') FROM pg_proc WHERE proname LIKE 'msg\_%' AND proname NOT IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_webhook_guard', 'msg_channel_rotate_secret', 'msg_test', 'msg_archive_partition', 'msg_archive_drop', 'msg_backlog_sample');
+SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_webhook_guard', 'msg_channel_rotate_secret', 'msg_test', 'msg_archive_partition', 'msg_archive_drop', 'msg_backlog_sample', 'msg_adopt');
+SELECT ok(NOT prosecdef, proname || ' runs as its caller') FROM pg_proc WHERE proname LIKE 'msg\_%' AND proname NOT IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_webhook_guard', 'msg_channel_rotate_secret', 'msg_test', 'msg_archive_partition', 'msg_archive_drop', 'msg_backlog_sample', 'msg_adopt');
 SELECT ok('search_path=pg_catalog, pg_temp' = ANY (proconfig), proname || ' has a search_path of its own')
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE proname LIKE 'msg\_%' AND l.lanname IN ('sql', 'plpgsql');
 

@@ -371,7 +371,26 @@ before_insert(TriggerData *data, FmgrInfo *flinfo)
 	return tuple;
 }
 
-/* A user changed a status, a channel or a due time. */
+/* An id stays as it is, and the time of creation once there may be a record, which has it. */
+static void
+check_identity(TriggerData *data, Status from)
+{
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	static const int columns[] = {COL_ID, COL_CREATED_AT};
+	bool		isnull;
+
+	for (int i = 0; i < lengthof(columns); i++)
+		if ((columns[i] == COL_ID || (from != IDLE && from != SCHEDULED)) &&
+			DatumGetInt64(heap_getattr(data->tg_trigtuple, columns[i], desc, &isnull)) !=
+			DatumGetInt64(heap_getattr(data->tg_newtuple, columns[i], desc, &isnull)))
+			ereport(ERROR,
+					(errcode(ERRCODE_CHECK_VIOLATION),
+					 errmsg("%s of message " INT64_FORMAT " cannot be changed", columns[i] == COL_ID ? "id" : "created_at",
+							DatumGetInt64(heap_getattr(data->tg_trigtuple, COL_ID, desc, &isnull))),
+					 errdetail("Its records are recognised by it.")));
+}
+
+/* A user changed a status, a channel, a due time, or what a message is recognised by. */
 static void
 after_update(TriggerData *data)
 {
@@ -386,16 +405,9 @@ after_update(TriggerData *data)
 	Datum		due = heap_getattr(tuple, COL_DUE_AT, desc, &no_due);
 
 	load_statuses(TupleDescAttr(desc, COL_STATUS - 1)->atttypid);
-	if (id != DatumGetInt64(heap_getattr(data->tg_trigtuple, COL_ID, desc, &isnull)) ||
-		DatumGetTimestampTz(heap_getattr(tuple, COL_CREATED_AT, desc, &isnull)) !=
-		DatumGetTimestampTz(heap_getattr(data->tg_trigtuple, COL_CREATED_AT, desc, &isnull)))
-		ereport(ERROR,
-				(errcode(ERRCODE_CHECK_VIOLATION),
-				 errmsg("id and created_at of message " INT64_FORMAT " cannot be changed",
-						DatumGetInt64(heap_getattr(data->tg_trigtuple, COL_ID, desc, &isnull))),
-				 errdetail("Its records are recognised by them.")));
 	from = status_of(heap_getattr(data->tg_trigtuple, COL_STATUS, desc, &isnull));
 	to = status_of(heap_getattr(tuple, COL_STATUS, desc, &isnull));
+	check_identity(data, from);
 	if (from != to && (arrows[from] & TO(to)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CHECK_VIOLATION),

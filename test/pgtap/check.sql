@@ -79,7 +79,7 @@ SELECT breaks('public-rights', 'GRANT SELECT (value) ON msg_webhook_secrets TO P
 CREATE ROLE check_other;
 SELECT breaks('owner', 'ALTER FUNCTION msg_adopt(text) OWNER TO check_other', 'ALTER FUNCTION msg_adopt(text) OWNER TO ' || quote_ident(CURRENT_USER));
 SELECT breaks('owner', 'ALTER TABLE msg_pauses OWNER TO check_other', 'ALTER TABLE msg_pauses OWNER TO ' || quote_ident(CURRENT_USER));
-SELECT breaks('trigger', format('ALTER TABLE %s DISABLE TRIGGER %I', tgrelid::regclass, tgname), format('ALTER TABLE %s ENABLE TRIGGER %I', tgrelid::regclass, tgname))
+SELECT breaks('trigger', format('ALTER TABLE %s DISABLE TRIGGER %I', tgrelid::regclass, tgname), format('ALTER TABLE %s ENABLE%s TRIGGER %I', tgrelid::regclass, CASE tgenabled WHEN 'R' THEN ' REPLICA' END, tgname))
 FROM pg_trigger WHERE tgname ~ '^zz_msgsys' AND NOT tgisinternal;
 SELECT breaks('trigger', $$ALTER TABLE messages ENABLE REPLICA TRIGGER zz_msgsys_insert$$, $$ALTER TABLE messages ENABLE TRIGGER zz_msgsys_insert$$);
 CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';

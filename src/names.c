@@ -186,7 +186,7 @@ static struct
 	TimeLineID	timeline;
 	char		identity[64];
 	int32		epoch;
-} current;
+}			current;
 
 /* Ids that are given by this subtransaction itself have an epoch of their own. */
 static struct
@@ -194,7 +194,7 @@ static struct
 	LocalTransactionId transaction;
 	SubTransactionId subtransaction;
 	int32		epoch;
-} given;
+}			given;
 
 /*
  * Begin an epoch, in the transaction under way; several sessions may do so at the same
@@ -209,12 +209,12 @@ begin_epoch(Oid schema, bool for_given, const char *why)
 	bytea	   *key = palloc(VARHDRSZ + SIPHASH_KEY_BYTES);
 	uint32		epoch;
 	const char *format =
-		"INSERT INTO @.msg_names (epoch, stamp_key, system_identifier, database_oid, identity, timeline, place, host, "
-		"ordinal, first_id, held_at, ended_at) "
-		"SELECT $6, $7, $1, $2, $3, $4, $5, $8, coalesce(pg_catalog.max(n.ordinal), 0) OPERATOR(pg_catalog.+) 1, %s, "
-		"CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.>) 0 "
-		"AND NOT coalesce(pg_catalog.bool_or(" FITS " AND n.held_at IS NULL), false) "
-		"THEN pg_catalog.clock_timestamp() END, %s FROM @.msg_names n";
+	"INSERT INTO @.msg_names (epoch, stamp_key, system_identifier, database_oid, identity, timeline, place, host, "
+	"ordinal, first_id, held_at, ended_at) "
+	"SELECT $6, $7, $1, $2, $3, $4, $5, $8, coalesce(pg_catalog.max(n.ordinal), 0) OPERATOR(pg_catalog.+) 1, %s, "
+	"CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.>) 0 "
+	"AND NOT coalesce(pg_catalog.bool_or(" FITS " AND n.held_at IS NULL), false) "
+	"THEN pg_catalog.clock_timestamp() END, %s FROM @.msg_names n";
 	char	   *sql;
 
 	SET_VARSIZE(key, VARHDRSZ + SIPHASH_KEY_BYTES);
@@ -290,7 +290,7 @@ static struct
 {
 	LocalTransactionId transaction;
 	int			n;
-} defaults;
+}			defaults;
 
 /* Whether a row has the epoch by default, and did not bring it. */
 bool

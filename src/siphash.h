@@ -40,7 +40,7 @@ siphash_word(const unsigned char *bytes)
 
 /* The hash of so many words, which stand for eight bytes each, the lowest first. */
 static inline uint64_t
-siphash_words(const uint64_t key[2], const uint64_t *words, int n)
+siphash_words(const uint64_t key[2], const uint64_t * words, int n)
 {
 	uint64_t	v[4] = {
 		key[0] ^ UINT64_C(0x736f6d6570736575), key[1] ^ UINT64_C(0x646f72616e646f6d),

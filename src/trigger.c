@@ -284,7 +284,7 @@ with_value(HeapTuple tuple, TupleDesc desc, int column, Datum value)
  * restored, when channels are not there yet and expiry is long past) is taken as it is.
  */
 static HeapTuple
-before_insert(TriggerData *data, FmgrInfo *flinfo)
+before_insert(TriggerData *data, FmgrInfo * flinfo)
 {
 	Relation	rel = data->tg_relation;
 	TupleDesc	desc = RelationGetDescr(rel);

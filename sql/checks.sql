@@ -130,3 +130,42 @@ SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.class
 	JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'msgsys'
 WHERE c.relkind = 'r' AND NOT c.oid = ANY (e.extconfig) ORDER BY 1;
 SELECT c.relname FROM pg_class c, pg_extension e WHERE c.relkind = 'S' AND c.oid = ANY (e.extconfig) AND e.extname = 'msgsys' ORDER BY 1;
+
+-- names: no two messages have one, whatever ids are given
+CREATE FUNCTION pg_temp.named(command text, OUT same boolean, OUT known boolean) LANGUAGE plpgsql AS $$
+DECLARE
+	before integer;
+	m messages;
+BEGIN
+	SELECT epoch INTO before FROM msg_installation;
+	EXECUTE command INTO m;
+	same := m.epoch = before;
+	known := EXISTS (SELECT FROM msg_names n WHERE n.epoch = m.epoch);
+	DELETE FROM messages WHERE id = m.id;
+END $$;
+SELECT * FROM pg_temp.named($$INSERT INTO messages (payload) VALUES ('1') RETURNING *$$);
+SELECT last_value AS last FROM messages_id_seq \gset
+SELECT * FROM pg_temp.named(format($$INSERT INTO messages (id, payload) OVERRIDING SYSTEM VALUE VALUES (%s, '1') RETURNING *$$, :last));
+SELECT * FROM pg_temp.named(format($$INSERT INTO messages (id, payload) OVERRIDING SYSTEM VALUE VALUES (%s, '1') RETURNING *$$, :last + 1));
+SELECT * FROM pg_temp.named($$INSERT INTO messages (created_at, payload) VALUES ('2020-01-01', '1') RETURNING *$$);
+SELECT setval('messages_id_seq', :last - 1) < :last AS set_back;
+SELECT * FROM pg_temp.named($$INSERT INTO messages (payload) VALUES ('1') RETURNING *$$);
+SELECT * FROM pg_temp.named($$INSERT INTO messages (payload) VALUES ('1') RETURNING *$$);
+SELECT epoch FROM msg_installation \gset
+TRUNCATE messages RESTART IDENTITY;
+SELECT epoch <> :epoch AS another FROM msg_installation;
+SELECT * FROM pg_temp.named($$INSERT INTO messages (payload) VALUES ('1') RETURNING *$$);
+SELECT msg_create('1') AS id \gset
+UPDATE messages SET status = 'sent' WHERE id = :id;
+SELECT pg_temp.try(format($$UPDATE messages SET created_at = '2020-01-01' WHERE id = %s$$, :id)) ~ '^23514: created_at';
+SELECT pg_temp.try(format($$UPDATE messages SET id = DEFAULT WHERE id = %s$$, :id)) ~ '^23514: id of message';
+-- what gives its created_at is checked as all is
+SELECT pg_temp.try($$INSERT INTO messages (created_at, channel, payload) VALUES ('2020-01-01', 'nowhere', '1')$$);
+-- a sequence that is behind is an error, not silence
+SELECT setval('messages_id_seq', (SELECT max(id) FROM messages), false) > 0;
+SELECT pg_temp.try($$SELECT msg_create('1', dedup_key => 'behind')$$) ~ '^23505';
+SELECT msg_create('1', dedup_key => 'behind') > 0;
+SELECT msg_adopt() = uuid FROM msg_installation;
+SELECT pg_temp.try($$SELECT msg_adopt('lost')$$);
+DELETE FROM messages;
+SELECT msg_create('1') > 0 AS left;

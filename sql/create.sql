@@ -48,9 +48,10 @@ SELECT msg_create('{"rolled": "back"}') > 0 AS created;
 ROLLBACK;
 SELECT count(*) FROM messages WHERE payload ? 'rolled';
 
--- what a dump holds is taken as it is: it is older than this transaction
-INSERT INTO messages (id, created_at, channel, status, payload, expires_at) OVERRIDING SYSTEM VALUE
-	VALUES (1000000, '2020-01-01', 'gone', 'idle', '1', '2020-01-02'), (1000001, '2020-01-01', 'gone', 'delivered', '1', NULL)
+-- what a dump holds is taken as it is: it brings its epoch
+SELECT epoch FROM msg_installation \gset
+INSERT INTO messages (id, created_at, channel, status, payload, expires_at, epoch) OVERRIDING SYSTEM VALUE
+	VALUES (1000000, '2020-01-01', 'gone', 'idle', '1', '2020-01-02', :epoch), (1000001, '2020-01-01', 'gone', 'delivered', '1', NULL, :epoch)
 	RETURNING id, status;
 DELETE FROM messages WHERE channel = 'gone';
 

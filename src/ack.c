@@ -2,9 +2,10 @@
  * ack.c
  *		Reading what a consumer writes to the acknowledgement topic:
  *		{"id": "<ce_id>", "status": "received" | "delivered" | "failed",
- *		 "attempt": <msgsys-attempt>, "error": "..."}
+ *		 "attempt": <msgsys-attempt>, "error": "...", "token": "<msgsys-stamp>"}
  *
- * Anyone may write there, so nothing in it may raise an error (json_fields.c).
+ * Anyone may write there, so nothing in it may raise an error (json_fields.c).  The token
+ * proves that who answers has seen the record; it names the attempt, too.
  */
 #include "msgsys.h"
 
@@ -39,16 +40,20 @@ ack_outcome(const char *name, AckOutcome *outcome)
 AckReading
 ack_parse(const char *text, size_t length, Ack *ack)
 {
-	JsonField	fields[] = {{"id"}, {"status"}, {"error"}, {"attempt"}};
+	JsonField	fields[] = {{"id"}, {"status"}, {"error"}, {"attempt"}, {"token"}};
 	const JsonField *id = &fields[0];
 	const JsonField *status = &fields[1];
 	const JsonField *error = &fields[2];
 	const JsonField *attempt = &fields[3];
+	const JsonField *token = &fields[4];
+	const Epoch *name;
+	Stamp		stamp;
 
 	if (length > LONGEST_ACK || !json_fields_read(text, length, fields, lengthof(fields)) ||
 		!id->string || !status->string)
 		return ACK_UNREADABLE;
-	if (!message_name_parse(id->text, strlen(id->text), &ack->id))
+	name = message_name_parse(id->text, strlen(id->text), &ack->id);
+	if (name == NULL)
 		return strchr(id->text, ':') ? ACK_NOT_OURS : ACK_UNREADABLE;
 	if (!ack_outcome(status->text, &ack->outcome))
 		return ACK_UNREADABLE;
@@ -62,6 +67,16 @@ ack_parse(const char *text, size_t length, Ack *ack)
 			return ACK_UNREADABLE;
 		ack->attempt = (int) number;
 	}
+	if (token->text)
+	{
+		if (!token->string || !stamp_read(token->text, strlen(token->text), name, ack->id, &stamp) ||
+			(ack->attempt > 0 && ack->attempt != stamp.attempt))
+			return ACK_FORGED;
+		ack->attempt = stamp.attempt;
+	}
+	else if (setting_ack_token)
+		return ACK_FORGED;
+	ack->epoch = name->epoch;
 	ack->error = error->string ? presentable(error->text, strlen(error->text), LONGEST_ERROR) : NULL;
 	return ACK_READ;
 }

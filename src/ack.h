@@ -15,6 +15,7 @@ typedef enum AckReading
 {
 	ACK_READ,
 	ACK_NOT_OURS,				/* of another installation */
+	ACK_FORGED,					/* without the token that it needs, or with a wrong one */
 	ACK_UNREADABLE
 } AckReading;
 

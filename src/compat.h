@@ -10,6 +10,7 @@
 #include "varatt.h"
 #endif
 #include "access/transam.h"
+#include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "common/jsonapi.h"
 #include "mb/pg_wchar.h"
@@ -108,6 +109,29 @@ compat_oldest_clog_xid(void)
 	return TransamVariables->oldestClogXid;
 #else
 	return ShmemVariableCache->oldestClogXid;
+#endif
+}
+
+/* The timeline that WAL is written to; not in recovery. */
+static inline TimeLineID
+compat_timeline(void)
+{
+#if PG_VERSION_NUM >= 150000
+	return GetWALInsertionTimeLine();
+#else
+	(void) RecoveryInProgress();
+	return ThisTimeLineID;
+#endif
+}
+
+/* What this session calls the transaction under way. */
+static inline LocalTransactionId
+compat_local_transaction(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
 #endif
 }
 

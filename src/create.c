@@ -67,7 +67,7 @@ prepare(Plans *plans, FunctionCallInfo fcinfo, const char *column, Oid type)
 	forget_plan(&plans->insert_once);
 	forget_plan(&plans->find);
 	plans->insert = keep_plan(psprintf("%s RETURNING m.id", insert), types);
-	plans->insert_once = keep_plan(psprintf("%s ON CONFLICT DO NOTHING RETURNING m.id", insert), types);
+	plans->insert_once = keep_plan(psprintf("%s ON CONFLICT (channel, dedup_key) WHERE dedup_key IS NOT NULL DO NOTHING RETURNING m.id", insert), types);
 	plans->find = keep_plan(psprintf("SELECT m.id FROM %s.messages m WHERE m.channel OPERATOR(pg_catalog.=) $2 "
 									 "AND m.dedup_key OPERATOR(pg_catalog.=) $6", schema), types);
 	plans->function = fcinfo->flinfo->fn_oid;

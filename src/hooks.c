@@ -12,6 +12,7 @@
 
 #include "commits.h"
 #include "compat.h"
+#include "names.h"
 #include "notes.h"
 #include "shmem.h"
 
@@ -178,6 +179,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	}
 	do_utility(pstmt, query, read_only_tree, context, params, environment,
 			   dest, completion);
+	if (IsA(parsetree, DiscardStmt))
+		names_forget_sequence();
 }
 
 /* Whatever drops an extension, a schema's CASCADE for one: idle workers would not notice that it was ours. */

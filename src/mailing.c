@@ -42,8 +42,6 @@ do_piece(void *arg)
 	if (piece->blocked)
 		return;
 	store_mailings_run(piece->now, piece_size, &piece->work);
-	if (piece->work.restored)
-		store_set_restored();
 }
 
 /* One line, for pieces that are worth one. */
@@ -84,14 +82,6 @@ mailings_run(TimestampTz now)
 		return TimestampTzPlusMilliseconds(now, LOCKED_AGAIN);
 	INSTR_TIME_SET_CURRENT(taken);
 	INSTR_TIME_SUBTRACT(taken, begin);
-	if (piece.work.restored)
-	{
-		publish_config(MyDatabaseId);
-		ereport(LOG,
-				(errmsg("msgsys found mailings that were restored from another database and sends nothing"),
-				 errhint("Call msg_adopt() if they are to be sent from here.")));
-		return DT_NOEND;
-	}
 	if (piece.work.mailing == 0)
 		/* one that is due and was not there for us is held by a user */
 		return Max(piece.work.next_at, TimestampTzPlusMilliseconds(now, LOCKED_AGAIN));

@@ -22,6 +22,7 @@ PGDLLEXPORT void _PG_init(void);
 char	   *setting_databases = NULL;
 char	   *setting_role = NULL;
 char	   *setting_identity = NULL;
+bool		setting_ack_token = false;
 int			setting_relay_workers = 1;
 int			setting_receiver_workers = 1;
 int			setting_webhook_workers = 1;
@@ -252,6 +253,9 @@ define_settings(void)
 	define_text("msgsys.identity", &setting_identity, "", 0,
 				"Name of this installation among physical copies of it.",
 				"A copy of the data directory needs another name, lest it sends what the original sends.");
+	DefineCustomBoolVariable("msgsys.ack_token", "Whether consumers' acknowledgements must bring back their record's stamp.",
+							 "The header msgsys-stamp of the record is then the member \"token\" of the answer; without it, whoever may write to the acknowledgement topic acknowledges any message.",
+							 &setting_ack_token, false, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	define_text("msgsys.kafka_brokers", &setting_kafka_brokers, "", GUC_LIST_INPUT,
 				"Kafka brokers to begin with: host:port, comma separated.",
 				"Empty means that there is no broker: messages for topics wait.");

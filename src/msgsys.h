@@ -49,6 +49,7 @@ typedef enum BacklogAction
 extern char *setting_databases;
 extern char *setting_role;
 extern char *setting_identity;
+extern bool setting_ack_token;
 extern int	setting_relay_workers;
 extern int	setting_receiver_workers;
 extern int	setting_webhook_workers;

@@ -38,6 +38,7 @@ typedef struct Event
 {
 	Ack			ack;			/* a record read back is "received" */
 	bool		readback;
+	TimestampTz created_at;		/* of the message, as a record read back says */
 	int			reading;		/* of which partition, see reading.h */
 	int32		partition;
 	int64		offset;
@@ -79,6 +80,7 @@ read_event(const BrokerMessage *message, Event *event)
 			case ACK_READ:
 				return true;
 			case ACK_NOT_OURS:
+			case ACK_FORGED:
 				slot_count_up(COUNT_FOREIGN, 1);
 				return false;
 			case ACK_UNREADABLE:
@@ -93,6 +95,8 @@ read_event(const BrokerMessage *message, Event *event)
 	}
 	event->readback = true;
 	event->ack.id = name.id;
+	event->ack.epoch = name.epoch;
+	event->created_at = name.created_at;
 	event->ack.outcome = ACK_RECEIVED;
 	event->ack.attempt = name.attempt;
 	event->ack.error = NULL;
@@ -109,6 +113,10 @@ compare_events(const void *a, const void *b)
 		return x->ack.id < y->ack.id ? -1 : 1;
 	if (x->readback != y->readback)
 		return x->readback ? -1 : 1;
+	if (x->ack.epoch != y->ack.epoch)
+		return x->ack.epoch < y->ack.epoch ? -1 : 1;
+	if (x->readback && x->created_at != y->created_at)
+		return x->created_at < y->created_at ? -1 : 1;
 	return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
@@ -137,7 +145,9 @@ merge_events(Event *events, int n)
 	for (int i = 0; i < n; i++)
 	{
 		if (kept > 0 && events[kept - 1].ack.id == events[i].ack.id &&
-			events[kept - 1].readback == events[i].readback)
+			events[kept - 1].ack.epoch == events[i].ack.epoch &&
+			events[kept - 1].readback == events[i].readback &&
+			(!events[i].readback || events[kept - 1].created_at == events[i].created_at))
 		{
 			events[i].failures = Max(events[i].failures, events[kept - 1].failures);
 			if (says_more(&events[i].ack, &events[kept - 1].ack))
@@ -163,6 +173,8 @@ mark_events(const Event *events, int n)
 		if (events[i].readback)
 		{
 			records[nrecords].id = events[i].ack.id;
+			records[nrecords].epoch = events[i].ack.epoch;
+			records[nrecords].created_at = events[i].created_at;
 			records[nrecords].partition = events[i].partition;
 			records[nrecords].offset = events[i].offset;
 			records[nrecords].attempt = events[i].ack.attempt;
@@ -172,6 +184,8 @@ mark_events(const Event *events, int n)
 			acks[nacks++] = events[i].ack;
 	if (nrecords > 0)
 		marked += store_mark_readback(records, nrecords, reading_channels, reading_webhooks);
+	if (marked < nrecords)
+		store_examine_records(records, nrecords);
 	if (nacks > 0)
 		marked += store_acknowledge(installation.schema, acks, nacks);
 	slot_count_up(COUNT_RECEIVED, marked);

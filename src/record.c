@@ -3,17 +3,18 @@
  *		A message as a record of the broker: its headers, and how to read them.
  *
  * Headers are those of CloudEvents 1.0 in Kafka's binary mode (content-type and
- * ce_*), msgsys-attempt from the second attempt on, and the message's own.  The
- * message's name outside the database is ce_id: the installation's uuid, a colon,
- * and the id.
+ * ce_*), msgsys-stamp, msgsys-attempt from the second attempt on, and the message's
+ * own.  The message's name outside the database is ce_id (names.c).
  */
 #include "msgsys.h"
 
 #include "headers.h"
+#include "names.h"
 #include "record.h"
 #include "worker.h"
 
 #include "commands/dbcommands.h"
+#include "common/int.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -22,7 +23,8 @@
 
 #define HEADER_ID		"ce_id"
 #define HEADER_ATTEMPT	"msgsys-attempt"
-#define OUR_HEADERS		7
+#define HEADER_STAMP	"msgsys-stamp"
+#define OUR_HEADERS		8
 #define DEAD_HEADERS	4
 
 /* The value of CloudEvents' source: a setting, or the database's name. */
@@ -105,6 +107,8 @@ record_build(BrokerRecord *record, const ClaimedRow *row, const char *topic)
 	static BrokerHeader fixed[OUR_HEADERS];
 	static char id[64];
 	static char attempt[16];
+	static char stamp[STAMP_ROOM];
+	const Epoch *name = name_of_epoch(row->epoch ? row->epoch : installation.epoch);
 	static StringInfoData json = {0};
 	BrokerHeader *headers = fixed;
 	const char *time = record_time(row->created_at);
@@ -122,7 +126,9 @@ record_build(BrokerRecord *record, const ClaimedRow *row, const char *topic)
 	if (row->headers)
 		headers = palloc((OUR_HEADERS + JB_ROOT_COUNT(row->headers)) * sizeof(BrokerHeader));
 
-	id_length = snprintf(id, sizeof(id), "%s:" INT64_FORMAT, installation.uuid, row->id);
+	if (name == NULL)
+		elog(ERROR, "message " INT64_FORMAT " has no name", row->id);
+	id_length = snprintf(id, sizeof(id), "%s:" INT64_FORMAT, name->uuid, row->id);
 	set_header(&headers[n++], "ce_specversion", "1.0", 3);
 	set_header(&headers[n++], HEADER_ID, id, id_length);
 	set_header(&headers[n++], "ce_source", from, strlen(from));
@@ -130,6 +136,8 @@ record_build(BrokerRecord *record, const ClaimedRow *row, const char *topic)
 	set_header(&headers[n++], "ce_time", time, strlen(time));
 	set_text_header(&headers[n++], "content-type", row->content_type,
 					row->payload ? "application/json" : "application/octet-stream");
+	set_header(&headers[n++], HEADER_STAMP, stamp,
+			   stamp_write(stamp, name, row->id, row->attempts + 1, row->created_at));
 	if (row->attempts > 0)
 	{
 		int			length = snprintf(attempt, sizeof(attempt), "%d", row->attempts + 1);
@@ -189,48 +197,56 @@ record_build_dead(BrokerRecord *record, const ClaimedRow *row, const char *topic
 	record->headers = headers;
 }
 
-/* Read a decimal of at most max_digits that ends the text. */
-static bool
-parse_decimal(const char *text, size_t length, int max_digits, int64 *value)
+/* A message's name outside the database. */
+char *
+message_name(int32 epoch, int64 id)
 {
-	if (length == 0 || length > max_digits)
-		return false;
-	*value = 0;
-	for (size_t i = 0; i < length; i++)
-	{
-		if (text[i] < '0' || text[i] > '9')
-			return false;
-		*value = *value * 10 + (text[i] - '0');
-	}
-	return true;
+	const Epoch *name = name_of_epoch(epoch ? epoch : installation.epoch);
+
+	return psprintf("%s:" INT64_FORMAT, name ? name->uuid : installation.uuid, id);
 }
 
-/* Read a message's name; false if it is not one of this installation's. */
-bool
+/* Read an id, of as many digits as there can be. */
+static bool
+parse_id(const char *text, size_t length, int64 *id)
+{
+	if (length == 0 || length > 19)
+		return false;
+	*id = 0;
+	for (size_t i = 0; i < length; i++)
+		if (text[i] < '0' || text[i] > '9' ||
+			pg_mul_s64_overflow(*id, 10, id) || pg_add_s64_overflow(*id, text[i] - '0', id))
+			return false;
+	return *id > 0;
+}
+
+/* Read a message's name; NULL if it is not one of this installation's. */
+const Epoch *
 message_name_parse(const char *text, size_t length, int64 *id)
 {
-	size_t		prefix = strlen(installation.uuid);
-
-	return length > prefix + 1 && text[prefix] == ':' &&
-		strncmp(text, installation.uuid, prefix) == 0 &&
-		parse_decimal(text + prefix + 1, length - prefix - 1, 18, id);
+	if (length <= UUID_LENGTH + 1 || text[UUID_LENGTH] != ':' ||
+		!parse_id(text + UUID_LENGTH + 1, length - UUID_LENGTH - 1, id))
+		return NULL;
+	return name_of_uuid(text);
 }
 
-/* Which of our messages a record is; false if it is none. */
+/* Which of our messages a record is; false if it is none, or does not prove it. */
 bool
 record_name(const BrokerMessage *message, RecordName *name)
 {
+	const Epoch *of;
 	const void *value;
 	size_t		length;
-	int64		attempt = 1;
+	Stamp		stamp;
 
 	if (!broker_header(message, HEADER_ID, &value, &length) ||
-		!message_name_parse(value, length, &name->id))
+		(of = message_name_parse(value, length, &name->id)) == NULL ||
+		!broker_header(message, HEADER_STAMP, &value, &length) ||
+		!stamp_read(value, length, of, name->id, &stamp))
 		return false;
-	if (broker_header(message, HEADER_ATTEMPT, &value, &length) &&
-		!parse_decimal(value, length, 9, &attempt))
-		return false;
-	name->attempt = (int) attempt;
+	name->epoch = of->epoch;
+	name->attempt = stamp.attempt;
+	name->created_at = stamp.created_at;
 	return true;
 }
 

@@ -86,7 +86,6 @@ typedef struct Batch
 	size_t		unreported;		/* bytes for topics with a limit, since a wait for all */
 	size_t		bytes;
 	bool		cut;			/* the claim ended before the shares were used */
-	bool		restored;		/* a message from another installation was met */
 	bool		gave_up;
 	bool		parked;			/* what has no report is left to its producer */
 	bool		begun;			/* in a transaction */
@@ -638,11 +637,6 @@ relay_row(const ClaimedRow *row, void *arg)
 	bool		alone = row->id <= channel->alone_until || topic->trouble;
 	Fate	   *fate;
 
-	if (row->created_at < installation.restored_before)
-	{
-		batch->restored = true;
-		return false;
-	}
 	batch->claimed[row->share]++;
 	if (batch->kind == CLAIM_IDLE && row->id > channel->low)
 		channel->low = row->id;
@@ -947,8 +941,6 @@ batch_work(void *arg)
 	catch_up_batch_begins();
 	batch->nclaimed = store_claim(kind, batch->shares, batch->nshares, slot_number(),
 								  is_paced(kind, batch->shares) ? 1 : setting_relay_workers, relay_row, batch);
-	if (batch->restored)
-		return;
 	batch->claimed_at = clock_now();
 	if (!batch->parked)
 		await_reports(batch, 0);
@@ -1135,12 +1127,6 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares, int64 only)
 	{
 		/* somebody wants the table for himself: let him */
 		worker_wait(100);
-		more = false;
-	}
-	else if (batch.restored)
-	{
-		if (worker_begin())
-			worker_met_restored();
 		more = false;
 	}
 	else

@@ -340,7 +340,7 @@ request_build(Request *request, const Webhook *webhook, const ClaimedRow *row, i
 	REQUEST_SIGNATURE_HEADERS;
 
 	memset(request, 0, sizeof(*request));
-	request->webhook_id = subject.webhook_id = psprintf("%s:" INT64_FORMAT, installation.uuid, row->id);
+	request->webhook_id = subject.webhook_id = message_name(row->epoch, row->id);
 	request->url = strchr(webhook->url, '{') ? fill(webhook->url, strlen(webhook->url), &subject, true) :
 		pstrdup(webhook->url);
 	if (webhook->body_template)

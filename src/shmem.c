@@ -24,6 +24,7 @@
 
 #include "backlog.h"
 #include "commits.h"
+#include "names.h"
 #include "compat.h"
 #include "metrics.h"
 #include "shmem.h"
@@ -222,7 +223,7 @@ shmem_request(void)
 #endif
 	RequestAddinShmemSpace(shared_size());
 	RequestAddinShmemSpace(cells_size());
-	RequestAddinShmemSpace(add_size(commits_size(), backlog_size()));
+	RequestAddinShmemSpace(add_size(names_size(), add_size(commits_size(), backlog_size())));
 	RequestAddinShmemSpace(mul_size(setting_max_channels, sizeof(ChannelKey)));
 	RequestAddinShmemSpace(hash_estimate_size(setting_max_channels,
 											  sizeof(ChannelEntry)));
@@ -288,6 +289,7 @@ shmem_startup(void)
 		}
 	}
 	commits_init();
+	names_init();
 	backlog_init();
 	metrics_init();
 	cells = ShmemInitStruct("msgsys notes", cells_size(), &found);

@@ -8,6 +8,7 @@
  */
 #include "msgsys.h"
 
+#include "names.h"
 #include "notes.h"
 #include "shmem.h"
 #include "statement.h"
@@ -32,9 +33,7 @@
 
 typedef enum StoreStatement
 {
-	LOAD_INSTALLATION,
 	LOAD_CHANNELS,
-	SET_RESTORED,
 	SWEEP_IDLE,
 	SWEEP_RECEIVED,
 	SWEEP_DUE,
@@ -56,6 +55,10 @@ typedef enum StoreStatement
 	MARK_READBACK,
 	MARK_READBACK_WEBHOOK,
 	LOCK_UNSENT,
+	EXAMINE,
+	COUNT_LOST,
+	RENAME,
+	HOLD,
 	ACKNOWLEDGE,
 	LOCK_FREE,
 	RUN_BEGIN,
@@ -97,10 +100,20 @@ typedef enum StoreStatement
 
 /* The row comparison keeps the planner off the primary key, whose order by id it would take for as good as that of the partial index. */
 #define ABOVE_MARK	"(i.channel, i.id) > (c.channel, c.low) AND i.channel <= c.channel"
+/* What is another installation's is not ours to send; the last parameter of a claim. */
+#define OURS		" AND i.epoch <> ALL ($7)"
+
 #define BY_ID		" ORDER BY i.channel, i.id LIMIT c.share"
 
+#define CLAIM_ARGS	7, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT4ARRAYOID}
+
 #define CLAIMED_COLUMNS \
-	"ctid, i.xmin, i.id, i.attempts, i.created_at, i.expires_at, i.message_key, i.payload, i.body, i.headers, i.content_type, i.event_type"
+	"ctid, i.xmin, i.id, i.attempts, i.created_at, i.expires_at, i.message_key, i.payload, i.body, i.headers, i.content_type, i.event_type, i.epoch"
+
+/* A record stands for a row if it has its name, and is one that could have been sent of it. */
+#define RECORD_FITS	"m.epoch = u.e AND m.created_at = u.c AND u.a <= m.attempts + 1 AND "
+#define READBACK_ARGS \
+	9, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}
 
 /* What follows them: whether it is tried again, and what only dead letters tell. */
 #define NEW_ROW		", false, NULL::text, NULL::timestamptz"
@@ -126,6 +139,7 @@ enum
 	COL_HEADERS,
 	COL_CONTENT_TYPE,
 	COL_EVENT_TYPE,
+	COL_EPOCH,
 	COL_RETRY,					/* these as in NEW_ROW and its like */
 	COL_LAST_ERROR,
 	COL_FINISHED_AT
@@ -138,9 +152,6 @@ enum
 
 static Statement statements[STATEMENTS] =
 {
-	[LOAD_INSTALLATION] = {
-		"SELECT uuid, system_identifier, database_oid, identity, installed_at, restored_at, adopted_at FROM @.msg_installation"
-	},
 	[LOAD_CHANNELS] = {
 		"SELECT s.channel, s.topic, s.ack, EXTRACT(epoch FROM s.resend_after)::float8, s.former_topics, "
 		"EXISTS (SELECT FROM @.msg_pauses p WHERE p.channel IN ('*', s.channel)), s.has_webhook, "
@@ -148,69 +159,66 @@ static Statement statements[STATEMENTS] =
 		"FROM @.msg_channel_settings s LEFT JOIN @.msg_paces p ON p.channel = s.channel "
 		"LEFT JOIN @.msg_runs r ON r.channel = p.channel AND r.finished_at IS NULL"
 	},
-	[SET_RESTORED] = {
-		"UPDATE @.msg_installation SET restored_at = clock_timestamp() WHERE restored_at IS NULL"
-	},
 
 	[SWEEP_IDLE] = {FIRST_OF_CHANNELS("id", "status = 'idle'")},
 	[SWEEP_RECEIVED] = {FIRST_OF_CHANNELS("id", "status = 'received' AND finished_at IS NULL")},
-	[SWEEP_DUE] = {FIRST_OF_CHANNELS("due_at", "status IN ('scheduled', 'retry')")},
+	[SWEEP_DUE] = {FIRST_OF_CHANNELS("due_at", "status IN ('scheduled', 'retry') AND epoch <> ALL ($1)"), 1, {INT4ARRAYOID}},
 
 	[SWEEP_DEAD_LETTERS] = {FIRST_OF_CHANNELS("id", "dlq_pending")},
 
 	[CLAIM_IDLE_ROWS] = {
 		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status = 'idle' AND " ABOVE_MARK
-		OWN_ROWS("$4", "$5")
+		OURS OWN_ROWS("$4", "$5")
 		BY_ID " FOR NO KEY UPDATE SKIP LOCKED) m",
-		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
+		CLAIM_ARGS
 	},
 	[CLAIM_DUE_ROWS] = {
 		CLAIM CLAIMED_COLUMNS DUE_ROW " FROM @.messages i "
 		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
-		OWN_ROWS("$4", "$5")
+		OURS OWN_ROWS("$4", "$5")
 		" ORDER BY i.due_at, i.id LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
-		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
+		CLAIM_ARGS
 	},
 	[CLAIM_RESEND_ROWS] = {
 		CLAIM CLAIMED_COLUMNS SENT_ROW " FROM @.messages i "
 		"WHERE i.status = 'sent' AND i.finished_at IS NULL AND i.channel = c.channel "
 		"AND i.sent_at <= $6 - c.low * '1 microsecond'::interval"
-		OWN_ROWS("$4", "$5")
+		OURS OWN_ROWS("$4", "$5")
 		" ORDER BY i.sent_at LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
-		6, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID}
+		CLAIM_ARGS
 	},
 
 	[CLAIM_DEAD_LETTERS] = {
 		CLAIM CLAIMED_COLUMNS DEAD_ROW " FROM @.messages i "
 		"WHERE i.dlq_pending AND (i.channel, i.id) > (c.channel, 0) AND i.channel <= c.channel"
-		OWN_ROWS("$4", "$5")
+		OURS OWN_ROWS("$4", "$5")
 		BY_ID " FOR NO KEY UPDATE SKIP LOCKED) m",
-		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
+		CLAIM_ARGS
 	},
 	[CLAIM_WEBHOOK_IDLE_ROWS] = {
 		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status = 'idle' AND " ABOVE_MARK
-		OWN_ROWS("$4", "$5")
+		OURS OWN_ROWS("$4", "$5")
 		BY_ID ") m",
-		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
+		CLAIM_ARGS
 	},
 	[CLAIM_WEBHOOK_RECEIVED_ROWS] = {
 		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status = 'received' AND i.finished_at IS NULL AND " ABOVE_MARK
-		OWN_ROWS("$4", "$5")
+		OURS OWN_ROWS("$4", "$5")
 		BY_ID ") m",
-		5, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID}
+		CLAIM_ARGS
 	},
 	/* both row comparisons are bounds of the index: what is due later is not looked at */
 	[CLAIM_WEBHOOK_DUE_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3, $7) WITH ORDINALITY c(channel, low, share, low_due, n), LATERAL (SELECT i."
+		"SELECT c.n, m.* FROM unnest($1, $2, $3, $8) WITH ORDINALITY c(channel, low, share, low_due, n), LATERAL (SELECT i."
 		CLAIMED_COLUMNS WEBHOOK_DUE_ROW " FROM @.messages i "
 		"WHERE i.status IN ('scheduled', 'retry') AND (i.channel, i.due_at, i.id) > (c.channel, c.low_due, c.low) "
 		"AND (i.channel, i.due_at) <= (c.channel, $6)"
-		OWN_ROWS("$4", "$5")
+		OURS OWN_ROWS("$4", "$5")
 		" ORDER BY i.channel, i.due_at, i.id LIMIT c.share) m",
-		7, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}
+		8, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}
 	},
 	[MARK_DEAD_LETTERS] = {
 		"UPDATE @.messages m SET dlq_pending = NULL, last_error = CASE WHEN u.reason IS NULL THEN m.last_error ELSE concat_ws('; ', m.last_error, 'dead letter: ' || u.reason) END "
@@ -255,17 +263,17 @@ static Statement statements[STATEMENTS] =
 	},
 	[NEXT_DUE] = {
 		"SELECT c.n, (SELECT i.due_at FROM @.messages i WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel "
-		"AND i.due_at > $2 ORDER BY i.due_at LIMIT 1) FROM unnest($1) WITH ORDINALITY c(channel, n)",
-		2, {TEXTARRAYOID, TIMESTAMPTZOID}
+		"AND i.due_at > $2 AND i.epoch <> ALL ($3) ORDER BY i.due_at LIMIT 1) FROM unnest($1) WITH ORDINALITY c(channel, n)",
+		3, {TEXTARRAYOID, TIMESTAMPTZOID, INT4ARRAYOID}
 	},
 
 	/* May find the relay's lock on the row, and then waits and looks again; the time is that before. */
 	[MARK_READBACK] = {
 		"UPDATE @.messages m SET status = 'received', received_at = greatest($5, m.sent_at), finished_at = greatest($5, m.sent_at), sent_at = coalesce(m.sent_at, $5), "
 		"attempts = greatest(m.attempts, u.a), kafka_partition = u.p, kafka_offset = u.o "
-		"FROM unnest($1, $2, $3, $4) u(id, p, o, a) "
-		"WHERE m.id = u.id AND m.status IN ('idle', 'scheduled', 'retry', 'sent') AND ($6 IS NULL OR m.channel = ANY ($6))",
-		6, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID}
+		"FROM unnest($1, $2, $3, $4, $8, $9) u(id, p, o, a, e, c) "
+		"WHERE m.id = u.id AND " RECORD_FITS "m.status IN ('idle', 'scheduled', 'retry', 'sent') AND ($6 IS NULL OR m.channel = ANY ($6))",
+		READBACK_ARGS
 	},
 	/* The same where channels have webhooks, which these rows wait for then. */
 	[MARK_READBACK_WEBHOOK] = {
@@ -273,11 +281,35 @@ static Statement statements[STATEMENTS] =
 		"UPDATE @.messages m SET status = 'received', received_at = greatest($5, m.sent_at), sent_at = coalesce(m.sent_at, $5), "
 		"finished_at = CASE WHEN m.channel = ANY ($7) THEN NULL ELSE $5 END, "
 		"attempts = greatest(m.attempts, u.a), kafka_partition = u.p, kafka_offset = u.o "
-		"FROM unnest($1, $2, $3, $4) u(id, p, o, a) "
-		"WHERE m.id = u.id AND m.status IN ('idle', 'scheduled', 'retry', 'sent') AND ($6 IS NULL OR m.channel = ANY ($6)) "
+		"FROM unnest($1, $2, $3, $4, $8, $9) u(id, p, o, a, e, c) "
+		"WHERE m.id = u.id AND " RECORD_FITS "m.status IN ('idle', 'scheduled', 'retry', 'sent') AND ($6 IS NULL OR m.channel = ANY ($6)) "
+		/* the record of an attempt that the webhook has failed says nothing of the next */
+		"AND (m.status <> 'retry' OR u.a > m.attempts OR m.channel <> ALL ($7)) "
 		"RETURNING m.channel, m.id) "
 		"SELECT channel, min(id), count(*), channel = ANY ($7) FROM marked GROUP BY channel",
-		7, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID}
+		READBACK_ARGS
+	},
+	[EXAMINE] = {
+		"WITH s AS (SELECT CASE WHEN q.is_called THEN q.last_value ELSE q.last_value - 1 END AS last FROM @.messages_id_seq q) "
+		"SELECT u.e, count(*) FILTER (WHERE m.id IS NULL AND (u.id > s.last OR EXISTS "
+		"(SELECT FROM @.msg_names l WHERE l.ordinal > n.ordinal AND l.first_id <= u.id AND l.epoch <> ALL ($4)))), "
+		"count(*) FILTER (WHERE m.id IS NULL AND u.id > s.last OR m.created_at <> u.c), "
+		"array_agg(u.id ORDER BY u.id) FILTER (WHERE m.created_at <> u.c), n.place, n.timeline "
+		"FROM unnest($1, $2, $3) u(id, e, c) JOIN @.msg_names n ON n.epoch = u.e AND n.first_id IS NOT NULL CROSS JOIN s "
+		"LEFT JOIN @.messages m ON m.id = u.id AND m.epoch = u.e GROUP BY u.e, n.place, n.timeline",
+		4, {INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID}
+	},
+	[COUNT_LOST] = {
+		"UPDATE @.msg_names n SET lost_records = n.lost_records + $2, lost_last_at = clock_timestamp() WHERE n.epoch = $1",
+		2, {INT4OID, INT8OID}
+	},
+	[RENAME] = {
+		"UPDATE @.messages m SET epoch = $3 WHERE m.id = ANY ($1) AND m.epoch = $2 AND m.sent_at IS NULL AND m.finished_at IS NULL",
+		3, {INT8ARRAYOID, INT4OID, INT4OID}
+	},
+	[HOLD] = {
+		"UPDATE @.msg_names n SET held_at = clock_timestamp() WHERE n.held_at IS NULL AND n.epoch <> ALL ($1)",
+		1, {INT4ARRAYOID}
 	},
 	/* A consumer may be faster than the relay's commit: wait for that, so that the UPDATE after it sees the row as it is then. */
 	[LOCK_UNSENT] = {
@@ -296,15 +328,15 @@ static Statement statements[STATEMENTS] =
 		"due_at = CASE WHEN u.o < 2 OR greatest(m.attempts, u.a, 1) >= c.max_attempts THEN m.due_at "
 		"ELSE $5 + @.msg_retry_delay(c.retry_base, c.retry_max, greatest(m.attempts, u.a, 1)) END, "
 		"last_error = coalesce(u.e, m.last_error) "
-		"FROM unnest($1, $2, $3, $4) u(id, o, a, e), @.msg_channel_settings c "
-		"WHERE m.id = u.id AND c.channel = m.channel AND CASE u.o "
+		"FROM unnest($1, $2, $3, $4, $6) u(id, o, a, e, epoch), @.msg_channel_settings c "
+		"WHERE m.id = u.id AND (u.epoch = 0 OR u.epoch = m.epoch) AND c.channel = m.channel AND CASE u.o "
 		"WHEN 0 THEN m.status IN ('idle', 'scheduled', 'retry', 'sent') "
 		"WHEN 1 THEN m.status IN ('idle', 'scheduled', 'retry', 'sent', 'received') "
 		"ELSE m.status IN ('sent', 'received') AND (u.a = 0 OR u.a = m.attempts) "
 		/* it was sent, for its consumer names the attempt, and a crash took back the mark */
 		"OR m.status IN ('idle', 'scheduled', 'retry') AND u.a = m.attempts + 1 END "
 		"RETURNING m.channel, m.due_at, m.status = 'retry', m.status = 'received' AND m.finished_at IS NULL, m.id, m.dlq_pending IS NOT NULL",
-		5, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
+		6, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID, INT4ARRAYOID}
 	},
 	[LOCK_FREE] = {
 		"SELECT e.id FROM unnest($1) u(id) JOIN @.messages e ON e.id = u.id "
@@ -405,40 +437,15 @@ run(StoreStatement s, Datum *values, const char *nulls)
 	return statement_run(&statements[s], values, nulls);
 }
 
-/* Who we are, and whether this is the place where we were installed. */
+/* Who we are, and whether this is a copy. */
 void
 store_load_installation(Installation *into)
 {
-	bool		isnull;
-	bool		restored;
-	bool		adopted;
+	const Epoch *name;
 
-	if (run(LOAD_INSTALLATION, NULL, NULL) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("msg_installation must have exactly one row")));
-	strlcpy(into->uuid,
-			DatumGetCString(DirectFunctionCall1(uuid_out, result_column(0, 1, &isnull))),
-			sizeof(into->uuid));
-	into->copy = (uint64) DatumGetInt64(result_column(0, 2, &isnull)) != GetSystemIdentifier() ||
-		DatumGetObjectId(result_column(0, 3, &isnull)) != MyDatabaseId ||
-		strcmp(result_text(0, 4), setting_identity) != 0;
-	into->restored_before = DatumGetTimestampTz(result_column(0, 5, &isnull));
-	(void) result_column(0, 6, &restored);
-	restored = !restored;
-	(void) result_column(0, 7, &adopted);
-	adopted = !adopted;
-	if (restored)
-		into->copy = true;
-	if (adopted)
-		into->restored_before = DT_NOBEGIN;
-}
-
-/* Remember for all workers that restored messages were met. */
-void
-store_set_restored(void)
-{
-	run(SET_RESTORED, NULL, NULL);
+	into->epoch = names_load(into->schema_oid, &into->copy);
+	name = name_of_epoch(into->epoch);
+	strlcpy(into->uuid, name ? name->uuid : "", sizeof(into->uuid));
 }
 
 static AckMode
@@ -538,7 +545,8 @@ store_sweep(WaitingKind kind, WaitingCallback found)
 void
 store_sweep_due(void)
 {
-	uint64		n = run(SWEEP_DUE, NULL, NULL);
+	Datum		values[1] = {names_foreign()};
+	uint64		n = run(SWEEP_DUE, values, NULL);
 
 	for (uint64 i = 0; i < n; i++)
 	{
@@ -651,6 +659,16 @@ claim_row(TupleTableSlot *slot, DestReceiver *self)
 	row.due_at = claim_point.due;
 	row.finished_at = receiver->by_due || nulls[COL_FINISHED_AT] ? DT_NOEND : DatumGetTimestampTz(values[COL_FINISHED_AT]);
 
+	row.epoch = DatumGetInt32(values[COL_EPOCH]);
+	if (row.epoch != installation.epoch && !name_is_ours(row.epoch))
+	{
+		/* the claim ends here, so that nothing after it is passed over */
+		names_met_unknown(row.epoch);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(receiver->row_context);
+		return false;
+	}
+
 	receiver->n++;
 	more = receiver->callback(&row, receiver->arg);
 	MemoryContextSwitchTo(old);
@@ -724,7 +742,7 @@ fetch_claim_param(ParamListInfo params, int number, bool speculative, ParamExter
 {
 	ClaimLows  *lows = params->paramFetchArg;
 
-	if ((number == 2 || number == 7) && lows->awaited && !speculative)
+	if ((number == 2 || number == 8) && lows->awaited && !speculative)
 	{
 		MemoryContext old = MemoryContextSwitchTo(lows->memory);
 
@@ -734,7 +752,7 @@ fetch_claim_param(ParamListInfo params, int number, bool speculative, ParamExter
 			bool		from_first = commits_due(MyDatabaseId);
 
 			params->params[1].value = lows_array(lows, false, from_first ? PG_INT64_MIN : PG_INT64_MAX);
-			params->params[6].value = due_lows_array(lows, from_first);
+			params->params[7].value = due_lows_array(lows, from_first);
 		}
 		else
 			params->params[1].value = lows_array(lows, false, notes_floor(lows->kind));
@@ -787,7 +805,7 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 		.by_due = kind == CLAIM_WEBHOOK_DUE,
 		.kind = kind == CLAIM_WEBHOOK_RECEIVED ? WAITING_RECEIVED : WAITING_IDLE
 	};
-	Datum		values[7];
+	Datum		values[8];
 
 	claim_point.id = 0;
 	for (int i = 0; i < nshares; i++)
@@ -798,7 +816,8 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 	values[3] = Int64GetDatum(nworkers);
 	values[4] = Int64GetDatum(worker);
 	values[5] = TimestampTzGetDatum(clock_now());
-	values[6] = due_lows_array(&lows, false);
+	values[6] = names_foreign();
+	values[7] = due_lows_array(&lows, false);
 	for (int i = 0; i < params->numParams; i++)
 	{
 		params->params[i].value = values[i];
@@ -913,7 +932,7 @@ store_mark_expired(const ItemPointerData *tids, int n)
 void
 store_next_due(ClaimShare *shares, int nshares, TimestampTz after)
 {
-	Datum		values[2] = {share_names(shares, nshares), TimestampTzGetDatum(after)};
+	Datum		values[3] = {share_names(shares, nshares), TimestampTzGetDatum(after), names_foreign()};
 	uint64		n = run(NEXT_DUE, values, NULL);
 
 	for (uint64 i = 0; i < n; i++)
@@ -951,8 +970,10 @@ store_mark_readback(const Readback *records, int n, List *only_channels, List *w
 	Datum	   *partitions = palloc(n * sizeof(Datum));
 	Datum	   *offsets = palloc(n * sizeof(Datum));
 	Datum	   *attempts = palloc(n * sizeof(Datum));
-	Datum		values[7];
-	char		nulls[8] = "       ";
+	Datum	   *epochs = palloc(n * sizeof(Datum));
+	Datum	   *times = palloc(n * sizeof(Datum));
+	Datum		values[9] = {0};
+	char		nulls[10] = "         ";
 	uint64		rows;
 	int			marked = 0;
 
@@ -962,7 +983,11 @@ store_mark_readback(const Readback *records, int n, List *only_channels, List *w
 		partitions[i] = Int32GetDatum(records[i].partition);
 		offsets[i] = Int64GetDatum(records[i].offset);
 		attempts[i] = Int32GetDatum(records[i].attempt);
+		epochs[i] = Int32GetDatum(records[i].epoch);
+		times[i] = TimestampTzGetDatum(records[i].created_at);
 	}
+	values[7] = array_of(epochs, n, INT4OID);
+	values[8] = array_of(times, n, TIMESTAMPTZOID);
 	values[0] = array_of(ids, n, INT8OID);
 	values[1] = array_of(partitions, n, INT4OID);
 	values[2] = array_of(offsets, n, INT8OID);
@@ -973,7 +998,10 @@ store_mark_readback(const Readback *records, int n, List *only_channels, List *w
 	else
 		values[5] = name_array(only_channels);
 	if (webhook_channels == NIL)
+	{
+		nulls[6] = 'n';
 		return (int) run(MARK_READBACK, values, nulls);
+	}
 
 	values[6] = name_array(webhook_channels);
 	rows = run(MARK_READBACK_WEBHOOK, values, nulls);
@@ -1000,6 +1028,76 @@ execute(StoreStatement s, const char *schema, Datum *values)
 }
 
 /*
+ * Some of these records, which are all ours, stand for no row as it is.  Those of a tail
+ * that a failover or a restore lost count for nobody, and are counted.  Where the current
+ * epoch has such records, or other messages under the names of rows, this database is behind
+ * what it gave before (the disk or the machine is back at a snapshot): another epoch begins,
+ * and rows whose names Kafka holds are named anew.  If also the data directory is another,
+ * this is a copy whose original goes on: nothing is sent until msg_adopt().
+ */
+void
+store_examine_records(const Readback *records, int n)
+{
+	Datum	   *ids = palloc(n * sizeof(Datum));
+	Datum	   *epochs = palloc(n * sizeof(Datum));
+	Datum	   *times = palloc(n * sizeof(Datum));
+	Datum		values[4];
+	uint64		rows;
+	SPITupleTable *found;
+	int32		current = installation.epoch;
+
+	for (int i = 0; i < n; i++)
+	{
+		ids[i] = Int64GetDatum(records[i].id);
+		epochs[i] = Int32GetDatum(records[i].epoch);
+		times[i] = TimestampTzGetDatum(records[i].created_at);
+	}
+	values[0] = array_of(ids, n, INT8OID);
+	values[1] = array_of(epochs, n, INT4OID);
+	values[2] = array_of(times, n, TIMESTAMPTZOID);
+	values[3] = names_foreign();
+	rows = run(EXAMINE, values, NULL);
+	found = SPI_tuptable;
+	for (uint64 i = 0; i < rows; i++)
+	{
+		bool		isnull;
+		bool		none;
+		int32		epoch = DatumGetInt32(SPI_getbinval(found->vals[i], found->tupdesc, 1, &isnull));
+		int64		lost = DatumGetInt64(SPI_getbinval(found->vals[i], found->tupdesc, 2, &isnull));
+		int64		newer = DatumGetInt64(SPI_getbinval(found->vals[i], found->tupdesc, 3, &isnull));
+		Datum		taken = SPI_getbinval(found->vals[i], found->tupdesc, 4, &none);
+		char	   *from = SPI_getvalue(found->vals[i], found->tupdesc, 5);
+		int32		timeline = DatumGetInt32(SPI_getbinval(found->vals[i], found->tupdesc, 6, &isnull));
+
+		if (lost > 0)
+		{
+			Datum		counts[2] = {Int32GetDatum(epoch), Int64GetDatum(lost)};
+
+			run(COUNT_LOST, counts, NULL);
+		}
+		if (lost > 0 && names_of_copied(from, timeline))
+		{
+			run(HOLD, &values[3], NULL);
+			note_config();
+			ereport(LOG,
+					(errmsg("msgsys runs in a copy of a data directory whose original goes on, and sends nothing"),
+					 errdetail("Kafka has newer messages of it than are here."),
+					 errhint("Call msg_adopt().")));
+			return;
+		}
+		if (newer > 0 && epoch == current)
+			current = names_begin(installation.schema_oid,
+								  "Kafka has newer messages of ours than are here, so this is an older state of the database");
+		if (!none && epoch != current)
+		{
+			Datum		renames[3] = {taken, Int32GetDatum(epoch), Int32GetDatum(current)};
+
+			run(RENAME, renames, NULL);
+		}
+	}
+}
+
+/*
  * Consumers acknowledged these messages; acks are in the order of their ids,
  * without repetition.  Returns how many messages were waiting for that.  Also
  * for msg_ack, from a session with SPI connected.
@@ -1010,10 +1108,11 @@ store_acknowledge(const char *schema, const Ack *acks, int n)
 	Datum	   *ids = palloc(n * sizeof(Datum));
 	Datum	   *outcomes = palloc(n * sizeof(Datum));
 	Datum	   *attempts = palloc(n * sizeof(Datum));
+	Datum	   *epochs = palloc(n * sizeof(Datum));
 	const char **errors = palloc(n * sizeof(char *));
 	Datum	   *failed = palloc(n * sizeof(Datum));
 	int			nfailed = 0;
-	Datum		values[6];
+	Datum		values[7];
 
 	for (int i = 0; i < n; i++)
 	{
@@ -1023,16 +1122,18 @@ store_acknowledge(const char *schema, const Ack *acks, int n)
 		outcomes[i] = Int32GetDatum(acks[i].outcome);
 		attempts[i] = Int32GetDatum(acks[i].attempt);
 		errors[i] = acks[i].error;
+		epochs[i] = Int32GetDatum(acks[i].epoch);
 	}
 	values[0] = array_of(ids, n, INT8OID);
 	values[1] = array_of(outcomes, n, INT4OID);
 	values[2] = array_of(attempts, n, INT4OID);
 	values[3] = text_array(errors, n);
 	values[4] = TimestampTzGetDatum(clock_now());
+	values[5] = array_of(epochs, n, INT4OID);
 	if (nfailed > 0)
 	{
-		values[5] = array_of(failed, nfailed, INT8OID);
-		execute(LOCK_UNSENT, schema, &values[5]);
+		values[6] = array_of(failed, nfailed, INT8OID);
+		execute(LOCK_UNSENT, schema, &values[6]);
 	}
 	execute(ACKNOWLEDGE, schema, values);
 	for (uint64 i = 0; i < SPI_processed; i++)

@@ -45,6 +45,7 @@ typedef struct ClaimedRow
 {
 	ItemPointerData tid;		/* locked by us: does not move */
 	int64		id;
+	int32		epoch;			/* one of ours; 0: the current one */
 	int			share;			/* index of its ClaimShare */
 	int			attempts;
 	bool		retry;			/* it is tried again */
@@ -86,6 +87,7 @@ typedef enum AckOutcome
 typedef struct Ack
 {
 	int64		id;
+	int32		epoch;			/* of its name; 0: whichever */
 	AckOutcome	outcome;
 	int			attempt;		/* 0: whichever */
 	const char *error;			/* NULL: none */
@@ -95,6 +97,8 @@ typedef struct Ack
 typedef struct Readback
 {
 	int64		id;
+	int32		epoch;
+	TimestampTz created_at;
 	int32		partition;
 	int64		offset;
 	int32		attempt;
@@ -142,7 +146,6 @@ typedef void (*SettledCallback) (const char *channel, int64 id, bool webhook);
 
 extern void store_load_installation(Installation *into);
 extern void store_load_channels(void);
-extern void store_set_restored(void);
 extern bool store_lock_messages(void);
 
 /* Told of a channel's first row of a kind that waits. */
@@ -161,6 +164,7 @@ extern void store_mark_expired(const ItemPointerData *tids, int n);
 extern void store_next_due(ClaimShare *shares, int nshares, TimestampTz after);
 extern int	store_mark_readback(const Readback *records, int n, List *only_channels,
 								List *webhook_channels);
+extern void store_examine_records(const Readback *records, int n);
 extern int	store_acknowledge(const char *schema, const Ack *acks, int n);
 extern int	store_lock_free(const int64 *ids, int n, bool *held);
 extern int64 store_run_begin(const char *channel, TimestampTz due, TimestampTz next, TimestampTz now);

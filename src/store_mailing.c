@@ -6,6 +6,7 @@
  */
 #include "msgsys.h"
 
+#include "names.h"
 #include "notes.h"
 #include "statement.h"
 #include "store_mailing.h"
@@ -48,9 +49,9 @@ typedef enum MailingStatement
 static Statement statements[STATEMENTS] =
 {
 	[RUN] = {
-		"SELECT mailing, channel, first_client, last_client, created, changed, cancelled, first_id, last_id, lowest_id, earliest_due, \"foreign\", next_at "
+		"SELECT mailing, channel, first_client, last_client, created, changed, cancelled, first_id, last_id, lowest_id, earliest_due "
 		"FROM @.msg_mailings_run($1, $2, $3)",
-		3, {TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID}
+		3, {TIMESTAMPTZOID, INT4OID, INT4ARRAYOID}
 	},
 	[POSTPONE] = {
 		POSTPONE_FROM("unnest($1) u(id) JOIN @.messages m ON m.id = u.id"),
@@ -66,7 +67,7 @@ static Statement statements[STATEMENTS] =
 enum
 {
 	RUN_MAILING = 1, RUN_CHANNEL, RUN_FIRST_CLIENT, RUN_LAST_CLIENT, RUN_CREATED, RUN_CHANGED, RUN_CANCELLED, RUN_FIRST_ID, RUN_LAST_ID,
-	RUN_LOWEST, RUN_DUE, RUN_FOREIGN, RUN_NEXT
+	RUN_LOWEST, RUN_DUE, RUN_NEXT
 };
 
 /* Do one piece of the work that mailings have: at most so many clients are looked at. */
@@ -74,7 +75,7 @@ void
 store_mailings_run(TimestampTz now, int most, MailingWork *work)
 {
 	Datum		values[3] = {
-		TimestampTzGetDatum(now), Int32GetDatum(most), TimestampTzGetDatum(installation.restored_before)
+		TimestampTzGetDatum(now), Int32GetDatum(most), names_foreign()
 	};
 	bool		isnull;
 	Datum		due;
@@ -91,7 +92,6 @@ store_mailings_run(TimestampTz now, int most, MailingWork *work)
 	work->cancelled = result_int64(0, RUN_CANCELLED, 0);
 	work->first_id = result_int64(0, RUN_FIRST_ID, 0);
 	work->last_id = result_int64(0, RUN_LAST_ID, 0);
-	work->restored = DatumGetBool(result_column(0, RUN_FOREIGN, &isnull));
 	work->next_at = result_int64(0, RUN_NEXT, DT_NOEND);
 
 	lowest = result_int64(0, RUN_LOWEST, PG_INT64_MAX);

@@ -23,7 +23,6 @@ typedef struct MailingWork
 	int64		cancelled;
 	int64		first_id;		/* of those created */
 	int64		last_id;
-	bool		restored;		/* it is another database's mailing */
 	TimestampTz next_at;		/* when there is more to do; DT_NOEND: never */
 } MailingWork;
 

@@ -6,6 +6,7 @@
 
 #include "headers.h"
 #include "monotonic.h"
+#include "names.h"
 #include "notes.h"
 #include "statement.h"
 #include "store_mailing.h"
@@ -114,11 +115,11 @@ static Statement statements[STATEMENTS] =
 	/* A key waits while one of its messages is tried again, on whichever way that is. */
 	[HELD_KEYS] = {
 		"SELECT message_key, min(id) FROM ("
-		"SELECT message_key, id FROM @.messages WHERE status IN ('scheduled', 'retry') AND channel = $1 AND (status = 'retry' OR attempts > 0) "
-		"UNION ALL SELECT message_key, id FROM @.messages WHERE status = 'sent' AND finished_at IS NULL AND channel = $1 AND attempts > 1 "
-		"UNION ALL SELECT message_key, id FROM @.messages WHERE status = 'received' AND finished_at IS NULL AND channel = $1 AND attempts > 1"
+		"SELECT message_key, id FROM @.messages WHERE status IN ('scheduled', 'retry') AND channel = $1 AND (status = 'retry' OR attempts > 0) AND epoch <> ALL ($2) "
+		"UNION ALL SELECT message_key, id FROM @.messages WHERE status = 'sent' AND finished_at IS NULL AND channel = $1 AND attempts > 1 AND epoch <> ALL ($2) "
+		"UNION ALL SELECT message_key, id FROM @.messages WHERE status = 'received' AND finished_at IS NULL AND channel = $1 AND attempts > 1 AND epoch <> ALL ($2)"
 		") h WHERE message_key IS NOT NULL GROUP BY message_key",
-		1, {TEXTOID}
+		2, {TEXTOID, INT4ARRAYOID}
 	},
 };
 
@@ -543,7 +544,7 @@ store_breakers_forget(int worker)
 HeldKey *
 store_held_keys(const char *channel, int *n)
 {
-	Datum		values[1] = {CStringGetTextDatum(channel)};
+	Datum		values[2] = {CStringGetTextDatum(channel), names_foreign()};
 	uint64		rows = statement_run(&statements[HELD_KEYS], values, NULL);
 	HeldKey    *keys = MemoryContextAlloc(cycle_context, Max(rows, 1) * sizeof(HeldKey));
 

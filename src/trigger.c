@@ -6,6 +6,7 @@
 
 #include "backlog.h"
 #include "headers.h"
+#include "names.h"
 #include "notes.h"
 #include "payload.h"
 #include "record.h"
@@ -42,6 +43,7 @@ enum
 	COL_CREATED_AT = 2,
 	COL_DUE_AT = 3,
 	COL_EXPIRES_AT = 4,
+	COL_FINISHED_AT = 8,
 	COL_STATUS = 11,
 	COL_CHANNEL = 14,
 	COL_KEY = 15,
@@ -49,7 +51,8 @@ enum
 	COL_EVENT_TYPE = 16,
 	COL_HEADERS = 18,
 	COL_PAYLOAD = 19,
-	COL_BODY = 20
+	COL_BODY = 20,
+	COL_EPOCH = 25
 };
 
 /* The statuses, in the order of the enum. */
@@ -261,30 +264,40 @@ note_row(Status status, const char *channel, int64 id, Datum due, bool no_due)
 	}
 }
 
+/* Give a row another value of a column. */
+static HeapTuple
+with_value(HeapTuple tuple, TupleDesc desc, int column, Datum value)
+{
+	bool		isnull = false;
+
+	return heap_modify_tuple_by_cols(tuple, desc, 1, &column, &value, &isnull);
+}
+
 /*
- * A row that this transaction made is checked.  One that it did not make (an
- * older created_at: a dump is being restored, when channels are not there yet
- * and expiry is long past) is taken as it is.
+ * A row that is created here is checked.  One that brings its epoch (a dump is being
+ * restored, when channels are not there yet and expiry is long past) is taken as it is.
  */
 static HeapTuple
-before_insert(TriggerData *data)
+before_insert(TriggerData *data, FmgrInfo * flinfo)
 {
 	Relation	rel = data->tg_relation;
 	TupleDesc	desc = RelationGetDescr(rel);
 	HeapTuple	tuple = data->tg_trigtuple;
-	Datum		values[COL_BODY + 1];
-	bool		nulls[COL_BODY + 1] = {false};
+	Datum		values[COL_EPOCH + 1];
+	bool		nulls[COL_EPOCH + 1] = {false};
+	bool		created_here;
 	static const int wanted[] = {COL_ID, COL_CREATED_AT, COL_DUE_AT, COL_EXPIRES_AT, COL_STATUS, COL_CHANNEL,
-	COL_KEY, COL_EVENT_TYPE, COL_CONTENT_TYPE, COL_HEADERS, COL_PAYLOAD, COL_BODY};
+	COL_KEY, COL_EVENT_TYPE, COL_CONTENT_TYPE, COL_HEADERS, COL_PAYLOAD, COL_BODY, COL_FINISHED_AT, COL_EPOCH};
 	Status		status;
 	char	   *channel;
+	int32		epoch;
 	TimestampTz began = GetCurrentTransactionStartTimestamp();
 	TimestampTz now = began + setting_clock_offset * USECS_PER_SEC;
 
 	for (int i = 0; i < lengthof(wanted); i++)
 		values[wanted[i]] = heap_getattr(tuple, wanted[i], desc, &nulls[wanted[i]]);
 	/* these have NOT NULL constraints, whose words are clear */
-	if (nulls[COL_ID] || nulls[COL_CREATED_AT] || nulls[COL_STATUS] || nulls[COL_CHANNEL])
+	if (nulls[COL_ID] || nulls[COL_CREATED_AT] || nulls[COL_STATUS] || nulls[COL_CHANNEL] || nulls[COL_EPOCH])
 		return tuple;
 
 	/* claims begin above 0, and an acknowledgement's id has no sign */
@@ -294,11 +307,12 @@ before_insert(TriggerData *data)
 				 errmsg("message id " INT64_FORMAT " is not positive",
 						DatumGetInt64(values[COL_ID]))));
 
+	created_here = names_take_default(DatumGetInt32(values[COL_EPOCH]));
 	load_statuses(TupleDescAttr(desc, COL_STATUS - 1)->atttypid);
 	status = status_of(values[COL_STATUS]);
 	channel = TextDatumGetCString(values[COL_CHANNEL]);
 
-	if (DatumGetTimestampTz(values[COL_CREATED_AT]) == began)
+	if (created_here)
 	{
 		check_channel(rel, channel);
 		if (nulls[COL_PAYLOAD] == nulls[COL_BODY])
@@ -332,23 +346,45 @@ before_insert(TriggerData *data)
 		}
 		if (status == IDLE && !nulls[COL_DUE_AT] && DatumGetTimestampTz(values[COL_DUE_AT]) > now)
 		{
-			int			column = COL_STATUS;
-			Datum		value = ObjectIdGetDatum(status_oids[SCHEDULED]);
-			bool		isnull = false;
-
 			status = SCHEDULED;
-			tuple = heap_modify_tuple_by_cols(tuple, desc, 1, &column, &value, &isnull);
+			tuple = with_value(tuple, desc, COL_STATUS, ObjectIdGetDatum(status_oids[SCHEDULED]));
 		}
 		if (status == IDLE)
 			backlog_check(channel, noted_backlog(channel));
+		/* last, for a new epoch has its cost */
+		epoch = names_check_default(rel, DatumGetInt32(values[COL_EPOCH]), DatumGetInt64(values[COL_ID]),
+									&flinfo->fn_extra, flinfo->fn_mcxt);
+		if (epoch != DatumGetInt32(values[COL_EPOCH]))
+			tuple = with_value(tuple, desc, COL_EPOCH, Int32GetDatum(epoch));
 	}
+	else if (nulls[COL_FINISHED_AT])
+		names_check_given(rel, DatumGetInt32(values[COL_EPOCH]), &flinfo->fn_extra, flinfo->fn_mcxt);
 	if (status == IDLE)
 		note_backlog(channel, 1);
 	note_row(status, channel, DatumGetInt64(values[COL_ID]), values[COL_DUE_AT], nulls[COL_DUE_AT]);
 	return tuple;
 }
 
-/* A user changed a status, a channel or a due time. */
+/* An id stays as it is, and the time of creation once there may be a record, which has it. */
+static void
+check_identity(TriggerData *data, Status from)
+{
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	static const int columns[] = {COL_ID, COL_CREATED_AT};
+	bool		isnull;
+
+	for (int i = 0; i < lengthof(columns); i++)
+		if ((columns[i] == COL_ID || (from != IDLE && from != SCHEDULED)) &&
+			DatumGetInt64(heap_getattr(data->tg_trigtuple, columns[i], desc, &isnull)) !=
+			DatumGetInt64(heap_getattr(data->tg_newtuple, columns[i], desc, &isnull)))
+			ereport(ERROR,
+					(errcode(ERRCODE_CHECK_VIOLATION),
+					 errmsg("%s of message " INT64_FORMAT " cannot be changed", columns[i] == COL_ID ? "id" : "created_at",
+							DatumGetInt64(heap_getattr(data->tg_trigtuple, COL_ID, desc, &isnull))),
+					 errdetail("Its records are recognised by it.")));
+}
+
+/* A user changed a status, a channel, a due time, or what a message is recognised by. */
 static void
 after_update(TriggerData *data)
 {
@@ -365,6 +401,7 @@ after_update(TriggerData *data)
 	load_statuses(TupleDescAttr(desc, COL_STATUS - 1)->atttypid);
 	from = status_of(heap_getattr(data->tg_trigtuple, COL_STATUS, desc, &isnull));
 	to = status_of(heap_getattr(tuple, COL_STATUS, desc, &isnull));
+	check_identity(data, from);
 	if (from != to && (arrows[from] & TO(to)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CHECK_VIOLATION),
@@ -393,7 +430,7 @@ msg_message_trigger(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("msg_message_trigger must be called as a row trigger")));
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-		return PointerGetDatum(before_insert(data));
+		return PointerGetDatum(before_insert(data, fcinfo->flinfo));
 	after_update(data);
 	return PointerGetDatum(NULL);
 }

@@ -51,7 +51,6 @@ typedef struct Claim
 	int			nshares;
 	int			nworkers;
 	TimestampTz now;
-	bool		restored;
 	Job		   *building;		/* whose request is being made */
 } Claim;
 
@@ -324,11 +323,6 @@ take_row(const ClaimedRow *row, void *arg)
 	int			s = row->share;
 	Endpoint   *endpoint = claim->endpoints[s];
 
-	if (row->created_at < installation.restored_before)
-	{
-		claim->restored = true;
-		return false;
-	}
 	claim->claimed[s]++;
 	if (claim->left[s])
 		return true;
@@ -454,8 +448,7 @@ claim_work(void *arg)
 
 	pgstat_report_activity(STATE_RUNNING, "claiming messages");
 	store_claim(claim->kind, claim->shares, claim->nshares, slot_number(), claim->nworkers, take_row, claim);
-	if (!claim->restored)
-		look_ahead(claim);
+	look_ahead(claim);
 }
 
 /* Where each share of a claim begins. */
@@ -581,7 +574,6 @@ claim_shares(Claim *claim)
 		one.left += s;
 		one.nshares = 1;
 		any |= claim_shares(&one);
-		claim->restored |= one.restored;
 		/* it is none of theirs */
 		if (!any && s >= 2)
 		{
@@ -634,8 +626,6 @@ claim_kind(ClaimKind kind, bool paced, TimestampTz now)
 	for (int s = 0; s < claim.nshares; s++)
 		made += claim.taken[s];
 	slot_count_up(COUNT_CLAIMED, made);
-	if (claim.restored && worker_begin())
-		worker_met_restored();
 }
 
 /* ---------------------------------------------------------------- keys and runs */

@@ -21,6 +21,7 @@
 #include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(msg_test);
@@ -30,11 +31,12 @@ PG_FUNCTION_INFO_V1(msg_test);
 
 /* The webhook of a channel, as a worker would use it. */
 static Webhook *
-find_webhook(const char *schema, const char *channel)
+find_webhook(const char *schema, Oid schema_oid, const char *channel)
 {
 	Webhook    *webhook;
 
 	strlcpy(installation.schema, schema, sizeof(installation.schema));
+	installation.schema_oid = schema_oid;
 	store_load_installation(&installation);
 	webhook = store_webhook(channel);
 	if (webhook == NULL)
@@ -161,7 +163,7 @@ msg_test(PG_FUNCTION_ARGS)
 	row.key = VARDATA_ANY(key);
 	row.key_length = VARSIZE_ANY_EXHDR(key);
 	SPI_connect();
-	webhook = find_webhook(own_schema(fcinfo), channel);
+	webhook = find_webhook(own_schema(fcinfo), get_func_namespace(fcinfo->flinfo->fn_oid), channel);
 	old = MemoryContextSwitchTo(caller);
 	request_build(&request, webhook, &row, 1);
 	if (!request_sign(&request, webhook))

@@ -12,6 +12,7 @@
 
 #include "compat.h"
 #include "monotonic.h"
+#include "names.h"
 #include "reactor.h"
 #include "shmem.h"
 #include "statement.h"
@@ -481,18 +482,6 @@ worker_commit(void)
 	end_transaction();
 }
 
-/* A claim met messages that another installation may have sent: commit that nothing is sent from here. */
-void
-worker_met_restored(void)
-{
-	store_set_restored();
-	worker_commit();
-	publish_config(MyDatabaseId);
-	ereport(LOG,
-			(errmsg("msgsys found messages that were restored from another database and sends nothing"),
-			 errhint("Call msg_adopt() if they are to be sent from here.")));
-}
-
 /*
  * Run work in a transaction of its own.  Returns false when it was rolled back
  * because of somebody's locks, and may be tried again; other errors end the
@@ -623,7 +612,7 @@ worker_refresh(bool *reloaded)
 {
 	uint64		generation = config_generation();
 
-	if (!OidIsValid(installation.extension) || generation != seen_generation)
+	if (!OidIsValid(installation.extension) || generation != seen_generation || names_stale())
 	{
 		bool		loaded = false;
 

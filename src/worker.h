@@ -18,8 +18,8 @@ typedef struct Installation
 	Oid			extension;
 	Oid			schema_oid;
 	char		schema[NAMEDATALEN * 2 + 4];	/* quoted */
-	char		uuid[37];
-	TimestampTz restored_before;	/* a message older than this came from elsewhere; DT_NOBEGIN: none can be */
+	char		uuid[37];		/* of the current epoch */
+	int32		epoch;			/* that of new messages; 0: a standby has none */
 	bool		copy;			/* not adopted: nothing may be sent */
 } Installation;
 
@@ -34,7 +34,6 @@ extern void worker_commit(void);
 extern bool worker_try(void (*work) (void *arg), void *arg);
 extern bool worker_try_any(void (*work) (void *arg), void *arg, ErrorData **error);
 extern bool worker_subtry(void (*work) (void *arg), void *arg, ErrorData **error);
-extern void worker_met_restored(void);
 extern bool worker_refresh(bool *reloaded);
 extern bool worker_config_changed(void);
 extern void worker_wait(long timeout_ms);

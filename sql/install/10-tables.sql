@@ -22,6 +22,11 @@ CREATE FUNCTION @extschema@.msg_now() RETURNS timestamptz
 AS 'MODULE_PATHNAME', 'msg_now' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.msg_now IS 'the time by which messages come due and expire';
 
+/* msg_epoch(): the epoch of messages that are created now; see msg_names. Begins one where there is none yet on this timeline. Errors: 25006 on a standby. */
+CREATE FUNCTION @extschema@.msg_epoch() RETURNS integer
+AS 'MODULE_PATHNAME', 'msg_epoch' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.msg_epoch IS 'the epoch of messages that are created now: the default of the column epoch';
+
 -- ---------------------------------------------------------------- tables
 
 -- The eight-byte columns stand first, so that a row has no padding between them.
@@ -50,6 +55,8 @@ CREATE TABLE @extschema@.messages (
 	response_id		text,
 	last_error		text,
 	dlq_pending		boolean,
+	-- A default and no trigger: rows that come from elsewhere bring theirs, whatever fires there.
+	epoch			integer NOT NULL DEFAULT @extschema@.msg_epoch(),
 	-- The trigger checks the rest: a constraint costs each worker's UPDATE.
 	CONSTRAINT messages_payload_or_body CHECK ((payload IS NULL) <> (body IS NULL))
 ) WITH (
@@ -61,7 +68,7 @@ CREATE TABLE @extschema@.messages (
 );
 
 COMMENT ON TABLE @extschema@.messages IS 'the outbox: one row a message, from its creation to its end; a plain INSERT or COPY is as good as msg_create()';
-COMMENT ON COLUMN @extschema@.messages.id IS 'given by the database; together with the installation''s uuid it names the message everywhere (header ce_id)';
+COMMENT ON COLUMN @extschema@.messages.id IS 'given by the database; together with the uuid of its epoch it names the message everywhere (header ce_id)';
 COMMENT ON COLUMN @extschema@.messages.created_at IS 'start of the transaction that created it';
 COMMENT ON COLUMN @extschema@.messages.due_at IS 'not sent before this time';
 COMMENT ON COLUMN @extschema@.messages.expires_at IS 'not sent after this time: the message ends as expired';
@@ -85,6 +92,8 @@ COMMENT ON COLUMN @extschema@.messages.dedup_key IS 'unique within the channel f
 COMMENT ON COLUMN @extschema@.messages.response_id IS 'the id that the webhook''s answer named';
 COMMENT ON COLUMN @extschema@.messages.last_error IS 'why the latest attempt failed';
 COMMENT ON COLUMN @extschema@.messages.dlq_pending IS 'true while a dead message is still to be written to its channel''s dead letter topic';
+
+COMMENT ON COLUMN @extschema@.messages.epoch IS 'which row of msg_names gave it its name: it keeps that for ever, and what another installation created is not sent from here';
 
 -- Only what is live is indexed: besides these, the primary key and the deduplication key.
 CREATE INDEX messages_idle ON @extschema@.messages (channel, id) WHERE status = 'idle';
@@ -414,26 +423,61 @@ COMMENT ON COLUMN @extschema@.msg_offsets.gap_to IS 'the offset after that gap';
 COMMENT ON COLUMN @extschema@.msg_offsets.gap_at IS 'when it was found';
 COMMENT ON COLUMN @extschema@.msg_offsets.updated_at IS 'when it moved last';
 
--- Not dumped, for it tells the original from a copy: its one row is made here, and so is new in a restored
--- database, whose restored messages are older than it.
-CREATE TABLE @extschema@.msg_installation (
-	uuid			uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+-- Dumped, so that restored messages keep their names. What is of this database is found by system_identifier, database_oid and identity.
+CREATE TABLE @extschema@.msg_names (
+	epoch			integer PRIMARY KEY,
+	uuid			uuid NOT NULL UNIQUE DEFAULT pg_catalog.gen_random_uuid(),
+	stamp_key		bytea NOT NULL,
 	system_identifier bigint NOT NULL,
 	database_oid	oid NOT NULL,
 	identity		text NOT NULL,
-	installed_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-	restored_at		timestamptz,
-	adopted_at		timestamptz
+	timeline		integer NOT NULL,
+	place			text NOT NULL,
+	host			text NOT NULL,
+	ordinal			integer NOT NULL,
+	first_id		bigint,
+	last_id			bigint,
+	began_at		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	ended_at		timestamptz,
+	held_at			timestamptz,
+	adopted_at		timestamptz,
+	theirs			boolean NOT NULL DEFAULT false,
+	lost_records	bigint NOT NULL DEFAULT 0,
+	lost_last_at	timestamptz
 );
-CREATE UNIQUE INDEX msg_installation_one ON @extschema@.msg_installation ((true));
-COMMENT ON TABLE @extschema@.msg_installation IS 'who we are: one row. Where it does not fit this server and database, they are a copy, and nothing is sent until msg_adopt()';
-COMMENT ON COLUMN @extschema@.msg_installation.uuid IS 'part of every message''s name outside (header ce_id), renewed by msg_adopt()';
-COMMENT ON COLUMN @extschema@.msg_installation.system_identifier IS 'of the server where this was installed or adopted';
-COMMENT ON COLUMN @extschema@.msg_installation.database_oid IS 'of the database where this was installed or adopted';
-COMMENT ON COLUMN @extschema@.msg_installation.identity IS 'msgsys.identity as it was then';
-COMMENT ON COLUMN @extschema@.msg_installation.installed_at IS 'a message older than this was restored from elsewhere';
-COMMENT ON COLUMN @extschema@.msg_installation.restored_at IS 'when a worker met a restored message that another installation may have sent, and stopped';
-COMMENT ON COLUMN @extschema@.msg_installation.adopted_at IS 'when msg_adopt() was called';
+COMMENT ON TABLE @extschema@.msg_names IS 'the first parts of messages'' names: a row an epoch. One begins where ids may have been given before: on another timeline (a promotion, a restore in time), in another database or data directory, after TRUNCATE, where the sequence was set back, and for each transaction that gives ids itself';
+COMMENT ON COLUMN @extschema@.msg_names.epoch IS 'a random number, in the column epoch of messages';
+COMMENT ON COLUMN @extschema@.msg_names.uuid IS 'a message''s name is this, a colon, and its id (header ce_id)';
+COMMENT ON COLUMN @extschema@.msg_names.stamp_key IS 'secret of the header msgsys-stamp; msg_grant() shows it to no one';
+COMMENT ON COLUMN @extschema@.msg_names.system_identifier IS 'of the server where it began, or was adopted';
+COMMENT ON COLUMN @extschema@.msg_names.database_oid IS 'of the database where it began, or was adopted';
+COMMENT ON COLUMN @extschema@.msg_names.identity IS 'msgsys.identity as it was then';
+COMMENT ON COLUMN @extschema@.msg_names.timeline IS 'timeline of the server where it began';
+COMMENT ON COLUMN @extschema@.msg_names.place IS 'which data directory that was: the number of its inode';
+COMMENT ON COLUMN @extschema@.msg_names.host IS 'where it was last: another host is a warning and no more';
+COMMENT ON COLUMN @extschema@.msg_names.ordinal IS 'the latest is the highest';
+COMMENT ON COLUMN @extschema@.msg_names.first_id IS 'its ids come from the sequence, from this one on; null: they were given';
+COMMENT ON COLUMN @extschema@.msg_names.last_id IS 'its highest id that retention took out of messages';
+COMMENT ON COLUMN @extschema@.msg_names.began_at IS 'when it began';
+COMMENT ON COLUMN @extschema@.msg_names.ended_at IS 'since when no message is created in it; null also where a later one took its place';
+COMMENT ON COLUMN @extschema@.msg_names.held_at IS 'since when nothing is sent, because this is a copy, or messages of another installation were restored; until msg_adopt()';
+COMMENT ON COLUMN @extschema@.msg_names.adopted_at IS 'when msg_adopt() was called';
+COMMENT ON COLUMN @extschema@.msg_names.theirs IS 'it is another installation''s, as msg_adopt(''lives'') was told';
+COMMENT ON COLUMN @extschema@.msg_names.lost_records IS 'records that Kafka has under this name and that no row stands for any more: the tail that a failover or a restore lost';
+COMMENT ON COLUMN @extschema@.msg_names.lost_last_at IS 'when the latest of them was read';
+
+-- A view, since a publication of all tables would have the row of a subscriber in its way.
+CREATE VIEW @extschema@.msg_installation AS
+SELECT n.uuid, n.epoch, n.system_identifier, n.database_oid, n.identity, n.timeline, n.began_at AS installed_at, n.held_at AS restored_at, n.adopted_at
+FROM @extschema@.msg_names n
+WHERE n.ended_at IS NULL
+ORDER BY n.system_identifier OPERATOR(pg_catalog.=) (SELECT s.system_identifier FROM pg_catalog.pg_control_system() s)
+	AND n.database_oid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+	AND n.identity OPERATOR(pg_catalog.=) coalesce(pg_catalog.current_setting('msgsys.identity', true), '') AND NOT n.theirs DESC, n.ordinal DESC, n.epoch
+LIMIT 1;
+COMMENT ON VIEW @extschema@.msg_installation IS 'who we are: the row of msg_names that names new messages. Where none is of this server and database they are a copy, and nothing is sent until msg_adopt()';
+COMMENT ON COLUMN @extschema@.msg_installation.installed_at IS 'when this name began';
+COMMENT ON COLUMN @extschema@.msg_installation.restored_at IS 'since when nothing is sent, until msg_adopt()';
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.messages', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.messages_id_seq', '');
@@ -453,10 +497,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_retention', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_statistics', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_offsets', '');
 
-INSERT INTO @extschema@.msg_installation (system_identifier, database_oid, identity)
-SELECT s.system_identifier, d.oid, coalesce(pg_catalog.current_setting('msgsys.identity', true), '')
-FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
-WHERE d.datname = pg_catalog.current_database();
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.msg_names', '');
 
 -- ---------------------------------------------------------------- triggers
 
@@ -470,8 +511,15 @@ CREATE TRIGGER zz_msgsys_insert BEFORE INSERT ON @extschema@.messages
 -- AFTER, because a BEFORE UPDATE trigger would make each worker's UPDATE lock each row again, even where it
 -- does not fire (workers run as replicas).
 CREATE TRIGGER zz_msgsys_update AFTER UPDATE ON @extschema@.messages FOR EACH ROW
-	WHEN (OLD.status IS DISTINCT FROM NEW.status OR OLD.channel IS DISTINCT FROM NEW.channel OR OLD.due_at IS DISTINCT FROM NEW.due_at)
+	WHEN (OLD.status IS DISTINCT FROM NEW.status OR OLD.channel IS DISTINCT FROM NEW.channel OR OLD.due_at IS DISTINCT FROM NEW.due_at
+		OR OLD.id IS DISTINCT FROM NEW.id OR OLD.created_at IS DISTINCT FROM NEW.created_at)
 	EXECUTE FUNCTION @extschema@.msg_message_trigger();
+
+CREATE FUNCTION @extschema@.msg_truncate_trigger() RETURNS trigger
+AS 'MODULE_PATHNAME', 'msg_truncate_trigger' LANGUAGE C;
+COMMENT ON FUNCTION @extschema@.msg_truncate_trigger() IS 'gives messages names with a new uuid, since their ids may come again';
+CREATE TRIGGER zz_msgsys_truncate AFTER TRUNCATE ON @extschema@.messages
+	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_truncate_trigger();
 
 CREATE FUNCTION @extschema@.msg_config_trigger() RETURNS trigger
 AS 'MODULE_PATHNAME', 'msg_config_trigger' LANGUAGE C;
@@ -493,5 +541,41 @@ CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON 
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
 CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_paces
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
-CREATE TRIGGER zz_msgsys_config AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.msg_installation
-	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
+-- Not where only counters change.
+CREATE TRIGGER zz_msgsys_config AFTER INSERT OR DELETE OR TRUNCATE OR UPDATE OF uuid, stamp_key, system_identifier, database_oid, identity, ended_at, held_at, theirs
+	ON @extschema@.msg_names FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_config_trigger();
+
+-- What arrives by logical replication fires row triggers only, and only those that say so: a subscriber's workers are to know of it too.
+-- (Workers run as replicas as well: what they write themselves must not fire these.)
+CREATE TRIGGER zz_msgsys_replica AFTER INSERT OR DELETE OR UPDATE ON @extschema@.msg_channels
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_config_trigger();
+ALTER TABLE @extschema@.msg_channels ENABLE REPLICA TRIGGER zz_msgsys_replica;
+CREATE TRIGGER zz_msgsys_replica AFTER INSERT OR DELETE OR UPDATE ON @extschema@.msg_webhooks
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_config_trigger();
+ALTER TABLE @extschema@.msg_webhooks ENABLE REPLICA TRIGGER zz_msgsys_replica;
+CREATE TRIGGER zz_msgsys_replica AFTER INSERT OR DELETE OR UPDATE ON @extschema@.msg_webhook_secrets
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_config_trigger();
+ALTER TABLE @extschema@.msg_webhook_secrets ENABLE REPLICA TRIGGER zz_msgsys_replica;
+CREATE TRIGGER zz_msgsys_replica AFTER INSERT OR DELETE OR UPDATE ON @extschema@.msg_pauses
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_config_trigger();
+ALTER TABLE @extschema@.msg_pauses ENABLE REPLICA TRIGGER zz_msgsys_replica;
+CREATE TRIGGER zz_msgsys_replica AFTER INSERT OR DELETE ON @extschema@.msg_names
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_config_trigger();
+ALTER TABLE @extschema@.msg_names ENABLE REPLICA TRIGGER zz_msgsys_replica;
+CREATE TRIGGER zz_msgsys_replica AFTER INSERT OR DELETE ON @extschema@.msg_paces
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_config_trigger();
+ALTER TABLE @extschema@.msg_paces ENABLE REPLICA TRIGGER zz_msgsys_replica;
+CREATE TRIGGER zz_msgsys_replica_update AFTER UPDATE ON @extschema@.msg_paces FOR EACH ROW
+	WHEN (OLD.batch OPERATOR(pg_catalog.<>) NEW.batch OR OLD.every OPERATOR(pg_catalog.<>) NEW.every)
+	EXECUTE FUNCTION @extschema@.msg_config_trigger();
+ALTER TABLE @extschema@.msg_paces ENABLE REPLICA TRIGGER zz_msgsys_replica_update;
+CREATE TRIGGER zz_msgsys_replica AFTER INSERT OR DELETE OR UPDATE ON @extschema@.msg_retention
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_schedule_trigger();
+ALTER TABLE @extschema@.msg_retention ENABLE REPLICA TRIGGER zz_msgsys_replica;
+
+-- Rows of these are changed or deleted, and have no key.
+ALTER TABLE @extschema@.msg_statistics REPLICA IDENTITY FULL;
+ALTER TABLE @extschema@.msg_archive REPLICA IDENTITY FULL;
+
+-- The first name.
+SELECT @extschema@.msg_epoch();

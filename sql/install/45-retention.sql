@@ -133,7 +133,12 @@ BEGIN
 	kept AS (
 		INSERT INTO @extschema@.msg_archive SELECT g.* FROM gone g WHERE g.id = ANY (archived)),
 	attempts AS (
-		DELETE FROM @extschema@.msg_attempts a USING gone g WHERE a.message_id = g.id AND g.id <> ALL (coalesce(archived, '{}')))
+		DELETE FROM @extschema@.msg_attempts a USING gone g WHERE a.message_id = g.id AND g.id <> ALL (coalesce(archived, '{}'))),
+	highest AS (
+		SELECT g.epoch, max(g.id) AS id FROM gone g GROUP BY g.epoch),
+	named AS (
+		-- what was given is not given again, also when no row tells of it any more
+		UPDATE @extschema@.msg_names n SET last_id = h.id FROM highest h WHERE n.epoch = h.epoch AND h.id > coalesce(n.last_id, 0))
 	SELECT count(*) INTO purged FROM gone;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_purge_step IS 'applies the rules of retention to the next messages above an id';

@@ -89,14 +89,60 @@ END $$;
 COMMENT ON FUNCTION @extschema@.msg_pace_drop IS 'takes a channel''s pace away; false where it had none';
 
 /*
- * msg_adopt(): make a copy (a restored dump, a cloned or upgraded server) an installation of its own, with a new uuid,
- * and let it send. Returns the uuid.
+ * msg_adopt(original): let a copy send: a restored dump, a cloned, moved or upgraded server, a subscriber. original says what became of the installation
+ * that it is a copy of: 'gone': unfinished messages keep their names, so that acknowledgements of what was sent still count; 'lives': they get names of
+ * this installation's own, and what waits for an acknowledgement is sent again; NULL: it does not matter, since there are no such messages. New
+ * messages have a new name in any case. Returns its uuid. Errors: 55000 there are such messages and original is NULL, or their names are not in msg_names;
+ * 22023 another word. With its owner's rights.
  */
-CREATE FUNCTION @extschema@.msg_adopt() RETURNS uuid
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-UPDATE @extschema@.msg_installation SET uuid = gen_random_uuid(), system_identifier = s.system_identifier, database_oid = d.oid,
-	identity = coalesce(current_setting('msgsys.identity', true), ''), restored_at = NULL, adopted_at = clock_timestamp()
-FROM pg_control_system() s, pg_database d WHERE d.datname = current_database()
-RETURNING uuid
-$$;
-COMMENT ON FUNCTION @extschema@.msg_adopt IS 'makes a copy an installation of its own that may send';
+CREATE FUNCTION @extschema@.msg_adopt(original text DEFAULT NULL) RETURNS uuid
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	new_epoch constant integer := @extschema@.msg_epoch();
+	here @extschema@.msg_names;
+	mine integer[];
+	others bigint;
+	nameless integer;
+BEGIN
+	IF msg_adopt.original NOT IN ('gone', 'lives') THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('unknown word "%s" for the original', msg_adopt.original), HINT = 'One of gone and lives.';
+	END IF;
+	LOCK TABLE @extschema@.msg_names IN SHARE ROW EXCLUSIVE MODE;
+	SELECT * INTO here FROM @extschema@.msg_names n WHERE n.epoch = new_epoch;
+	-- what began in this very data directory, and what was adopted here
+	SELECT array_agg(n.epoch) INTO mine FROM @extschema@.msg_names n
+	WHERE n.system_identifier = here.system_identifier AND n.database_oid = here.database_oid AND n.identity = here.identity AND NOT n.theirs
+		AND (n.place = here.place OR here.held_at IS NULL);
+	SELECT count(*) INTO others FROM @extschema@.messages m
+	WHERE m.epoch <> ALL (mine) AND (m.finished_at IS NULL OR m.dlq_pending);
+	IF others > 0 AND msg_adopt.original IS NULL THEN
+		RAISE object_not_in_prerequisite_state USING
+			MESSAGE = format('%s unfinished messages are another installation''s', others),
+			HINT = 'Say msg_adopt(''gone'') if it is no more: they keep their names. Say msg_adopt(''lives'') if it goes on: it sends them, and from here they are sent under new names.';
+	END IF;
+	IF msg_adopt.original = 'gone' THEN
+		SELECT m.epoch INTO nameless FROM @extschema@.messages m
+		WHERE m.finished_at IS NULL AND NOT EXISTS (SELECT FROM @extschema@.msg_names n WHERE n.epoch = m.epoch) LIMIT 1;
+		IF FOUND THEN
+			RAISE object_not_in_prerequisite_state USING MESSAGE = format('the name of epoch %s is not in msg_names', nameless),
+				HINT = 'Copy that row of msg_names from where the messages come from, or say msg_adopt(''lives'').';
+		END IF;
+		UPDATE @extschema@.msg_names n SET system_identifier = here.system_identifier, database_oid = here.database_oid,
+			identity = here.identity, place = here.place, ended_at = coalesce(n.ended_at, clock_timestamp()), theirs = false, adopted_at = clock_timestamp()
+		WHERE n.epoch <> ALL (mine);
+	ELSIF msg_adopt.original = 'lives' THEN
+		UPDATE @extschema@.messages m SET epoch = new_epoch, dlq_pending = NULL,
+			status = CASE WHEN m.status = 'sent' AND m.finished_at IS NULL THEN 'retry' ELSE m.status END,
+			due_at = CASE WHEN m.status = 'sent' AND m.finished_at IS NULL THEN @extschema@.msg_now() ELSE m.due_at END
+		WHERE m.epoch <> ALL (mine) AND (m.finished_at IS NULL OR m.dlq_pending);
+		UPDATE @extschema@.msg_names n SET theirs = true WHERE n.epoch <> ALL (mine) AND NOT n.theirs;
+	END IF;
+	-- mailings that are not yet messages have no names to keep
+	UPDATE @extschema@.msg_mailings g SET epoch = new_epoch WHERE g.epoch <> ALL (mine) AND g.act_at IS NOT NULL;
+	UPDATE @extschema@.msg_names n SET held_at = NULL, adopted_at = clock_timestamp()
+	WHERE n.system_identifier = here.system_identifier AND n.database_oid = here.database_oid AND n.identity = here.identity AND NOT n.theirs
+		AND (n.held_at IS NOT NULL OR n.epoch = new_epoch);
+	RETURN here.uuid;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_adopt IS 'makes a copy an installation of its own that may send; original (gone or lives) says what became of the one that it is a copy of, where unfinished messages are that one''s';

@@ -56,7 +56,7 @@ BEGIN
 	END IF;
 	INSERT INTO @extschema@.msg_subscriptions (event_type, channel, filter)
 	VALUES (msg_subscribe.event_type, msg_subscribe.channel, msg_subscribe.filter)
-	ON CONFLICT DO NOTHING RETURNING id INTO made;
+	ON CONFLICT (channel, event_type, (COALESCE(filter::text, ''))) DO NOTHING RETURNING id INTO made;
 	IF made IS NULL THEN
 		SELECT s.id INTO made FROM @extschema@.msg_subscriptions s
 		WHERE s.channel = msg_subscribe.channel AND s.event_type = msg_subscribe.event_type
@@ -115,7 +115,7 @@ BEGIN
 			AND CASE WHEN s.filter IS NULL THEN true
 				ELSE coalesce(jsonb_path_query_first_tz(msg_publish.payload, s.filter, '{}', true) NOT IN ('false', 'null'), false) END
 		ORDER BY s.id
-		ON CONFLICT DO NOTHING
+		ON CONFLICT (channel, dedup_key) WHERE dedup_key IS NOT NULL DO NOTHING
 		RETURNING m.id)
 	SELECT coalesce(array_agg(made.id ORDER BY made.id), '{}') INTO messages FROM made;
 END $$;

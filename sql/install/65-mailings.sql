@@ -41,6 +41,7 @@ CREATE TABLE @extschema@.msg_mailings (
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	updated_by		text NOT NULL DEFAULT CURRENT_USER,
+	epoch			integer NOT NULL DEFAULT @extschema@.msg_epoch(),
 	CONSTRAINT msg_mailings_time CHECK (starts_at < ends_at AND pg_catalog.isfinite(starts_at) AND ends_at < '10000-01-01 00:00:00+00'),
 	CONSTRAINT msg_mailings_window CHECK ((window_from IS NULL) = (window_to IS NULL) AND window_from <> window_to),
 	CONSTRAINT msg_mailings_status CHECK (status IN ('planned', 'running', 'expanded', 'finished', 'cancelling', 'cancelled', 'deleting'))
@@ -57,6 +58,7 @@ COMMENT ON COLUMN @extschema@.msg_mailings.ends_at IS 'nothing is sent after';
 COMMENT ON COLUMN @extschema@.msg_mailings.window_from IS 'time of the day, by the client''s clock, from which on messages are sent; null: all day';
 COMMENT ON COLUMN @extschema@.msg_mailings.window_to IS 'time of the day before which they are sent; earlier than window_from: of the next day';
 COMMENT ON COLUMN @extschema@.msg_mailings.status IS 'planned, running (its clients become messages), expanded (they have), finished (past its end), cancelling, cancelled, or deleting';
+COMMENT ON COLUMN @extschema@.msg_mailings.epoch IS 'which installation''s it is, as in messages';
 COMMENT ON COLUMN @extschema@.msg_mailings.act_at IS 'when the scheduler has something to do for it; null: never again';
 COMMENT ON COLUMN @extschema@.msg_mailings.next_client IS 'clients up to this id are done with';
 COMMENT ON COLUMN @extschema@.msg_mailings.again IS 'whether its clients are gone through once more, because it was changed after its start';
@@ -226,14 +228,14 @@ END $$;
 COMMENT ON FUNCTION @extschema@.msg_mailing_expand IS 'makes the messages of a mailing to a range of clients';
 
 /*
- * msg_mailings_run(at, most): one piece of the work that mailings have to be done at a time, for the mailing that has waited longest: at most so many
+ * msg_mailings_run(at, most, others): one piece of the work that mailings have to be done at a time, for the mailing that has waited longest: at most so many
  * clients are looked at, an eighth of that where messages are changed. Called by the scheduler, and by tests. Returns which mailing that was (NULL: there is nothing to do), what was
- * done, and when there is something to do next (NULL: never); foreign: the mailing was restored from another database, and nothing was done.
+ * done, and when there is something to do next (NULL: never). Mailings of these other epochs (see msg_names) are another installation's.
  */
 CREATE FUNCTION @extschema@.msg_mailings_run(
-	at timestamptz DEFAULT NULL, most integer DEFAULT 10000, restored_before timestamptz DEFAULT '-infinity',
+	at timestamptz DEFAULT NULL, most integer DEFAULT 10000, others integer[] DEFAULT '{}',
 	OUT mailing bigint, OUT channel text, OUT first_client bigint, OUT last_client bigint, OUT created bigint, OUT changed bigint, OUT cancelled bigint,
-	OUT first_id bigint, OUT last_id bigint, OUT lowest_id bigint, OUT earliest_due timestamptz, OUT "foreign" boolean, OUT next_at timestamptz)
+	OUT first_id bigint, OUT last_id bigint, OUT lowest_id bigint, OUT earliest_due timestamptz, OUT next_at timestamptz)
 RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -247,12 +249,7 @@ BEGIN
 	created := 0;
 	changed := 0;
 	cancelled := 0;
-	"foreign" := false;
-	SELECT * INTO g FROM @extschema@.msg_mailings o WHERE o.act_at <= now_at ORDER BY o.act_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
-	IF FOUND AND g.created_at < restored_before THEN
-		"foreign" := true;
-		RETURN;
-	END IF;
+	SELECT * INTO g FROM @extschema@.msg_mailings o WHERE o.act_at <= now_at AND o.epoch <> ALL (others) ORDER BY o.act_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
 	IF FOUND THEN
 		mailing := g.id;
 		channel := g.channel;
@@ -313,7 +310,7 @@ BEGIN
 			END IF;
 		END IF;
 	END IF;
-	SELECT min(o.act_at) INTO next_at FROM @extschema@.msg_mailings o WHERE o.act_at IS NOT NULL;
+	SELECT min(o.act_at) INTO next_at FROM @extschema@.msg_mailings o WHERE o.act_at IS NOT NULL AND o.epoch <> ALL (others);
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_mailings_run IS 'does one piece of the work of mailings that is due; called by the scheduler';
 

@@ -62,7 +62,7 @@ DECLARE
 BEGIN
 	FOR c IN SELECT v.relation, a.attname, pg_catalog.col_description(b.attrelid, b.attnum) AS words
 		FROM (VALUES ('@extschema@.msg_mailing_log'::regclass, '@extschema@.messages'::regclass),
-				('@extschema@.msg_channel_settings', '@extschema@.msg_channels'), ('@extschema@.msg_webhook_settings', '@extschema@.msg_webhooks')) v(relation, source)
+				('@extschema@.msg_channel_settings', '@extschema@.msg_channels'), ('@extschema@.msg_installation', '@extschema@.msg_names'), ('@extschema@.msg_webhook_settings', '@extschema@.msg_webhooks')) v(relation, source)
 			JOIN pg_catalog.pg_attribute a ON a.attrelid = v.relation AND a.attnum > 0 AND pg_catalog.col_description(a.attrelid, a.attnum) IS NULL
 			JOIN pg_catalog.pg_attribute b ON b.attrelid = v.source AND b.attname = a.attname
 	LOOP

@@ -388,12 +388,16 @@ BEGIN
 		UNION ALL SELECT c.oid::regclass::text FROM pg_class c WHERE c.oid = ANY (relations) AND c.relowner <> owner) o HAVING count(*) > 0;
 	RETURN QUERY
 	SELECT 'trigger'::text, 'error'::text, count(*), array_agg(format('%s: %s', t.relation, t.function) ORDER BY t.relation, t.function),
-		'Triggers of msgsys are missing or disabled: messages are not checked, workers not woken.'::text, 'ALTER TABLE … ENABLE TRIGGER; where it is gone, make it again as the install script does.'::text
-	FROM (VALUES ('messages', 'msg_message_trigger', 4), ('messages', 'msg_message_trigger', 16), ('msg_channels', 'msg_config_trigger', 4), ('msg_webhooks', 'msg_config_trigger', 4),
-		('msg_webhook_secrets', 'msg_config_trigger', 4), ('msg_pauses', 'msg_config_trigger', 4), ('msg_paces', 'msg_config_trigger', 4), ('msg_installation', 'msg_config_trigger', 16),
-		('msg_retention', 'msg_schedule_trigger', 4), ('msg_mailings', 'msg_schedule_trigger', 4), ('msg_clients', 'msg_client_trigger', 4)) t(relation, function, event)
+		'Triggers of msgsys are missing or disabled: messages are not checked, workers not woken.'::text, 'ALTER TABLE … ENABLE TRIGGER (ENABLE REPLICA TRIGGER for zz_msgsys_replica); where it is gone, make it again as the install script does.'::text
+	FROM (VALUES ('messages', 'msg_message_trigger', 4, 'O'), ('messages', 'msg_message_trigger', 16, 'O'), ('messages', 'msg_truncate_trigger', 32, 'O'),
+		('msg_channels', 'msg_config_trigger', 4, 'O'), ('msg_webhooks', 'msg_config_trigger', 4, 'O'), ('msg_webhook_secrets', 'msg_config_trigger', 4, 'O'),
+		('msg_pauses', 'msg_config_trigger', 4, 'O'), ('msg_paces', 'msg_config_trigger', 4, 'O'), ('msg_names', 'msg_config_trigger', 16, 'O'),
+		('msg_retention', 'msg_schedule_trigger', 4, 'O'), ('msg_mailings', 'msg_schedule_trigger', 4, 'O'), ('msg_clients', 'msg_client_trigger', 4, 'O'),
+		('msg_channels', 'msg_config_trigger', 4, 'R'), ('msg_webhooks', 'msg_config_trigger', 4, 'R'), ('msg_webhook_secrets', 'msg_config_trigger', 4, 'R'),
+		('msg_pauses', 'msg_config_trigger', 4, 'R'), ('msg_paces', 'msg_config_trigger', 4, 'R'), ('msg_paces', 'msg_config_trigger', 16, 'R'),
+		('msg_names', 'msg_config_trigger', 4, 'R'), ('msg_retention', 'msg_schedule_trigger', 4, 'R')) t(relation, function, event, fires)
 	WHERE NOT EXISTS (SELECT FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid AND p.oid = ANY (functions) JOIN pg_class c ON c.oid = g.tgrelid AND c.oid = ANY (relations)
-		WHERE c.relname = t.relation AND p.proname = t.function AND g.tgtype & t.event <> 0 AND g.tgenabled IN ('O', 'A')) HAVING count(*) > 0;
+		WHERE c.relname = t.relation AND p.proname = t.function AND g.tgtype & t.event <> 0 AND g.tgenabled IN (t.fires::"char", 'A')) HAVING count(*) > 0;
 	RETURN QUERY
 	SELECT 'foreign-trigger'::text, v.severity, count(*), array_agg(v.tgname::text ORDER BY v.tgname), v.words, v.hint
 	FROM (SELECT g.tgname,
@@ -412,7 +416,7 @@ BEGIN
 	RETURN QUERY
 	SELECT 'index'::text, 'error'::text, count(*), array_agg(n.name ORDER BY n.name), 'Indexes are missing or invalid: claims read the whole table, or what is unique is not.'::text,
 		'REINDEX them; where one is gone, make it again as the install script does.'::text
-	FROM (SELECT i AS name FROM unnest('{messages_pkey,messages_idle,messages_due,messages_unacknowledged,messages_received,messages_dead_letters,messages_dedup,msg_runs_open,msg_installation_one,msg_mailings_act,msg_mailing_links_message,msg_attempts_message}'::text[]) i
+	FROM (SELECT i AS name FROM unnest('{messages_pkey,messages_idle,messages_due,messages_unacknowledged,messages_received,messages_dead_letters,messages_dedup,msg_runs_open,msg_names_pkey,msg_mailings_act,msg_mailing_links_message,msg_attempts_message}'::text[]) i
 		WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.relname = i AND c.relnamespace = '@extschema@'::regnamespace AND c.relkind = 'i')
 		UNION SELECT c.relname FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
 		WHERE x.indrelid = ANY (relations) AND NOT (x.indisvalid AND x.indisready) AND c.relkind = 'i') n HAVING count(*) > 0;
@@ -423,7 +427,7 @@ BEGIN
 		RETURN QUERY
 		SELECT 'worker-rights'::text, 'error'::text, count(*), array_agg(t.right || ' on ' || t.name ORDER BY t.name, t.right), 'The role of msgsys.role lacks rights that workers need.'::text,
 			format('Call msg_grant(%L, ''worker'').', worker)
-		FROM (SELECT 'msg_' || n AS name, r AS right FROM unnest('{channels,webhooks,offsets,paces,runs,installation,mailings}'::text[]) n, unnest('{SELECT,UPDATE}'::text[]) r
+		FROM (SELECT 'msg_' || n AS name, r AS right FROM unnest('{channels,webhooks,offsets,paces,runs,mailings}'::text[]) n, unnest('{SELECT,UPDATE}'::text[]) r
 			UNION ALL SELECT 'messages', r FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) r
 			UNION ALL SELECT 'msg_' || n, 'SELECT' FROM unnest('{webhook_secrets,pauses,retention,clients,channel_settings,webhook_settings}'::text[]) n
 			UNION ALL SELECT 'msg_' || n, 'INSERT' FROM unnest('{attempts,breakers,archive,mailing_links}'::text[]) n) t
@@ -454,13 +458,17 @@ BEGIN
 		bool_and(x.identity = coalesce(current_setting('msgsys.identity', true), '')) AS identity, bool_or(x.restored_at IS NOT NULL) AS restored
 	INTO i FROM @extschema@.msg_installation x, pg_control_system() s, pg_database d WHERE d.datname = current_database();
 	IF i.n <> 1 THEN
-		RETURN QUERY SELECT 'installation'::text, 'error'::text, i.n::bigint, NULL::text[], 'msg_installation must have exactly one row: no worker can begin.'::text,
-			'Put the row back from a backup; DROP EXTENSION and CREATE EXTENSION make a new one.'::text;
+		RETURN QUERY SELECT 'installation'::text, 'error'::text, i.n::bigint, NULL::text[], 'msg_names has no row: the names of messages are lost, and nothing that is there is sent.'::text,
+			'Put its rows back from a backup; or have messages named anew with msg_adopt(''lives'').'::text;
 	ELSIF NOT (i.server AND i.database AND i.identity) OR i.restored THEN
 		RETURN QUERY SELECT 'copy'::text, 'error'::text, 1::bigint, NULL::text[],
 			CASE WHEN i.restored THEN 'Messages were restored from another installation' ELSE 'This is a copy of another installation' END || ': nothing is sent until msg_adopt().',
 			'Call msg_adopt() if it shall send.'::text;
 	END IF;
+	RETURN QUERY
+	SELECT 'lost-tail'::text, 'info'::text, sum(n.lost_records)::bigint, (array_agg(n.uuid::text ORDER BY n.lost_last_at DESC))[1:5],
+		'Kafka has records that no message stands for: a failover or a restore lost these messages here.'::text, 'Their consumers have them; see msg_names.'::text
+	FROM @extschema@.msg_names n WHERE n.lost_records > 0 HAVING count(*) > 0;
 	RETURN QUERY
 	SELECT 'open-run'::text, 'error'::text, count(*), array_agg(r.channel ORDER BY r.channel), 'Runs are under way in channels that have no pace any more: nobody ends them.'::text,
 		'Call msg_pace_drop(channel).'::text

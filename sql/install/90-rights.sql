@@ -22,6 +22,9 @@ BEGIN
 		RAISE invalid_parameter_value USING MESSAGE = format('unknown kind of role "%s"', kind),
 			HINT = 'One of producer, consumer, reader, operator, worker and http.';
 	END IF;
+	IF kind IN ('producer', 'operator', 'worker') THEN
+		functions := functions || '{msg_epoch}'::text[];
+	END IF;
 	IF kind IN ('producer', 'operator') THEN
 		functions := functions || '{msg_create,msg_create_raw,msg_create_many,msg_http_body,msg_http_000_create}'::text[];
 		rights := rights || ARRAY[
@@ -36,7 +39,8 @@ BEGIN
 		functions := functions || '{msg_openapi,msg_openapi_type,msg_http_time,msg_http_number,msg_http_measured,msg_http_000_messages,msg_http_001_sent,msg_http_002_reply,msg_http_002_working,msg_http_002_list,msg_http_002_two,msg_http_004_sent,msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
 		rights := rights || ARRAY['SELECT ' || t || 'messages', 'SELECT ' || t || 'msg_channels', 'SELECT ' || t || 'msg_channel_settings',
 			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_pause_log', 'SELECT ' || t || 'msg_paces', 'SELECT ' || t || 'msg_runs', 'SELECT ' || t || 'msg_statistics', 'SELECT ' || t || 'msg_retention', 'SELECT ' || t || 'msg_archive',
-			'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation', 'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
+			'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation',
+			'SELECT (epoch, uuid, system_identifier, database_oid, identity, timeline, place, host, ordinal, first_id, last_id, began_at, ended_at, held_at, adopted_at, theirs, lost_records, lost_last_at) ' || t || 'msg_names', 'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
@@ -44,7 +48,7 @@ BEGIN
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
 			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'INSERT ' || t || 'msg_pause_log', 'INSERT, UPDATE, DELETE ' || t || 'msg_paces',
 			'INSERT, DELETE ' || t || 'msg_statistics', 'INSERT, UPDATE, DELETE ' || t || 'msg_retention', 'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_attempts',
-			'UPDATE ' || t || 'msg_runs', 'UPDATE ' || t || 'msg_installation',
+			'UPDATE ' || t || 'msg_runs', 'UPDATE (last_id) ' || t || 'msg_names',
 			'SELECT ' || t || 'msg_attempts', 'INSERT, UPDATE, DELETE ' || t || 'msg_webhooks',
 			'SELECT (channel), DELETE ' || t || 'msg_webhook_secrets', 'DELETE ' || t || 'msg_breakers'];
 	END IF;
@@ -57,7 +61,7 @@ BEGIN
 			'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_runs', 'SELECT, DELETE ' || t || 'msg_attempts',
 			'SELECT ' || t || 'msg_channel_settings', 'SELECT ' || t || 'msg_pauses', 'SELECT, UPDATE ' || t || 'msg_paces',
 			'SELECT, INSERT, UPDATE ' || t || 'msg_runs', 'SELECT, INSERT, UPDATE ' || t || 'msg_offsets',
-			'SELECT, UPDATE ' || t || 'msg_installation', 'SELECT, UPDATE ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
+			'SELECT, UPDATE (last_id, lost_records, lost_last_at, held_at) ' || t || 'msg_names', 'SELECT ON SEQUENCE @extschema@.messages_id_seq', 'SELECT, UPDATE ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_webhook_secrets', 'INSERT ' || t || 'msg_attempts', 'SELECT, INSERT, UPDATE, DELETE ' || t || 'msg_breakers'];
 	END IF;
 	-- fan-out

@@ -34,7 +34,7 @@ BEGIN
 }
 
 our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_topic poll_until poll_sql kcat_produce
-  read_topic check_topic wait_workers worker_pid stats work_dir session topic_reader
+  read_topic record_stamp check_topic wait_workers worker_pid stats work_dir session topic_reader
   expect_findings kafka_start_later log_count command_ok append_to_file tempdir slurp_file);
 
 my $tools = dirname(abs_path(__FILE__)) . '/../tools';
@@ -225,6 +225,35 @@ sub wait_workers
 	return poll_sql($node, $seconds // 20,
 		"SELECT bool_or(stage = 'scheduler') AND bool_and(state IN ('idle', 'busy') OR state = 'not needed' AND stage <> 'scheduler')
 		FROM msg_workers WHERE database = 'postgres'");
+}
+
+# record_stamp(NODE, ID[, ATTEMPT]): the header msgsys-stamp of a message's record, as a relay makes it.
+sub record_stamp
+{
+	my ($node, $id, $attempt) = @_;
+	$attempt //= 1;
+	my ($created, $key) = split /\|/, $node->safe_psql('postgres', q{SELECT (EXTRACT(epoch FROM m.created_at - '2000-01-01 00:00Z') * 1000000)::bigint,
+		encode(n.stamp_key, 'hex') FROM messages m JOIN msg_names n ON n.epoch = m.epoch WHERE m.id = } . $id);
+	no warnings 'portable';
+	my @k = unpack('Q<2', pack('H*', $key));
+	my @v = map { $_->[0] ^ $_->[1] } [ $k[0], 0x736f6d6570736575 ], [ $k[1], 0x646f72616e646f6d ], [ $k[0], 0x6c7967656e657261 ], [ $k[1], 0x7465646279746573 ];
+	my $add = sub { use integer; my $sum = $_[0] + $_[1]; return unpack('Q', pack('q', $sum)); };
+	my $rotate = sub { return $_[0] << $_[1] | $_[0] >> 64 - $_[1]; };
+	my $round = sub {
+		$v[0] = $add->($v[0], $v[1]); $v[1] = $rotate->($v[1], 13) ^ $v[0]; $v[0] = $rotate->($v[0], 32);
+		$v[2] = $add->($v[2], $v[3]); $v[3] = $rotate->($v[3], 16) ^ $v[2];
+		$v[0] = $add->($v[0], $v[3]); $v[3] = $rotate->($v[3], 21) ^ $v[0];
+		$v[2] = $add->($v[2], $v[1]); $v[1] = $rotate->($v[1], 17) ^ $v[2]; $v[2] = $rotate->($v[2], 32);
+	};
+	for my $word ($id, $attempt, unpack('Q', pack('q', $created)), 24 << 56)
+	{
+		$v[3] ^= $word;
+		$round->() for 1 .. 2;
+		$v[0] ^= $word;
+	}
+	$v[2] ^= 0xff;
+	$round->() for 1 .. 4;
+	return sprintf('%d.%d.%016x', $attempt, $created, $v[0] ^ $v[1] ^ $v[2] ^ $v[3]);
 }
 
 sub worker_pid

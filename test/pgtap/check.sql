@@ -73,13 +73,13 @@ SELECT is((SELECT severity FROM msg_check() WHERE "check" = 'paused'), 'info', '
 DELETE FROM msg_pauses;
 
 -- objects
-SELECT breaks('public-rights', 'GRANT EXECUTE ON FUNCTION msg_adopt() TO PUBLIC', 'REVOKE EXECUTE ON FUNCTION msg_adopt() FROM PUBLIC');
+SELECT breaks('public-rights', 'GRANT EXECUTE ON FUNCTION msg_adopt(text) TO PUBLIC', 'REVOKE EXECUTE ON FUNCTION msg_adopt(text) FROM PUBLIC');
 SELECT breaks('public-rights', 'GRANT SELECT ON messages TO PUBLIC', 'REVOKE SELECT ON messages FROM PUBLIC');
 SELECT breaks('public-rights', 'GRANT SELECT (value) ON msg_webhook_secrets TO PUBLIC', 'REVOKE SELECT (value) ON msg_webhook_secrets FROM PUBLIC');
 CREATE ROLE check_other;
-SELECT breaks('owner', 'ALTER FUNCTION msg_adopt() OWNER TO check_other', 'ALTER FUNCTION msg_adopt() OWNER TO ' || quote_ident(CURRENT_USER));
+SELECT breaks('owner', 'ALTER FUNCTION msg_adopt(text) OWNER TO check_other', 'ALTER FUNCTION msg_adopt(text) OWNER TO ' || quote_ident(CURRENT_USER));
 SELECT breaks('owner', 'ALTER TABLE msg_pauses OWNER TO check_other', 'ALTER TABLE msg_pauses OWNER TO ' || quote_ident(CURRENT_USER));
-SELECT breaks('trigger', format('ALTER TABLE %s DISABLE TRIGGER %I', tgrelid::regclass, tgname), format('ALTER TABLE %s ENABLE TRIGGER %I', tgrelid::regclass, tgname))
+SELECT breaks('trigger', format('ALTER TABLE %s DISABLE TRIGGER %I', tgrelid::regclass, tgname), format('ALTER TABLE %s ENABLE%s TRIGGER %I', tgrelid::regclass, CASE tgenabled WHEN 'R' THEN ' REPLICA' END, tgname))
 FROM pg_trigger WHERE tgname ~ '^zz_msgsys' AND NOT tgisinternal;
 SELECT breaks('trigger', $$ALTER TABLE messages ENABLE REPLICA TRIGGER zz_msgsys_insert$$, $$ALTER TABLE messages ENABLE TRIGGER zz_msgsys_insert$$);
 CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
@@ -98,11 +98,11 @@ SELECT breaks('archive', $x$DO $d$ BEGIN EXECUTE (SELECT format('ALTER TABLE %s 
 	$x$DO $d$ BEGIN EXECUTE (SELECT format('ALTER TABLE %s OWNER TO %I', inhrelid::regclass, CURRENT_USER) FROM pg_inherits WHERE inhparent = 'msg_archive'::regclass); END $d$$x$);
 
 -- tables
-SELECT breaks('copy', 'UPDATE msg_installation SET database_oid = 1', $$UPDATE msg_installation SET database_oid = oid FROM pg_database WHERE datname = current_database()$$);
-SELECT breaks('copy', $$UPDATE msg_installation SET identity = 'x'$$, $$UPDATE msg_installation SET identity = ''$$);
-SELECT breaks('copy', 'UPDATE msg_installation SET restored_at = now()', 'UPDATE msg_installation SET restored_at = NULL');
-CREATE TABLE kept AS SELECT * FROM msg_installation;
-SELECT breaks('installation', 'DELETE FROM msg_installation', 'INSERT INTO msg_installation SELECT * FROM kept');
+SELECT breaks('copy', 'UPDATE msg_names SET database_oid = 1', $$UPDATE msg_names SET database_oid = oid FROM pg_database WHERE datname = current_database()$$);
+SELECT breaks('copy', $$UPDATE msg_names SET identity = 'x'$$, $$UPDATE msg_names SET identity = ''$$);
+SELECT breaks('copy', 'UPDATE msg_names SET held_at = now()', 'UPDATE msg_names SET held_at = NULL');
+CREATE TABLE kept AS SELECT * FROM msg_names;
+SELECT breaks('installation', 'DELETE FROM msg_names', 'INSERT INTO msg_names SELECT * FROM kept');
 SELECT breaks('open-run', $$INSERT INTO msg_runs (channel, due_at, started_at) VALUES ('hook', now(), now())$$, $$SELECT msg_pace_drop('hook')$$);
 SELECT breaks('mailing-link', 'INSERT INTO msg_mailing_links VALUES (99, 1, 1)', 'DELETE FROM msg_mailing_links');
 SELECT breaks('mailing', $$INSERT INTO msg_mailings (text, channel, starts_at, ends_at) VALUES ('x', 'nowhere', now(), now() + interval '1 h')$$, 'DELETE FROM msg_mailings');

@@ -10,13 +10,13 @@ SELECT * FROM no_plan();
 
 SELECT enum_has_labels('msg_status', ARRAY['scheduled', 'idle', 'sent', 'received', 'retry', 'delivered', 'dead', 'cancelled', 'expired']);
 
-SELECT tables_are('public', ARRAY['messages', 'msg_channels', 'msg_pauses', 'msg_offsets', 'msg_installation', 'msg_webhooks', 'msg_webhook_secrets',
+SELECT tables_are('public', ARRAY['messages', 'msg_channels', 'msg_pauses', 'msg_offsets', 'msg_names', 'msg_webhooks', 'msg_webhook_secrets',
 	'msg_attempts', 'msg_breakers', 'msg_pause_log', 'msg_paces', 'msg_runs', 'msg_retention', 'msg_archive', 'msg_statistics', 'msg_subscriptions', 'msg_clients',
 	'msg_mailings', 'msg_mailing_links']);
-SELECT has_view('public', v, v || ' is a view') FROM unnest(ARRAY['msg_workers', 'msg_backlog', 'msg_channel_settings', 'msg_webhook_settings', 'msg_mailing_log', 'msg_outbox']) v;
+SELECT has_view('public', v, v || ' is a view') FROM unnest(ARRAY['msg_workers', 'msg_backlog', 'msg_channel_settings', 'msg_webhook_settings', 'msg_mailing_log', 'msg_outbox', 'msg_installation']) v;
 SELECT columns_are('public', 'messages', ARRAY['id', 'created_at', 'due_at', 'expires_at', 'sent_at', 'received_at', 'delivered_at',
 	'finished_at', 'kafka_offset', 'kafka_partition', 'status', 'attempts', 'response_code', 'channel', 'message_key', 'event_type',
-	'content_type', 'headers', 'payload', 'body', 'dedup_key', 'response_id', 'last_error', 'dlq_pending']);
+	'content_type', 'headers', 'payload', 'body', 'dedup_key', 'response_id', 'last_error', 'dlq_pending', 'epoch']);
 SELECT col_type_is('messages', c, t, c || ' is ' || t) FROM (VALUES ('id', 'bigint'), ('status', 'msg_status'), ('payload', 'jsonb'),
 	('body', 'bytea'), ('headers', 'jsonb'), ('due_at', 'timestamp with time zone'), ('kafka_offset', 'bigint'),
 	('kafka_partition', 'integer'), ('attempts', 'integer'), ('channel', 'text')) c(c, t);
@@ -24,7 +24,7 @@ SELECT col_is_pk('messages', 'id');
 SELECT col_not_null('messages', c) FROM unnest(ARRAY['id', 'created_at', 'status', 'attempts', 'channel']) c;
 SELECT is(attnum::int, n, 'the trigger finds ' || attname || ' where it is') FROM pg_attribute JOIN (VALUES ('id', 1), ('created_at', 2), ('due_at', 3),
 	('expires_at', 4), ('status', 11), ('channel', 14), ('message_key', 15), ('event_type', 16), ('content_type', 17), ('headers', 18),
-	('payload', 19), ('body', 20)) v(c, n) ON attname = c WHERE attrelid = 'messages'::regclass;
+	('payload', 19), ('body', 20), ('finished_at', 8), ('epoch', 25)) v(c, n) ON attname = c WHERE attrelid = 'messages'::regclass;
 
 -- only what is live is indexed
 SELECT indexes_are('public', 'messages', ARRAY['messages_pkey', 'messages_idle', 'messages_due', 'messages_unacknowledged', 'messages_received',
@@ -80,7 +80,7 @@ FROM (VALUES
 	('msg_archive_drop', 'before timestamp with time zone'),
 	('msg_running', 'channel text'),
 	('msg_stats', 'OUT stage text, OUT counter text, OUT value bigint'),
-	('msg_adopt', ''),
+	('msg_adopt', 'original text'),
 	('msg_grant', 'role name, kind text')) v(name, arguments)
 LEFT JOIN pg_proc p ON p.proname = v.name;
 SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live', 'msg_check_live', 'msg_check_nobody', 'msg_check_messages', 'msg_check_settings', 'msg_check_objects',
@@ -89,8 +89,8 @@ SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running
 	'msg_http_000_messages', 'msg_http_001_sent', 'msg_http_002_working', 'msg_http_002_list', 'msg_http_002_two', 'msg_http_003_body', 'msg_http_003_stats', 'msg_http_003_messages', 'msg_http_004_sent') THEN 's' WHEN proname IN ('msg_webhook_secret_valid', 'msg_known_names', 'msg_event_matches', 'msg_phone', 'msg_http_002_reply', 'msg_http_003_id', 'msg_webhook_origin') THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
 FROM pg_proc WHERE proname LIKE 'msg\_%' ORDER BY proname;
 SELECT is(count(*), 1::bigint, 'one function is called ' || proname) FROM pg_proc WHERE proname LIKE 'msg\_%' GROUP BY proname ORDER BY proname;
-SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_webhook_guard', 'msg_channel_rotate_secret', 'msg_test', 'msg_archive_partition', 'msg_archive_drop', 'msg_backlog_sample');
-SELECT ok(NOT prosecdef, proname || ' runs as its caller') FROM pg_proc WHERE proname LIKE 'msg\_%' AND proname NOT IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_webhook_guard', 'msg_channel_rotate_secret', 'msg_test', 'msg_archive_partition', 'msg_archive_drop', 'msg_backlog_sample');
+SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_webhook_guard', 'msg_channel_rotate_secret', 'msg_test', 'msg_archive_partition', 'msg_archive_drop', 'msg_backlog_sample', 'msg_adopt');
+SELECT ok(NOT prosecdef, proname || ' runs as its caller') FROM pg_proc WHERE proname LIKE 'msg\_%' AND proname NOT IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_webhook_guard', 'msg_channel_rotate_secret', 'msg_test', 'msg_archive_partition', 'msg_archive_drop', 'msg_backlog_sample', 'msg_adopt');
 SELECT ok('search_path=pg_catalog, pg_temp' = ANY (proconfig), proname || ' has a search_path of its own')
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE proname LIKE 'msg\_%' AND l.lanname IN ('sql', 'plpgsql');
 

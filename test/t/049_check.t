@@ -8,8 +8,6 @@ use Test::More;
 
 my ($bootstrap, $kafka) = kafka_start();
 my $node = new_node('check', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.sweep_interval' => '1s', 'msgsys.poll_interval' => '100ms');
-# so that a message may be an hour old
-$node->safe_psql('postgres', q{UPDATE msg_installation SET installed_at = now() - interval '2 h'});
 wait_workers($node);
 
 # found(NODE): the names of all findings that are no mere information

@@ -52,7 +52,9 @@ is_copy($primary, 'restored', 'a restored database sends nothing');
 is($primary->safe_psql('restored', "SELECT count(*) FROM messages WHERE status = 'idle'"), 10, 'all still wait');
 cmp_ok($primary->safe_psql('restored', q{SELECT msg_create('1', 'stream')}), '>', 1010, 'ids go on where they were');
 isnt($primary->safe_psql('restored', 'SELECT uuid FROM msg_installation'), $uuid, 'it has a uuid of its own');
-$primary->safe_psql('restored', 'SELECT msg_adopt()');
+my ($rc, undef, $refusal) = $primary->psql('restored', 'SELECT msg_adopt()');
+like($refusal, qr/10 unfinished messages are another installation's/, 'whose the waiting messages are has to be said');
+$primary->safe_psql('restored', q{SELECT msg_adopt('lives')});
 count_is($primary, 'restored', 'received', 1011, 'adopted, it sends');
 is($primary->safe_psql('postgres', "SELECT count(*) FROM messages WHERE status = 'idle'"), 10, 'the original takes nothing for its own');
 ok(poll_sql($primary, 10, q{SELECT value FROM msg_stats() WHERE stage = 'receiver' AND counter = 'foreign'}, 1), 'what it reads of the copy is foreign to it');
@@ -73,7 +75,9 @@ my $done = $standby->safe_psql('postgres', "SELECT count(*) FROM messages WHERE 
 cmp_ok($done, '<', 21000, "promoted with $done of 21000 received");
 $standby->safe_psql('postgres', "SELECT msg_resume('held')");
 count_is($standby, 'postgres', 'received', 23010, 'and it goes on to the last');
-is($standby->safe_psql('postgres', 'SELECT uuid FROM msg_installation'), $uuid, 'as the same installation');
+my $promoted = $standby->safe_psql('postgres', 'SELECT uuid FROM msg_installation');
+isnt($promoted, $uuid, 'what it creates from now on has names of another uuid');
+is($standby->safe_psql('postgres', 'SELECT count(DISTINCT n.uuid), min(n.uuid::text) FROM messages m JOIN msg_names n USING (epoch)'), "1|$uuid", 'and what was there keeps its names');
 check_topic($standby, $bootstrap, 'stream', "channel = 'stream'", 'promotion');
 
 # ---- a clone, told apart by msgsys.identity alone
@@ -84,7 +88,7 @@ $clone->append_conf('postgresql.conf', "msgsys.identity = 'the clone'\n");
 $clone->start;
 is_copy($clone, 'postgres', 'a clone with another identity sends nothing');
 create($clone, 'postgres', 'stream', 10);
-isnt($clone->safe_psql('postgres', 'SELECT msg_adopt()'), $uuid, 'it is adopted, with another uuid');
+unlike($clone->safe_psql('postgres', q{SELECT msg_adopt('lives')}), qr/$uuid|$promoted/, 'it is adopted, with another uuid');
 count_is($clone, 'postgres', 'received', 23020, 'and then sends');
 $clone->restart;
 ok(poll_sql($clone, 20, "SELECT count(*) > 0 AND bool_and(state IN ('idle', 'not needed')) FROM msg_workers WHERE database = 'postgres'", 't'), 'still after a restart');
@@ -104,7 +108,10 @@ command_ok([ 'pg_upgrade', '-d', $standby->data_dir, '-D', $new->data_dir, '-b',
 $new->start;
 is_copy($new, 'postgres', 'an upgraded server sends nothing by itself');
 is($new->safe_psql('postgres', 'SELECT count(*) FROM messages'), 23016, 'its messages are there');
-$new->safe_psql('postgres', 'SELECT msg_adopt(); SELECT msg_resume()');
+my $named = q{SELECT n.uuid FROM messages m JOIN msg_names n USING (epoch) WHERE m.payload = '"upgraded"'};
+is($new->safe_psql('postgres', $named), $promoted, 'under their names');
+$new->safe_psql('postgres', q{SELECT msg_adopt('gone'); SELECT msg_resume()});
 count_is($new, 'postgres', 'received', 23016, 'adopted, it goes on');
+is($new->safe_psql('postgres', $named), $promoted, 'and they keep their names');
 $new->stop;
 done_testing();

@@ -17,13 +17,20 @@ my $uuid = $node->safe_psql('postgres', 'SELECT uuid FROM msg_installation');
 my $session = session($node);
 my $holder = session($node);
 
-# record(ID, KEY, headers…): write a record as a relay does
+# record(NAME, KEY, headers…): write a record
 sub record
 {
 	my ($id, $key, @headers) = @_;
 	open(my $pipe, '|-', 'kcat', '-P', '-b', $bootstrap, '-t', 'news', '-k', $key, map { ('-H', $_) } "ce_id=$id", @headers) or die "kcat: $!";
 	print $pipe "record $id\n";
 	return close $pipe || die 'kcat failed';
+}
+
+# stamped(ID, KEY): write a record as a relay does
+sub stamped
+{
+	my ($id, $key) = @_;
+	return record("$uuid:$id", $key, 'msgsys-stamp=' . record_stamp($node, $id));
 }
 
 # counter(NAME, N, WHAT): it reaches N
@@ -45,8 +52,12 @@ check_topic($node, $bootstrap, 'news', 'true', 'two receivers');
 # ---- a record that comes before its relay has committed: here, before it has even claimed
 my ($early, $cancelled) = split /\n/, $session->query(q{SELECT msg_pause('news'); SELECT pg_sleep(0.1); SELECT msg_create('"early"', 'news', message_key => 'e'); SELECT msg_create('"x"', 'news')}) =~ s/^\w\n\n//r;
 $session->query("SELECT msg_cancel($cancelled)");
-record("$uuid:$early", 'e');
-record("$uuid:$cancelled", 'x');
+my $forged = $session->query(q{SELECT msg_create('"forged"', 'news')});
+record("$uuid:$forged", 'e');
+record("$uuid:$forged", 'e', 'msgsys-stamp=' . record_stamp($node, $early));
+record("$uuid:$forged", 'e', 'msgsys-stamp=' . record_stamp($node, $forged) =~ s/.$/ /r);
+stamped($early, 'e');
+stamped($cancelled, 'x');
 record("$uuid:999999999", 'x');
 record("$uuid:0", 'x');
 record("$uuid:99999999999999999999", 'x');
@@ -56,22 +67,23 @@ record("$uuid:$early", 'e', 'msgsys-attempt=many');
 $session->query(q{SELECT msg_resume('news')});
 is($session->query("SELECT msg_wait($early, 'received', '10 s')"), 'received', 'an early record counts');
 is($session->query("SELECT count(*) FROM messages WHERE id = $early AND sent_at IS NOT NULL AND finished_at IS NOT NULL"), 1, 'the row is complete');
-counter('records', 5008, 'all records are read');
+counter('records', 5012, 'all records are read');
+$session->query("SELECT msg_wait($forged, 'received', '10 s')");
 is(status($cancelled), 'cancelled', 'a cancelled message stays so');
 my $stats = stats($node);
-cmp_ok($stats->{'receiver.foreign'}, '>=', 2, 'records of others are counted');
-cmp_ok($stats->{'receiver.unmatched'}, '>=', 3, 'so are those of messages that nobody waits for');
+cmp_ok($stats->{'receiver.foreign'}, '>=', 9, 'records of others, and those that only say that they are ours, are counted');
+cmp_ok($stats->{'receiver.unmatched'}, '>=', 1, 'so are those of messages that nobody waits for');
 
 # ---- twice, and late
 my $before = $session->query("SELECT received_at FROM messages WHERE id = $early");
-record("$uuid:$early", 'e') for 1 .. 3;
-counter('records', 5011, 'repeated records are read');
+stamped($early, 'e') for 1 .. 3;
+counter('records', 5015, 'repeated records are read');
 is($session->query("SELECT received_at FROM messages WHERE id = $early"), $before, 'and change nothing');
 
 # ---- somebody holds the row of one message: the others go on, and it follows
 my @ids = split /\n/, $session->query(q{SELECT msg_pause('news'); SELECT pg_sleep(0.1); SELECT msg_create(to_jsonb(g), 'news', message_key => 'h') FROM generate_series(1, 20) g}) =~ s/^\w\n\n//r;
 $holder->query("BEGIN; SELECT FROM messages WHERE id = $ids[5] FOR UPDATE");
-record("$uuid:$_", 'h') for @ids;
+stamped($_, 'h') for @ids;
 $session->query(q{SELECT msg_resume('news')});
 ok(poll_sql($node, 10, "SELECT count(*) FROM messages WHERE id BETWEEN $ids[0] AND $ids[-1] AND status = 'received'", 19), 'a locked row holds up no other');
 is(status($ids[5]), 'idle', 'it waits for its owner');
@@ -91,7 +103,7 @@ is($session->query("SELECT msg_wait($first, 'received', '10 s')"), 'received', '
 kcat_produce($bootstrap, 'old', 'something else');
 $session->query(q{SELECT msg_pause('moving'); SELECT pg_sleep(0.1); SELECT msg_create(to_jsonb(g), 'moving') FROM generate_series(1, 10) g});
 my $last = $session->query(q{SELECT max(id) FROM messages WHERE channel = 'moving'});
-open(my $pipe, '|-', 'kcat', '-P', '-b', $bootstrap, '-t', 'old', '-H', "ce_id=$uuid:$last") or die;
+open(my $pipe, '|-', 'kcat', '-P', '-b', $bootstrap, '-t', 'old', '-H', "ce_id=$uuid:$last", '-H', 'msgsys-stamp=' . record_stamp($node, $last)) or die;
 print $pipe "sent to the old topic before the change\n";
 close $pipe or die;
 $session->query(q{SELECT msg_channel_set('moving', topic => 'new'); SELECT msg_resume('moving')});

@@ -19,7 +19,7 @@ INSERT INTO sections (title, functions) VALUES
 	('Cron', '{msg_cron,msg_crons,msg_cron_drop,msg_statistics_take}'),
 	('Administration', '{msg_check,msg_grant,msg_adopt,msg_openapi}'),
 	-- called by other functions, by triggers, workers and the HTTP facade; not written
-	(NULL, '{msg_announce,msg_archive_partition,msg_backlog_sample,msg_cache_entry,msg_cache_get,msg_cache_put,msg_check_library,msg_check_files,msg_check_backlog,msg_check_live,msg_check_nobody,msg_check_unfinished,msg_check_messages,msg_check_workers,msg_check_settings,msg_check_objects,msg_check_tables,msg_check_sequences,msg_check_holds,msg_client_follow,msg_client_trigger,msg_config_trigger,msg_cron_schema,msg_known_names,msg_mailing_check,msg_mailing_expand,msg_mailing_follow,msg_mailing_payload,msg_mailings_run,msg_message_trigger,msg_openapi_type,msg_purge_step,msg_retry_delay,msg_schedule_trigger,msg_webhook_keep_secret,msg_worker_slots}');
+	(NULL, '{msg_epoch,msg_truncate_trigger,msg_announce,msg_archive_partition,msg_backlog_sample,msg_cache_entry,msg_cache_get,msg_cache_put,msg_check_library,msg_check_files,msg_check_backlog,msg_check_live,msg_check_nobody,msg_check_unfinished,msg_check_messages,msg_check_workers,msg_check_settings,msg_check_objects,msg_check_tables,msg_check_sequences,msg_check_holds,msg_client_follow,msg_client_trigger,msg_config_trigger,msg_cron_schema,msg_known_names,msg_mailing_check,msg_mailing_expand,msg_mailing_follow,msg_mailing_payload,msg_mailings_run,msg_message_trigger,msg_openapi_type,msg_purge_step,msg_retry_delay,msg_schedule_trigger,msg_webhook_keep_secret,msg_worker_slots}');
 
 CREATE TEMPORARY VIEW functions AS
 SELECT p.* FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'

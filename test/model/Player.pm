@@ -621,7 +621,12 @@ sub judge
 	$self->finding('invented', "$_ is in Kafka") for grep { $row{$_} && !$known{$_} && !grep { $_->{t}{state} eq 'unknown' } @{ $h->{messages} } } keys %$record;
 	$self->judge_order(\@messages, $record, \%asked, \%row);
 	$self->judge_arrows;
-	my $check = $self->auto("SELECT string_agg(c::text, E'\\n') FROM msg_check() c WHERE severity <> 'info' AND NOT c::text ~ 'aa_model'");
+	# a launcher or a worker that was ended is started again; a channel that leads nowhere keeps its messages
+	my $check;
+	poll_until(15, sub {
+		$check = $self->auto("SELECT string_agg(c::text, E'\\n') FROM msg_check() c WHERE severity <> 'info' AND NOT c::text ~ 'aa_model|neither topic nor webhook'");
+		return !$check;
+	});
 	$self->finding('check', $check) if $check;
 }
 

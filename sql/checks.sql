@@ -169,3 +169,15 @@ SELECT msg_adopt() = uuid FROM msg_installation;
 SELECT pg_temp.try($$SELECT msg_adopt('lost')$$);
 DELETE FROM messages;
 SELECT msg_create('1') > 0 AS left;
+-- a payload is measured as it is sent, whatever its numbers take here; also where it is changed
+BEGIN;
+SELECT pg_temp.try($$SELECT msg_create(('[' || repeat('1e131071,', 2000) || '1]')::jsonb)$$);
+SELECT pg_temp.try($$SELECT msg_create(('[' || repeat('1e255,', 9000) || '1]')::jsonb)$$);
+SELECT pg_temp.try($$INSERT INTO messages (payload) VALUES (('[' || repeat('1e131071,', 7500) || '1]')::jsonb)$$);
+SELECT pg_temp.try($$SELECT msg_create('{"large": 1e131071, "small": [1, 2.50, "x"]}')$$);
+INSERT INTO messages (payload) VALUES ('{"n": 1}');
+SELECT pg_temp.try($$UPDATE messages SET payload = ('[' || repeat('1e131071,', 2000) || '1]')::jsonb WHERE payload = '{"n": 1}'$$);
+SELECT pg_temp.try($$UPDATE messages SET headers = '{"a": "b\u000ac"}' WHERE payload = '{"n": 1}'$$);
+SELECT pg_temp.try($$UPDATE messages SET message_key = repeat('k', 1025) WHERE payload = '{"n": 1}'$$);
+SELECT pg_temp.try($$UPDATE messages SET payload = '{"n": 2}', headers = '{"a": "b"}' WHERE payload = '{"n": 1}'$$);
+ROLLBACK;

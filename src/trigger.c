@@ -31,6 +31,7 @@
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(msg_message_trigger);
+PG_FUNCTION_INFO_V1(msg_content_trigger);
 PG_FUNCTION_INFO_V1(msg_config_trigger);
 PG_FUNCTION_INFO_V1(msg_schedule_trigger);
 
@@ -245,6 +246,30 @@ check_size(Size size)
 				 errhint("Send a reference to what is large, or raise the limit here and in Kafka.")));
 }
 
+/* What a message holds, in the columns of content, can be sent. */
+static void
+check_content(const Datum *values, const bool *nulls)
+{
+	if (nulls[COL_PAYLOAD] == nulls[COL_BODY])
+		ereport(ERROR,
+				(errcode(ERRCODE_CHECK_VIOLATION),
+				 errmsg(nulls[COL_BODY] ? "message has neither payload nor body" :
+						"message has both payload and body"),
+				 errhint("Give exactly one of them.")));
+	if (!nulls[COL_KEY] && toast_raw_datum_size(values[COL_KEY]) - VARHDRSZ > LONGEST_KEY)
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("message key is longer than %d bytes", LONGEST_KEY)));
+	if (!nulls[COL_HEADERS])
+		headers_check(DatumGetJsonbP(values[COL_HEADERS]), check_header_name);
+	if (!nulls[COL_EVENT_TYPE])
+		check_one_line(values[COL_EVENT_TYPE], "event_type");
+	if (!nulls[COL_CONTENT_TYPE])
+		check_one_line(values[COL_CONTENT_TYPE], "content_type");
+	check_size(nulls[COL_BODY] ? payload_size(values[COL_PAYLOAD]) :
+			   toast_raw_datum_size(values[COL_BODY]) - VARHDRSZ);
+}
+
 /* ---------------------------------------------------------------- triggers */
 
 /* Tell the workers of a row that they may take, now or later. */
@@ -315,24 +340,7 @@ before_insert(TriggerData *data, FmgrInfo * flinfo)
 	if (created_here)
 	{
 		check_channel(rel, channel);
-		if (nulls[COL_PAYLOAD] == nulls[COL_BODY])
-			ereport(ERROR,
-					(errcode(ERRCODE_CHECK_VIOLATION),
-					 errmsg(nulls[COL_BODY] ? "message has neither payload nor body" :
-							"message has both payload and body"),
-					 errhint("Give exactly one of them.")));
-		if (!nulls[COL_KEY] && toast_raw_datum_size(values[COL_KEY]) - VARHDRSZ > LONGEST_KEY)
-			ereport(ERROR,
-					(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
-					 errmsg("message key is longer than %d bytes", LONGEST_KEY)));
-		if (!nulls[COL_HEADERS])
-			headers_check(DatumGetJsonbP(values[COL_HEADERS]), check_header_name);
-		if (!nulls[COL_EVENT_TYPE])
-			check_one_line(values[COL_EVENT_TYPE], "event_type");
-		if (!nulls[COL_CONTENT_TYPE])
-			check_one_line(values[COL_CONTENT_TYPE], "content_type");
-		check_size(nulls[COL_BODY] ? payload_size(values[COL_PAYLOAD]) :
-				   toast_raw_datum_size(values[COL_BODY]) - VARHDRSZ);
+		check_content(values, nulls);
 		if (!nulls[COL_EXPIRES_AT])
 		{
 			TimestampTz expires = DatumGetTimestampTz(values[COL_EXPIRES_AT]);
@@ -385,6 +393,21 @@ check_identity(TriggerData *data, Status from)
 }
 
 /* A user changed a status, a channel, a due time, or what a message is recognised by. */
+
+/* A user changed what a message holds. */
+static void
+after_content(TriggerData *data)
+{
+	static const int wanted[] = {COL_KEY, COL_EVENT_TYPE, COL_CONTENT_TYPE, COL_HEADERS, COL_PAYLOAD, COL_BODY};
+	Datum		values[COL_BODY + 1];
+	bool		nulls[COL_BODY + 1] = {false};
+
+	for (int i = 0; i < lengthof(wanted); i++)
+		values[wanted[i]] = heap_getattr(data->tg_newtuple, wanted[i], RelationGetDescr(data->tg_relation), &nulls[wanted[i]]);
+	check_content(values, nulls);
+}
+
+/* A user changed a status, a channel or a due time. */
 static void
 after_update(TriggerData *data)
 {
@@ -432,6 +455,20 @@ msg_message_trigger(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
 		return PointerGetDatum(before_insert(data, fcinfo->flinfo));
 	after_update(data);
+	return PointerGetDatum(NULL);
+}
+
+/* Trigger on messages: checks what a message holds where that is changed. */
+Datum
+msg_content_trigger(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(data->tg_event) || !TRIGGER_FIRED_BY_UPDATE(data->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("msg_content_trigger must be called as a row trigger of UPDATE")));
+	after_content(data);
 	return PointerGetDatum(NULL);
 }
 

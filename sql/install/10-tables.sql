@@ -521,6 +521,12 @@ COMMENT ON FUNCTION @extschema@.msg_truncate_trigger() IS 'gives messages names 
 CREATE TRIGGER zz_msgsys_truncate AFTER TRUNCATE ON @extschema@.messages
 	FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.msg_truncate_trigger();
 
+CREATE FUNCTION @extschema@.msg_content_trigger() RETURNS trigger
+AS 'MODULE_PATHNAME', 'msg_content_trigger' LANGUAGE C;
+COMMENT ON FUNCTION @extschema@.msg_content_trigger() IS 'checks what a message holds where that is changed, as when it is created';
+CREATE TRIGGER zz_msgsys_content AFTER UPDATE OF message_key, event_type, content_type, headers, payload, body ON @extschema@.messages
+	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_content_trigger();
+
 CREATE FUNCTION @extschema@.msg_config_trigger() RETURNS trigger
 AS 'MODULE_PATHNAME', 'msg_config_trigger' LANGUAGE C;
 COMMENT ON FUNCTION @extschema@.msg_config_trigger() IS 'makes the workers read the configuration again when the change commits';

@@ -389,7 +389,7 @@ BEGIN
 	RETURN QUERY
 	SELECT 'trigger'::text, 'error'::text, count(*), array_agg(format('%s: %s', t.relation, t.function) ORDER BY t.relation, t.function),
 		'Triggers of msgsys are missing or disabled: messages are not checked, workers not woken.'::text, 'ALTER TABLE … ENABLE TRIGGER (ENABLE REPLICA TRIGGER for zz_msgsys_replica); where it is gone, make it again as the install script does.'::text
-	FROM (VALUES ('messages', 'msg_message_trigger', 4, 'O'), ('messages', 'msg_message_trigger', 16, 'O'), ('messages', 'msg_truncate_trigger', 32, 'O'),
+	FROM (VALUES ('messages', 'msg_message_trigger', 4, 'O'), ('messages', 'msg_message_trigger', 16, 'O'), ('messages', 'msg_content_trigger', 16, 'O'), ('messages', 'msg_truncate_trigger', 32, 'O'),
 		('msg_channels', 'msg_config_trigger', 4, 'O'), ('msg_webhooks', 'msg_config_trigger', 4, 'O'), ('msg_webhook_secrets', 'msg_config_trigger', 4, 'O'),
 		('msg_pauses', 'msg_config_trigger', 4, 'O'), ('msg_paces', 'msg_config_trigger', 4, 'O'), ('msg_names', 'msg_config_trigger', 16, 'O'),
 		('msg_retention', 'msg_schedule_trigger', 4, 'O'), ('msg_mailings', 'msg_schedule_trigger', 4, 'O'), ('msg_clients', 'msg_client_trigger', 4, 'O'),

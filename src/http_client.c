@@ -62,6 +62,7 @@ typedef struct Transfer
 	char	   *answer;
 	size_t		answer_length;
 	size_t		answer_room;
+	size_t		headers_length; /* of all that came before and after answers */
 	bool		cut;
 	bool		may_redirect;
 	int			redirects_left;
@@ -310,6 +311,17 @@ take_answer(char *data, size_t size, size_t n, void *arg)
 	return transfer->cut ? 0 : size * n;
 }
 
+/* Count a header, of an answer before the last one too, or a trailer: there are not any number of them. */
+static size_t
+take_header(char *data, size_t size, size_t n, void *arg)
+{
+	Transfer   *transfer = arg;
+
+	(void) data;
+	transfer->headers_length += size * n;
+	return transfer->headers_length <= HTTP_HEADERS_MAX ? size * n : 0;
+}
+
 /* ---------- transfers ---------- */
 
 static void
@@ -375,6 +387,7 @@ new_transfer(HttpClient *client)
 	transfer->refusal = NULL;
 	transfer->refused_address[0] = '\0';
 	transfer->answer_length = 0;
+	transfer->headers_length = 0;
 	transfer->cut = false;
 	transfer->spent_ms = 0;
 	transfer->words[0] = '\0';
@@ -561,6 +574,8 @@ configure_request(Transfer *transfer, const HttpRequest *request, char *err, siz
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_answer);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, transfer);
+	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, transfer);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->words);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
 	transfer->opaque = request->opaque;
@@ -836,6 +851,8 @@ fill_result(Transfer *transfer, CURLcode code, HttpResult *result)
 	if (result->outcome == HTTP_REFUSED_ADDRESS)
 		snprintf(result->error, sizeof(result->error), "address %s is refused: %s",
 				 transfer->refused_address, transfer->refusal);
+	else if (result->outcome != HTTP_ANSWERED && transfer->headers_length > HTTP_HEADERS_MAX)
+		snprintf(result->error, sizeof(result->error), "headers and trailers are longer than %d bytes", HTTP_HEADERS_MAX);
 	else if (result->outcome != HTTP_ANSWERED)
 		snprintf(result->error, sizeof(result->error), "%s",
 				 transfer->words[0] ? transfer->words : curl_easy_strerror(code));

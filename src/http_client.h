@@ -14,6 +14,7 @@
 #include "reactor.h"
 
 #define HTTP_ANSWER_MAX		65536	/* bytes of an answer that are kept */
+#define HTTP_HEADERS_MAX	262144	/* bytes of headers and trailers of all answers to a request: libcurl keeps them */
 
 typedef struct HttpClient HttpClient;
 

@@ -37,26 +37,34 @@ static const char *const reserved[] = {
  * the webhook's to say.
  */
 static const char *const not_of_messages[] = {
-	"authorization", "cookie", "set-cookie", "forwarded", "via", "date", "user-agent", "content-encoding", "accept-encoding", "max-forwards", "http2-settings"
+	"authorization", "cookie", "set-cookie", "forwarded", "via", "date", "user-agent", "content-encoding", "accept-encoding", "max-forwards", "http2-settings",
+	"range", "content-range", "x-host", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-remote-addr", "x-remote-user", "remote-user", "client-ip",
+	"true-client-ip", "cf-connecting-ip", "fastly-client-ip"
 };
 
 /* Beginnings of such names. */
-static const char *const not_of_messages_beginnings[] = {"proxy-", "x-forwarded-", "webhook-", "content-length", "transfer-encoding", "sec-"};
+static const char *const not_of_messages_beginnings[] = {
+	"proxy-", "x-forwarded", "webhook-", "content-length", "transfer-encoding", "sec-",
+	/* with these many servers and frameworks take the request for one with another method or path */
+	"x-http-method", "x-method-override", "x-original-", "x-rewrite-"
+};
 
-/* Whether two names are the same to a server that takes case, _ and - for one. */
+/* A character of a name as a server may see it that makes a variable of it (RFC 3875, 4.1.18). */
+static char
+folded(char c)
+{
+	return isalnum((unsigned char) c) ? pg_tolower((unsigned char) c) : '-';
+}
+
+/* Whether two names are the same to a server that takes case, _, - and all other marks for one. */
 static bool
 look_alike(const char *name, size_t length, const char *other, size_t other_length)
 {
 	if (length != other_length)
 		return false;
 	for (size_t i = 0; i < length; i++)
-	{
-		char		a = name[i] == '_' ? '-' : pg_tolower((unsigned char) name[i]);
-		char		b = other[i] == '_' ? '-' : pg_tolower((unsigned char) other[i]);
-
-		if (a != b)
+		if (folded(name[i]) != folded(other[i]))
 			return false;
-	}
 	return true;
 }
 

@@ -380,6 +380,8 @@ ssrf_check_path(const char *url, char *err, size_t errlen)
 	bool		dots = true;	/* it has nothing else so far */
 
 	c = c ? c + 2 : url;
+	if (memchr(c, '@', strcspn(c, "/?#")))
+		return explain(err, errlen, "the URL has a user or a password");
 	if (memchr(c, '%', strcspn(c, "/?#")))
 		return explain(err, errlen, "the URL's host has a character that is not allowed");
 	for (c += strcspn(c, "/?#");; c++)

@@ -81,9 +81,6 @@ BEGIN
 		UNION ALL SELECT v.kind, '', v.value FROM (VALUES ('bearer', msg_webhook_set.bearer), ('basic', msg_webhook_set.basic),
 			('client_cert', msg_webhook_set.client_cert), ('client_key', msg_webhook_set.client_key)) v(kind, value) WHERE v.value IS NOT NULL
 	LOOP
-		IF secret.kind IN ('bearer', 'basic') AND secret.value ~ '[[:cntrl:]]' THEN
-			RAISE invalid_parameter_value USING MESSAGE = format('%s has a control character', secret.kind);
-		END IF;
 		PERFORM @extschema@.msg_webhook_keep_secret(w.channel, secret.kind, secret.name, secret.value);
 	END LOOP;
 	RETURN w;
@@ -95,6 +92,11 @@ CREATE FUNCTION @extschema@.msg_webhook_keep_secret(channel text, kind text, nam
 RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
+	IF msg_webhook_keep_secret.kind = 'header' THEN
+		PERFORM @extschema@.msg_webhook_check(NULL, jsonb_build_object(msg_webhook_keep_secret.name, coalesce(msg_webhook_keep_secret.value, '')));
+	ELSIF msg_webhook_keep_secret.kind IN ('bearer', 'basic') AND msg_webhook_keep_secret.value ~ '[[:cntrl:]]' THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('%s has a control character', msg_webhook_keep_secret.kind);
+	END IF;
 	DELETE FROM @extschema@.msg_webhook_secrets s
 	WHERE s.channel = msg_webhook_keep_secret.channel AND s.kind = msg_webhook_keep_secret.kind AND lower(s.name) = lower(msg_webhook_keep_secret.name);
 	IF msg_webhook_keep_secret.value <> '' THEN
@@ -143,12 +145,16 @@ COMMENT ON FUNCTION @extschema@.msg_webhook_secret_valid IS 'whether a text is a
 
 /*
  * msg_webhook_guard(): secrets belong to the origin that they were given for. Where a webhook is pointed at another one (scheme, host, port), or is to go through
- * another proxy, they are forgotten; so they are with the webhook. With its owner's rights, for nobody else sees them.
+ * another proxy, they are forgotten; so they are with the webhook. And no headers are written into the table that msg_webhook_set() would refuse. With its owner's rights, for nobody else sees them.
  */
 CREATE FUNCTION @extschema@.msg_webhook_guard() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	gone bigint;
 BEGIN
+	-- what msg_webhook_set() refuses, the table does
+	IF TG_OP <> 'DELETE' THEN
+		PERFORM @extschema@.msg_webhook_check(NULL, NEW.headers);
+	END IF;
 	IF TG_OP = 'INSERT' THEN
 		-- before its first row, the channel "default" has secrets for the URL of the configuration
 		IF NEW.channel <> 'default' OR @extschema@.msg_webhook_origin(NEW.url) = @extschema@.msg_webhook_origin(current_setting('msgsys.webhook_url', true)) THEN
@@ -177,7 +183,7 @@ SELECT coalesce(lower(substring(url FROM '^[^/?#]*//[^/?#]*')), '')
 $$;
 COMMENT ON FUNCTION @extschema@.msg_webhook_origin IS 'scheme, host and port of a URL; called by msg_webhook_guard()';
 
-CREATE TRIGGER msgsys_guard AFTER INSERT OR UPDATE OF channel, url, proxy OR DELETE ON @extschema@.msg_webhooks
+CREATE TRIGGER msgsys_guard AFTER INSERT OR UPDATE OF channel, url, proxy, headers OR DELETE ON @extschema@.msg_webhooks
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_webhook_guard();
 
 /*

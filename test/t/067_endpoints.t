@@ -11,6 +11,7 @@ my $here = Sink->new;
 my $there = Sink->new;
 my $node = new_node('endpoints', 'msgsys.webhook_allow' => '127.0.0.0/8');
 my $session = session($node);
+expect_findings(nobody => 'a channel has a topic, and there is no Kafka');
 sub channel
 {
 	my ($name, $url, $more) = @_;
@@ -48,7 +49,7 @@ for my $url ('http://127.0.0.1/a/../b', 'http://127.0.0.1/%2e%2e/b', 'http://127
 channel('headers', $here->url('/ok'), q{headers => '{"X-Tenant": "7"}', secret_headers => '{"X-Api-Key": "s3cret"}', bearer => 'token'});
 my $spoofed = join ', ', map { qq{"$_": "spoofed"} } 'authorization', 'AUTHORIZATION', 'x-api-key', 'X_API_KEY', 'X-Api_Key', 'X_Tenant', 'x-tenant', 'Cookie', 'Content_Length', 'Content-Length',
 	'content-length-', 'Transfer_Encoding', 'Transfer-Encoding', 'Host', 'Connection', 'Keep-Alive', 'Upgrade', 'TE', 'Trailer', 'Proxy-Authorization', 'Proxy-Foo', 'X-Forwarded-For', 'X_Forwarded_Host', 'Forwarded',
-	'webhook_id', 'Webhook-Signature', 'User_Agent', 'Expect', 'Content_Type';
+	'webhook_id', 'Webhook-Signature', 'User_Agent', 'Expect', 'Content_Type', 'X.Api.Key', 'x+api~key', 'X-HTTP-Method-Override', 'X-Original-URL', 'X_Rewrite_URL', 'X-Forwarded', 'X-Real-IP', 'Range';
 is(send_one('headers', "headers => '{$spoofed, \"X-Own\": \"own\"}'"), 'delivered', 'a message with headers of all kinds');
 my %got = %{ last_of($here)->{headers} };
 is_deeply([ grep { $got{$_} =~ /spoofed/ } sort keys %got ], [], 'sets none that are the webhook\'s or the way\'s');
@@ -57,6 +58,16 @@ channel('bare', $here->url('/ok'));
 is(send_one('bare', q{headers => '{"authorization": "spoofed", "cookie": "spoofed"}'}), 'delivered', 'where the webhook has none');
 %got = %{ last_of($here)->{headers} };
 is_deeply([ grep { $got{$_} =~ /spoofed/ } keys %got ], [], 'the message does not set them either');
+
+# ---- nor does what an operator writes past msg_webhook_set()
+$node->safe_psql('postgres', q{CREATE ROLE op LOGIN; SELECT msg_grant('op', 'operator')});
+for my $way (q{UPDATE msg_webhooks SET headers = '{"Content-Length": "3"}'}, q{UPDATE msg_webhooks SET headers = '{"webhook-signature": "v1,forged"}'}, q{UPDATE msg_webhooks SET headers = '{"a: b": "c"}'},
+	q{SELECT msg_webhook_keep_secret('bare', 'header', 'Host', 'elsewhere')}, q{SELECT msg_webhook_keep_secret('bare', 'header', 'Transfer-Encoding', 'chunked')}, q{SELECT msg_webhook_keep_secret('bare', 'bearer', '', E'a\r\nHost: b')})
+{
+	is($node->psql('postgres', "SET ROLE op; $way", on_error_stop => 1), 3, "a webhook's headers are none of the way's: $way");
+}
+$session->query("UPDATE msg_webhooks SET url = '" . ($here->url('/ok') =~ s{//}{//root:pass@}r) . "' WHERE channel = 'bare'");
+like(send_one('bare'), qr/^dead .*user or a password/, 'no user stands in a URL');
 
 # ---- a redirect takes no secrets along
 sub to { return '/redirect/' . ($_[0] =~ s/(\W)/sprintf '%%%02X', ord $1/ger); }
@@ -80,7 +91,6 @@ channel('user', $here->url(to('http://root:pass@127.0.0.1/')), $secrets);
 like(send_one('user'), qr/^dead .*URL cannot be used/, 'no user stands in its URL');
 
 # ---- secrets belong to the origin that they were given for
-$node->safe_psql('postgres', q{CREATE ROLE op LOGIN; SELECT msg_grant('op', 'operator')});
 my $as_op = session($node, 'postgres', 'op');
 channel('own', $here->url('/ok'), q{bearer => 'token', secret_headers => '{"X-Api-Key": "s3cret"}'});
 $session->query("SELECT msg_channel_rotate_secret('own')");
@@ -111,6 +121,13 @@ for my $file ("$dir/fifo", "$dir/link", '/proc/self/fd/3', '/dev/zero', '/dev/tt
 }
 channel('plain', $here->url('/ok'));
 is(send_one('plain'), 'delivered', 'the worker goes on');
+
+# ---- headers, trailers and answers before the answer have an end
+for my $what ('', 'early', 'trailers')
+{
+	channel("endless$what", $here->url("/headers/$what"), "timeout => '20 s'");
+	like(send_one("endless$what"), qr/^dead headers and trailers are longer/, "headers without end: $what");
+}
 
 # ---- what a user makes does not run with a worker's rights
 channel('tripping', $here->url('/status/500'));

@@ -9,6 +9,7 @@
 #include "msgsys.h"
 
 #include "http_compat.h"
+#include "rest_body.h"
 #include "rest_error.h"
 #include "rest_rows.h"
 #include "url.h"
@@ -147,6 +148,7 @@ request_json(const Call *call, const char *id)
 	const char *value;
 	const char *comma = "";
 
+	rest_body_check_numbers(call->http->body);
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{\"method\":");
 	escape_json(&json, call->http->method);

@@ -4,6 +4,8 @@
  */
 #include "msgsys.h"
 
+#include <ctype.h>
+
 #include "rest_body.h"
 #include "rest_error.h"
 #include "rest_request.h"
@@ -26,12 +28,46 @@ is_syntax(int sqlstate)
 	return sqlstate == ERRCODE_INVALID_TEXT_REPRESENTATION;
 }
 
+#define EXPONENT_MAX	200000	/* above any that a numeric has: what goes on is not counted */
+
+/* see rest_body.h */
+void
+rest_body_check_numbers(const char *text)
+{
+	int64		most = setting_http_max_body * INT64CONST(1024);
+	int64		digits = 0;
+	bool		string = false;
+
+	for (const char *c = text; *c; c++)
+	{
+		int			exponent = 0;
+
+		if (*c == '"')
+			string = !string;
+		else if (string && *c == '\\' && c[1])
+			c++;
+		if (string || (*c != 'e' && *c != 'E') || c == text || !(isdigit((unsigned char) c[-1]) || c[-1] == '.'))
+			continue;
+		if (c[1] == '+' || c[1] == '-')
+			c++;
+		for (; isdigit((unsigned char) c[1]); c++)
+			exponent = Min(exponent * 10 + (c[1] - '0'), EXPONENT_MAX);
+		digits += exponent;
+		if (digits > most)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("the numbers of the body have more digits than msgsys.http_max_body allows bytes"),
+					 errdetail("That is %d kB.", setting_http_max_body)));
+	}
+}
+
 static Jsonb *
 parse_json(const char *text)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Jsonb	   *volatile json = NULL;
 
+	rest_body_check_numbers(text);
 	PG_TRY();
 	{
 		json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));

@@ -26,4 +26,10 @@ typedef struct RestBody
  */
 extern void rest_body(const Call *call, bool any_names, bool empty_object, RestBody *body);
 
+/*
+ * Refuse a JSON text (54000) whose numbers, written out, are longer than a body may be: 1e131071 is eight bytes
+ * there, and 131,072 in each text that is made of it.
+ */
+extern void rest_body_check_numbers(const char *text);
+
 #endif							/* MSGSYS_REST_BODY_H */

@@ -9,6 +9,7 @@ use POSIX 'mkfifo';
 use Test::More;
 
 my ($node, $facade) = facade_node('strangers', 'msgsys.http_statement_timeout' => '2s', 'msgsys.http_max_response' => '1MB', 'msgsys.http_compat' => '000,001,002,004');
+expect_findings(nobody => 'the channel default has no way out');
 $node->safe_psql('postgres', q{
 	CREATE SCHEMA m AUTHORIZATION operator;
 	SET ROLE operator;
@@ -74,6 +75,17 @@ for my $length (4_000, 12_000, 20_000, 26_000, 40_000)
 }
 my $deep = $facade->ask('GET', '/messages?payload=fts.' . '!' x 15_000, as => 'reader');
 cmp_ok($deep->{status}, '<', 500, 'a search with 15,000 negations is nobody else\'s fault') or diag($deep->{body});
+
+# ---- a number of eight bytes is not one of 131,072, thousands of times
+$before = memory();
+my $rows = join ',', ('{"message_key": 1e131071, "payload": 1}') x 3000;
+for my $path ('/messages', '/rpc/msg_create', '/api/v1/create')
+{
+	my $wide = $facade->ask('POST', $path, as => 'operator', body => $path eq '/messages' ? "[$rows]" : qq({"payload": [$rows], "message": [$rows]}));
+	cmp_ok($wide->{status}, '>=', 400, "numbers that would be written out to 400 MB are refused: $path") or diag($wide->{body});
+}
+cmp_ok(memory() - $before, '<', 40_000, 'before they are') or diag("$before kB, then " . memory());
+is($facade->ask('POST', '/messages', as => 'producer', body => '{"payload": {"n": 1e300, "e": "\\"1e131071"}}')->{status}, 201, 'a large number is taken');
 
 # ---- a token that wants what we do not know
 use Digest::SHA 'hmac_sha256';

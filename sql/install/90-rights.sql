@@ -128,22 +128,31 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_grant IS 'lets a role use msgsys: kind is producer, consumer, reader or operator; worker for msgsys.role, http for msgsys.http_role. A role may have several kinds';
 
--- Nobody but who was granted it: functions are for PUBLIC by default.
-DO $$
-DECLARE
-	f regprocedure;
-BEGIN
-	FOR f IN SELECT p.oid FROM pg_catalog.pg_proc p
-		WHERE p.pronamespace = '@extschema@'::pg_catalog.regnamespace AND pg_catalog.starts_with(p.proname, 'msg_')
-	LOOP
-		EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', f);
-	END LOOP;
-END $$;
-
 -- Tells the workers that the extension is there, when this commits; warns where there are none.
 CREATE FUNCTION @extschema@.msg_announce() RETURNS void AS 'MODULE_PATHNAME', 'msg_announce' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.msg_announce IS 'wakes the workers of this database; called by the install script';
-REVOKE ALL ON FUNCTION @extschema@.msg_announce() FROM PUBLIC;
+
+-- Nobody but who was granted it: functions are for PUBLIC by default, and ALTER DEFAULT PRIVILEGES may have given any role all there is, secrets too.
+DO $$
+DECLARE
+	o record;
+BEGIN
+	FOR o IN SELECT DISTINCT m.kind, m.name, a.grantee FROM (
+			SELECT 'FUNCTION' AS kind, p.oid::pg_catalog.regprocedure::text AS name, coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner)) AS acl, p.proowner AS owner
+			FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
+			JOIN pg_catalog.pg_extension e ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid AND e.extname = 'msgsys'
+			UNION ALL
+			SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::pg_catalog.regclass::text, c.relacl, c.relowner
+			FROM pg_catalog.pg_class c JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'
+			JOIN pg_catalog.pg_extension e ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid AND e.extname = 'msgsys'
+			WHERE c.relkind IN ('r', 'p', 'v', 'S')) m, pg_catalog.aclexplode(m.acl) a
+		WHERE a.grantee <> m.owner
+	LOOP
+		EXECUTE pg_catalog.format('REVOKE ALL ON %s %s FROM %s CASCADE', o.kind, o.name,
+			CASE o.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(o.grantee)) END);
+	END LOOP;
+END $$;
+
 SELECT @extschema@.msg_announce();
 -- A PostgREST that serves this database reads its catalogue again.
 NOTIFY pgrst, 'reload schema';

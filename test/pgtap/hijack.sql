@@ -27,6 +27,12 @@ SELECT cmp_ok(count(*), '>', 30000::bigint, 'operators lie in wait') FROM pg_ope
 CREATE TABLE public.msg_archive_2026_10 (LIKE pg_class);
 CREATE DOMAIN public.d AS text CHECK (false);
 
+CREATE ROLE hijack_everybody;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO hijack_everybody WITH GRANT OPTION;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON SEQUENCES TO hijack_everybody;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT EXECUTE ON FUNCTIONS TO hijack_everybody;
+
 SELECT lives_ok('CREATE EXTENSION msgsys SCHEMA public', 'the extension is made where they are');
 
 -- what the script left behind
@@ -44,6 +50,17 @@ WHERE d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::
 	AND pg_describe_object(d.refclassid, d.refobjid, 0) !~ ' pg_catalog\.';
 SELECT is_empty('SELECT fault FROM strangers', 'constraints, defaults, indexes, views, rules and triggers depend on pg_catalog and on the extension alone');
 SELECT cmp_ok(count(*), '>', 100::bigint, 'of which there are some') FROM parts;
+
+-- what default privileges would have given away
+SELECT is_empty($$SELECT c.relname, a.grantee::regrole, a.privilege_type FROM members m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid, aclexplode(c.relacl) a WHERE a.grantee <> c.relowner$$,
+	'tables, views and sequences are for nobody but their owner');
+SELECT is_empty($$SELECT p.oid::regprocedure FROM members m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+	WHERE a.grantee <> p.proowner$$, 'functions too');
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM hijack_everybody, PUBLIC;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON SEQUENCES FROM hijack_everybody;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE ALL ON FUNCTIONS FROM hijack_everybody;
+DROP OWNED BY hijack_everybody;
+DROP ROLE hijack_everybody;
 
 -- functions
 CREATE TEMP VIEW functions AS SELECT p.*, l.lanname FROM members m JOIN pg_proc p ON p.oid = m.objid JOIN pg_language l ON l.oid = p.prolang WHERE m.classid = 'pg_proc'::regclass;

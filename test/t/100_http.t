@@ -13,6 +13,7 @@ use Time::HiRes qw(time sleep);
 my ($node, $facade) = facade_node('http', 'msgsys.http_request_timeout' => '2s', 'msgsys.http_max_body' => '64kB', 'msgsys.http_max_header' => '16kB',
 	'msgsys.http_statement_timeout' => '1s', 'msgsys.http_lock_timeout' => '300ms', 'msgsys.http_connections_per_peer' => 20, 'msgsys.http_connections' => 40);
 my $port = $facade->{port};
+expect_findings('worker-stopped' => 'wrong settings are the last that it tries', nobody => 'the channel default has no way out');
 my $token = token({ role => 'operator' });
 my $pid = worker_pid($node, 'http');
 my $alive = sub { return $facade->ask('GET', '/rpc/msg_running', as => 'reader')->{status} };

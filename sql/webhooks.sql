@@ -103,3 +103,14 @@ SELECT msg_webhook_drop('hook');
 RESET ROLE;
 DROP OWNED BY msgsys_hook_operator;
 DROP ROLE msgsys_hook_operator;
+
+-- a reader sees neither secrets nor what endpoints answered
+CREATE ROLE msgsys_hook_reader;
+SELECT msg_grant('msgsys_hook_reader', 'reader');
+SET ROLE msgsys_hook_reader;
+SELECT value FROM msg_webhook_secrets;
+SELECT excerpt FROM msg_attempts;
+SELECT count(id) FROM msg_attempts;
+RESET ROLE;
+DROP OWNED BY msgsys_hook_reader;
+DROP ROLE msgsys_hook_reader;

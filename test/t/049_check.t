@@ -120,6 +120,6 @@ $node->stop;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
 $node->start;
 is(found($node), 'not-preloaded', 'without preload it says so');
-expect_findings('not-preloaded' => 'this test starts the server without');
+expect_findings('not-preloaded: check' => 'this test starts the server without');
 $node->stop;
 done_testing();

@@ -104,13 +104,15 @@ BEGIN
 	-- Waiting, while whoever takes it idles. What holds a channel back on purpose is left out: a pause, an open breaker, a key that
 	-- waits, a rate or pace by which the channel moves; and what came only just: a resume, a change, a start, a row that a transaction holds.
 	FOR l IN
-		SELECT v.channel, v.waits, v.first_id, s.topic, s.ack, s.resend_after, x.stage, p.next_at, p.channel IS NOT NULL AS paced,
+		SELECT v.channel, v.waits, v.first_id, k.idle, k.workers, s.topic, s.ack, s.resend_after, x.stage, p.next_at, p.channel IS NOT NULL AS paced,
 			x.stage = 'webhook' AND w.ordered AS ordered, CASE WHEN x.stage = 'webhook' THEN w.rate END AS rate,
 			CASE WHEN x.stage = 'webhook' THEN w.timeout ELSE '0' END AS timeout
 		FROM @extschema@.msg_check_live() v JOIN @extschema@.msg_channel_settings s ON s.channel = v.channel
 			LEFT JOIN @extschema@.msg_webhook_settings w ON w.channel = v.channel
 			LEFT JOIN @extschema@.msg_paces p ON p.channel = v.channel AND v.waits IN ('idle', 'due')
 			CROSS JOIN LATERAL (SELECT CASE WHEN v.waits = 'sent' THEN 'receiver' WHEN v.waits = 'received' OR s.topic IS NULL AND v.waits <> 'dead letter' THEN 'webhook' ELSE 'relay' END AS stage) x
+			CROSS JOIN LATERAL (SELECT bool_and(k.state = 'idle') AS idle, bool_and(k.state IN ('idle', 'busy') AND k.started_at < clock_timestamp() - margin) AS at_work, count(*) AS workers
+				FROM @extschema@.msg_worker_slots() k WHERE k.database = current_database() AND k.stage = x.stage) k
 		WHERE NOT EXISTS (SELECT FROM @extschema@.msg_check_nobody() n WHERE n.channel = v.channel AND n.waits = v.waits)
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_pauses q WHERE q.channel IN ('*', v.channel))
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_pause_log q WHERE q.channel IN ('*', v.channel) AND q.at > clock_timestamp() - margin)
@@ -119,11 +121,15 @@ BEGIN
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_webhooks c WHERE c.channel = v.channel AND c.updated_at > clock_timestamp() - margin)
 			AND NOT p.updated_at > clock_timestamp() - margin IS TRUE
 			AND (v.waits <> 'sent' OR s.ack = 'readback')
-			AND (SELECT bool_and(k.state = 'idle' AND k.started_at < clock_timestamp() - margin) FROM @extschema@.msg_worker_slots() k
-				WHERE k.database = current_database() AND k.stage = x.stage)
+			AND k.at_work
 	LOOP
 		due := @extschema@.msg_now() - margin;
 		at := clock_timestamp() - margin - l.timeout;
+		-- while a worker is busy a message may wait for its turn; but not where later ones of its channel went long ago
+		CONTINUE WHEN NOT l.idle AND (l.waits <> 'idle' OR l.paced OR l.ordered OR l.rate IS NOT NULL OR NOT EXISTS (
+			SELECT FROM @extschema@.messages m, LATERAL (SELECT * FROM @extschema@.messages e WHERE e.id > m.id ORDER BY e.id LIMIT 2500) e
+			WHERE m.id = l.first_id AND e.channel = l.channel AND (l.workers = 1 OR e.message_key = m.message_key)
+				AND CASE l.stage WHEN 'relay' THEN e.sent_at ELSE e.delivered_at END < at));
 		-- a pace whose next run is to come, unless one is under way
 		CONTINUE WHEN l.next_at > due AND NOT EXISTS (SELECT FROM @extschema@.msg_runs r WHERE r.channel = l.channel AND r.finished_at IS NULL);
 		-- where not all may go at once: whether what came before them went just now
@@ -134,7 +140,8 @@ BEGIN
 			CONTINUE WHEN moved > least(at, due) - coalesce(interval '1 s' / l.rate, '0');
 		END IF;
 		SELECT array_agg(m.id ORDER BY m.id) INTO late FROM (
-			(SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'idle' AND m.status = 'idle' AND m.channel = l.channel AND m.created_at < at LIMIT 1000)
+			(SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'idle' AND m.status = 'idle' AND m.channel = l.channel AND m.created_at < at
+				AND (l.idle OR m.id = l.first_id) LIMIT 1000)
 			UNION ALL (SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'due' AND m.status IN ('scheduled', 'retry') AND m.channel = l.channel AND m.due_at < due LIMIT 1000)
 			UNION ALL (SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'sent' AND m.status = 'sent' AND m.finished_at IS NULL AND m.channel = l.channel AND m.sent_at < at LIMIT 1000)
 			UNION ALL (SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'received' AND m.status = 'received' AND m.finished_at IS NULL AND m.channel = l.channel AND m.received_at < at LIMIT 1000)
@@ -151,7 +158,8 @@ BEGIN
 			severity := 'warning';
 			count := cardinality(late);
 			examples := late[1:5]::text[];
-			detail := format('Messages of channel "%s" wait (%s) for longer than %s, while every %s worker is idle.', l.channel, l.waits, margin, l.stage);
+			detail := format('Messages of channel "%s" wait (%s) for longer than %s, while %s.', l.channel, l.waits, margin,
+				CASE WHEN l.idle THEN format('every %s worker is idle', l.stage) ELSE 'later ones have gone' END);
 			hint := CASE l.waits WHEN 'sent' THEN 'Their records may be gone from the topic (retention, compaction, a deleted topic): set resend_after with msg_channel_set() to send them again.'
 				ELSE 'Look again: it may be work under way. If they stay, see last_error in msg_workers and restart that worker with pg_terminate_backend().' END;
 			RETURN NEXT;
@@ -564,7 +572,7 @@ END $$;
 COMMENT ON FUNCTION @extschema@.msg_check_sequences IS 'part of msg_check(): sequences against the ids that there are';
 
 /* What keeps the server from cleaning up, or rows from being taken; for how long, so that a test need not wait for it. */
-CREATE FUNCTION @extschema@.msg_check_holds(rows bigint, prepared_for interval DEFAULT '10 min', open_for interval DEFAULT '1 h', transactions integer DEFAULT 1000000)
+CREATE FUNCTION @extschema@.msg_check_holds(rows bigint, prepared_for interval, open_for interval, transactions integer)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
@@ -601,10 +609,15 @@ DECLARE
 	-- of each kind so many rows are looked at, without full
 	sample constant bigint := 10000;
 	part text;
+	-- with all arguments, and their types: no function of others fits better
+	calls constant text[] := ARRAY['workers($1)', 'settings($1)', 'objects($1)', 'tables($1)', 'sequences($1)',
+		$c$holds($1, interval '10 min', interval '1 h', 1000000)$c$, 'unfinished($1)', 'messages($1)'];
+	call text;
 BEGIN
-	FOREACH part IN ARRAY '{workers,settings,objects,tables,sequences,holds,unfinished,messages}'::text[] LOOP
+	FOREACH call IN ARRAY calls LOOP
+		part := split_part(call, '(', 1);
 		BEGIN
-			RETURN QUERY EXECUTE format('SELECT * FROM @extschema@.msg_check_%s($1)', part) USING CASE WHEN "full" THEN NULL ELSE sample END;
+			RETURN QUERY EXECUTE format('SELECT * FROM @extschema@.msg_check_%s', call) USING CASE WHEN "full" THEN NULL ELSE sample END;
 		EXCEPTION WHEN insufficient_privilege THEN
 			"check" := 'not-looked-at';
 			severity := 'info';

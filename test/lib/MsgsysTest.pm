@@ -114,7 +114,7 @@ sub _findings
 	{
 		my ($schema) = $ask->($database, "SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'msgsys'");
 		next unless $schema;
-		push @found, $ask->($database, qq{SELECT "check" || ': $name $database: ' || count || ' ' || coalesce(examples::text, '') || ' ' || replace(detail, E'\n', ' ')
+		push @found, $ask->($database, qq{SET search_path = pg_catalog, pg_temp; SELECT "check" || ': $name $database: ' || count || ' ' || coalesce(examples::text, '') || ' ' || replace(detail, E'\n', ' ')
 			FROM $schema.msg_check() WHERE severity <> 'info'});
 	}
 	return grep { !_is_expected($_) } @found;

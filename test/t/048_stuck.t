@@ -141,6 +141,20 @@ forged('max-channels', undef, 'SELECT version, preloaded, launcher, 16 FROM publ
 forged('version', undef, q{SELECT '0', preloaded, launcher, channels FROM public.real_library()}, 'an older library');
 forged('not-preloaded', undef, 'SELECT version, false, launcher, channels FROM public.real_library()', 'no preload');
 
+# while the worker is busy, messages wait for their turn; unless later ones had theirs long ago
+my $busy = $state->('webhook', 'busy');
+$webhook = worker_pid($node, 'webhook');
+kill 'STOP', $webhook;
+my $passed = waits('plain', 'idle');
+$session->query($long_ago);
+forged('', $busy, undef, 'a message that waits for its turn');
+waits('plain', 'delivered', delivered_at => "now() - $hour", finished_at => "now() - $hour", received_at => "now() - $hour", sent_at => "now() - $hour", message_key => "'later'");
+forged('waiting', $busy, undef, 'a message that was passed over');
+forged('', $busy . q{ UNION ALL SELECT database, stage, 1, NULL, 'busy', started_at, active_at, counters, NULL, NULL FROM public.real_slots() WHERE stage = 'webhook'}, undef,
+	'but with two workers the later one may be the other one\'s');
+gone('plain');
+kill 'CONT', $webhook;
+
 # the launcher ends, once: the same is found, until it has started again and taken over what runs
 my $workers = $session->query("SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM msg_workers");
 ok(poll_until(30, sub {

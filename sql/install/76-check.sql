@@ -104,14 +104,15 @@ BEGIN
 	-- Waiting, while whoever takes it idles. What holds a channel back on purpose is left out: a pause, an open breaker, a key that
 	-- waits, a rate or pace by which the channel moves; and what came only just: a resume, a change, a start, a row that a transaction holds.
 	FOR l IN
-		SELECT v.channel, v.waits, v.first_id, k.idle, k.workers, s.topic, s.ack, s.resend_after, x.stage, p.next_at, p.channel IS NOT NULL AS paced,
+		SELECT v.channel, v.waits, v.first_id, k.idle, k.workers, k.last_error, s.topic, s.ack, s.resend_after, x.stage, p.next_at, p.channel IS NOT NULL AS paced,
 			x.stage = 'webhook' AND w.ordered AS ordered, CASE WHEN x.stage = 'webhook' THEN w.rate END AS rate,
 			CASE WHEN x.stage = 'webhook' THEN w.timeout ELSE '0' END AS timeout
 		FROM @extschema@.msg_check_live() v JOIN @extschema@.msg_channel_settings s ON s.channel = v.channel
 			LEFT JOIN @extschema@.msg_webhook_settings w ON w.channel = v.channel
 			LEFT JOIN @extschema@.msg_paces p ON p.channel = v.channel AND v.waits IN ('idle', 'due')
 			CROSS JOIN LATERAL (SELECT CASE WHEN v.waits = 'sent' THEN 'receiver' WHEN v.waits = 'received' OR s.topic IS NULL AND v.waits <> 'dead letter' THEN 'webhook' ELSE 'relay' END AS stage) x
-			CROSS JOIN LATERAL (SELECT bool_and(k.state = 'idle') AS idle, bool_and(k.state IN ('idle', 'busy') AND k.started_at < clock_timestamp() - margin) AS at_work, count(*) AS workers
+			CROSS JOIN LATERAL (SELECT bool_and(k.state = 'idle') AS idle, bool_and(k.state IN ('idle', 'busy') AND k.started_at < clock_timestamp() - margin) AS at_work, count(*) AS workers,
+					(array_agg(k.last_error ORDER BY k.last_error_at DESC NULLS LAST))[1] AS last_error
 				FROM @extschema@.msg_worker_slots() k WHERE k.database = current_database() AND k.stage = x.stage) k
 		WHERE NOT EXISTS (SELECT FROM @extschema@.msg_check_nobody() n WHERE n.channel = v.channel AND n.waits = v.waits)
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_pauses q WHERE q.channel IN ('*', v.channel))
@@ -159,7 +160,8 @@ BEGIN
 			count := cardinality(late);
 			examples := late[1:5]::text[];
 			detail := format('Messages of channel "%s" wait (%s) for longer than %s, while %s.', l.channel, l.waits, margin,
-				CASE WHEN l.idle THEN format('every %s worker is idle', l.stage) ELSE 'later ones have gone' END);
+				CASE WHEN l.idle THEN format('every %s worker is idle', l.stage) ELSE 'later ones have gone' END)
+				|| coalesce(format(' The latest error of a %s worker: %s.', l.stage, l.last_error), '');
 			hint := CASE l.waits WHEN 'sent' THEN 'Their records may be gone from the topic (retention, compaction, a deleted topic): set resend_after with msg_channel_set() to send them again.'
 				ELSE 'Look again: it may be work under way. If they stay, see last_error in msg_workers and restart that worker with pg_terminate_backend().' END;
 			RETURN NEXT;

@@ -89,6 +89,7 @@ DECLARE
 	late bigint[];
 	due timestamptz;
 	at timestamptz;
+	moved timestamptz;
 BEGIN
 	RETURN QUERY
 	SELECT 'nobody'::text, n.severity, c.count, ARRAY[n.first_id::text],
@@ -100,40 +101,67 @@ BEGIN
 		WHEN 'received' THEN (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.status = 'received' AND m.finished_at IS NULL LIMIT rows) x)
 		ELSE (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.dlq_pending LIMIT rows) x) END) c(count);
 
-	-- Waiting, while whoever takes it idles. What holds a channel back on purpose is left out: a pause, a pace, a rate, an open
-	-- breaker, a key that waits; and what came only just: a resume, a change, a start, a row that a transaction holds.
+	-- Waiting, while whoever takes it idles. What holds a channel back on purpose is left out: a pause, an open breaker, a key that
+	-- waits, a rate or pace by which the channel moves; and what came only just: a resume, a change, a start, a row that a transaction holds.
 	FOR l IN
-		SELECT v.channel, v.waits, s.topic, s.ack, s.resend_after, x.stage, w.timeout
+		SELECT v.channel, v.waits, v.first_id, k.idle, k.workers, k.last_error, s.topic, s.ack, s.resend_after, x.stage, p.next_at, p.channel IS NOT NULL AS paced,
+			x.stage = 'webhook' AND w.ordered AS ordered, CASE WHEN x.stage = 'webhook' THEN w.rate END AS rate,
+			CASE WHEN x.stage = 'webhook' THEN w.timeout ELSE '0' END AS timeout
 		FROM @extschema@.msg_check_live() v JOIN @extschema@.msg_channel_settings s ON s.channel = v.channel
 			LEFT JOIN @extschema@.msg_webhook_settings w ON w.channel = v.channel
+			LEFT JOIN @extschema@.msg_paces p ON p.channel = v.channel AND v.waits IN ('idle', 'due')
 			CROSS JOIN LATERAL (SELECT CASE WHEN v.waits = 'sent' THEN 'receiver' WHEN v.waits = 'received' OR s.topic IS NULL AND v.waits <> 'dead letter' THEN 'webhook' ELSE 'relay' END AS stage) x
+			CROSS JOIN LATERAL (SELECT bool_and(k.state = 'idle') AS idle, bool_and(k.state IN ('idle', 'busy') AND k.started_at < clock_timestamp() - margin) AS at_work, count(*) AS workers,
+					(array_agg(k.last_error ORDER BY k.last_error_at DESC NULLS LAST))[1] AS last_error
+				FROM @extschema@.msg_worker_slots() k WHERE k.database = current_database() AND k.stage = x.stage) k
 		WHERE NOT EXISTS (SELECT FROM @extschema@.msg_check_nobody() n WHERE n.channel = v.channel AND n.waits = v.waits)
-			AND NOT EXISTS (SELECT FROM @extschema@.msg_pauses p WHERE p.channel IN ('*', v.channel))
-			AND NOT EXISTS (SELECT FROM @extschema@.msg_pause_log p WHERE p.channel IN ('*', v.channel) AND p.at > clock_timestamp() - margin)
-			AND NOT EXISTS (SELECT FROM @extschema@.msg_paces p WHERE p.channel = v.channel)
+			AND NOT EXISTS (SELECT FROM @extschema@.msg_pauses q WHERE q.channel IN ('*', v.channel))
+			AND NOT EXISTS (SELECT FROM @extschema@.msg_pause_log q WHERE q.channel IN ('*', v.channel) AND q.at > clock_timestamp() - margin)
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_breakers b WHERE b.channel = v.channel)
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_channels c WHERE c.channel = v.channel AND c.updated_at > clock_timestamp() - margin)
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_webhooks c WHERE c.channel = v.channel AND c.updated_at > clock_timestamp() - margin)
-			AND (x.stage <> 'webhook' OR w.rate IS NULL AND NOT w.ordered)
+			AND NOT p.updated_at > clock_timestamp() - margin IS TRUE
 			AND (v.waits <> 'sent' OR s.ack = 'readback')
-			AND (SELECT bool_and(k.state = 'idle' AND k.started_at < clock_timestamp() - margin) FROM @extschema@.msg_worker_slots() k
-				WHERE k.database = current_database() AND k.stage = x.stage)
+			AND k.at_work
 	LOOP
 		due := @extschema@.msg_now() - margin;
-		at := clock_timestamp() - margin - CASE WHEN l.stage = 'webhook' THEN l.timeout ELSE '0' END;
+		at := clock_timestamp() - margin - l.timeout;
+		-- while a worker is busy a message may wait for its turn; but not where later ones of its channel went long ago
+		CONTINUE WHEN NOT l.idle AND (l.waits <> 'idle' OR l.paced OR l.ordered OR l.rate IS NOT NULL OR NOT EXISTS (
+			SELECT FROM @extschema@.messages m, LATERAL (SELECT * FROM @extschema@.messages e WHERE e.id > m.id ORDER BY e.id LIMIT 2500) e
+			WHERE m.id = l.first_id AND e.channel = l.channel AND (l.workers = 1 OR e.message_key = m.message_key)
+				AND CASE l.stage WHEN 'relay' THEN e.sent_at ELSE e.delivered_at END < at));
+		-- a pace whose next run is to come, unless one is under way
+		CONTINUE WHEN l.next_at > due AND NOT EXISTS (SELECT FROM @extschema@.msg_runs r WHERE r.channel = l.channel AND r.finished_at IS NULL);
+		-- where not all may go at once: whether what came before them went just now
+		IF l.paced OR l.rate IS NOT NULL THEN
+			SELECT max(greatest(m.sent_at, m.received_at, m.delivered_at, m.finished_at, CASE WHEN m.status = 'retry' THEN m.due_at END)) INTO moved
+			FROM (SELECT * FROM @extschema@.messages e WHERE e.id <= l.first_id + 2500 ORDER BY e.id DESC LIMIT 5000) m WHERE m.channel = l.channel;
+			SELECT greatest(moved, max(r.started_at), max(r.finished_at)) INTO moved FROM @extschema@.msg_runs r WHERE r.channel = l.channel;
+			CONTINUE WHEN moved > least(at, due) - coalesce(interval '1 s' / l.rate, '0');
+		END IF;
 		SELECT array_agg(m.id ORDER BY m.id) INTO late FROM (
-			(SELECT m.id, m.xmax FROM @extschema@.messages m WHERE l.waits = 'idle' AND m.status = 'idle' AND m.channel = l.channel AND m.created_at < at LIMIT 1000)
-			UNION ALL (SELECT m.id, m.xmax FROM @extschema@.messages m WHERE l.waits = 'due' AND m.status IN ('scheduled', 'retry') AND m.channel = l.channel AND m.due_at < due LIMIT 1000)
-			UNION ALL (SELECT m.id, m.xmax FROM @extschema@.messages m WHERE l.waits = 'sent' AND m.status = 'sent' AND m.finished_at IS NULL AND m.channel = l.channel AND m.sent_at < at LIMIT 1000)
-			UNION ALL (SELECT m.id, m.xmax FROM @extschema@.messages m WHERE l.waits = 'received' AND m.status = 'received' AND m.finished_at IS NULL AND m.channel = l.channel AND m.received_at < at LIMIT 1000)
-			UNION ALL (SELECT m.id, m.xmax FROM @extschema@.messages m WHERE l.waits = 'dead letter' AND m.dlq_pending AND m.channel = l.channel AND m.finished_at < at LIMIT 1000)) m
-		WHERE m.xmax = '0'::xid OR NOT EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'transactionid' AND k.transactionid = m.xmax AND k.mode = 'ExclusiveLock');
+			(SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'idle' AND m.status = 'idle' AND m.channel = l.channel AND m.created_at < at
+				AND (l.idle OR m.id = l.first_id) LIMIT 1000)
+			UNION ALL (SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'due' AND m.status IN ('scheduled', 'retry') AND m.channel = l.channel AND m.due_at < due LIMIT 1000)
+			UNION ALL (SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'sent' AND m.status = 'sent' AND m.finished_at IS NULL AND m.channel = l.channel AND m.sent_at < at LIMIT 1000)
+			UNION ALL (SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'received' AND m.status = 'received' AND m.finished_at IS NULL AND m.channel = l.channel AND m.received_at < at LIMIT 1000)
+			UNION ALL (SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'dead letter' AND m.dlq_pending AND m.channel = l.channel AND m.finished_at < at LIMIT 1000)) m
+		WHERE (m.xmax = '0'::xid OR NOT EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'transactionid' AND k.transactionid = m.xmax AND k.mode = 'ExclusiveLock'))
+			-- an ordered key waits for the first of its messages that is tried again
+			AND (NOT l.ordered OR m.message_key IS NULL OR NOT EXISTS (
+				SELECT FROM (SELECT e.message_key, e.id FROM @extschema@.messages e WHERE e.status IN ('scheduled', 'retry') AND (e.status = 'retry' OR e.attempts > 0) AND e.channel = l.channel
+					UNION ALL SELECT e.message_key, e.id FROM @extschema@.messages e WHERE e.status = 'sent' AND e.finished_at IS NULL AND e.attempts > 1 AND e.channel = l.channel
+					UNION ALL SELECT e.message_key, e.id FROM @extschema@.messages e WHERE e.status = 'received' AND e.finished_at IS NULL AND e.attempts > 1 AND e.channel = l.channel) h
+				WHERE h.message_key IS NOT NULL GROUP BY h.message_key HAVING h.message_key = m.message_key AND min(h.id) <> m.id));
 		IF late IS NOT NULL THEN
 			"check" := CASE l.waits WHEN 'sent' THEN 'not-read-back' ELSE 'waiting' END;
 			severity := 'warning';
 			count := cardinality(late);
 			examples := late[1:5]::text[];
-			detail := format('Messages of channel "%s" wait (%s) for longer than %s, while every %s worker is idle.', l.channel, l.waits, margin, l.stage);
+			detail := format('Messages of channel "%s" wait (%s) for longer than %s, while %s.', l.channel, l.waits, margin,
+				CASE WHEN l.idle THEN format('every %s worker is idle', l.stage) ELSE 'later ones have gone' END)
+				|| coalesce(format(' The latest error of a %s worker: %s.', l.stage, l.last_error), '');
 			hint := CASE l.waits WHEN 'sent' THEN 'Their records may be gone from the topic (retention, compaction, a deleted topic): set resend_after with msg_channel_set() to send them again.'
 				ELSE 'Look again: it may be work under way. If they stay, see last_error in msg_workers and restart that worker with pg_terminate_backend().' END;
 			RETURN NEXT;
@@ -241,11 +269,19 @@ BEGIN
 		RETURN QUERY SELECT 'not-listed'::text, 'warning'::text, 1::bigint, NULL::text[], format('Nobody works on this database: "%s" is not in msgsys.databases.', here),
 			'Add it there, and reload the configuration.'::text;
 	ELSIF library.launcher IS NOT NULL THEN
-		-- which stages have workers at rest is the launcher's affair; what it has a seat for must have a process
-		RETURN QUERY SELECT 'no-seat'::text, 'warning'::text, count(*), array_agg(s), 'Stages have no place for a worker of this database.'::text,
+		RETURN QUERY SELECT 'no-seat'::text, 'error'::text, count(*), array_agg(format('%s %s', s.stage, s.worker) ORDER BY s.stage, s.worker), 'There is no place for workers of this database.'::text,
 			'See the server''s log; raise msgsys.max_databases if msgsys.databases has more names, and restart the server.'::text
-		FROM unnest('{relay,scheduler}'::text[]) s
-		WHERE NOT EXISTS (SELECT FROM @extschema@.msg_worker_slots() k WHERE k.database = here AND k.stage = s) HAVING count(*) > 0;
+		FROM (SELECT t.stage, generate_series(0, t.workers - 1) AS worker FROM (VALUES ('scheduler', 1), ('relay', current_setting('msgsys.relay_workers')::integer),
+			('receiver', current_setting('msgsys.receiver_workers')::integer), ('webhook', current_setting('msgsys.webhook_workers')::integer)) t(stage, workers)) s
+		WHERE NOT EXISTS (SELECT FROM @extschema@.msg_worker_slots() k WHERE k.database = here AND k.stage = s.stage AND k.worker = s.worker) HAVING count(*) > 0;
+		-- the scheduler says which stages the channels need, and the launcher starts these
+		RETURN QUERY SELECT 'not-started'::text, 'error'::text, count(*), array_agg(n.stage ORDER BY n.stage), 'Channels need workers of these stages, but they are not started.'::text,
+			'See the scheduler''s last_error in msg_workers; restart it with pg_terminate_backend().'::text
+		FROM (SELECT DISTINCT x.stage FROM @extschema@.msg_channel_settings s JOIN @extschema@.msg_channels c USING (channel) LEFT JOIN @extschema@.msg_webhooks w USING (channel),
+				LATERAL (VALUES ('relay', s.topic IS NOT NULL), ('receiver', s.ack <> 'none' AND (s.topic IS NOT NULL OR s.former_topics IS NOT NULL)), ('webhook', s.has_webhook)) x(stage, needed)
+			WHERE x.needed AND greatest(c.updated_at, w.updated_at) < clock_timestamp() - interval '10 s') n
+		WHERE EXISTS (SELECT FROM @extschema@.msg_worker_slots() k WHERE k.database = here AND k.stage = 'scheduler' AND k.started_at < clock_timestamp() - interval '10 s')
+			AND (SELECT bool_or(k.state = 'not needed') FROM @extschema@.msg_worker_slots() k WHERE k.database = here AND k.stage = n.stage) HAVING count(*) > 0;
 	END IF;
 	RETURN QUERY
 	SELECT t.name, t.severity, count(*), array_agg(format('%s %s', k.stage, k.worker) ORDER BY k.stage, k.worker),
@@ -308,9 +344,8 @@ DECLARE
 	acks constant text := coalesce(current_setting('msgsys.acks_topic', true), '');
 	seats integer;
 BEGIN
-	seats := 1 + cardinality(databases) * (1 + coalesce(current_setting('msgsys.relay_workers', true), '1')::integer
-		+ coalesce(current_setting('msgsys.receiver_workers', true), '1')::integer + coalesce(current_setting('msgsys.webhook_workers', true), '1')::integer)
-		+ CASE WHEN http THEN coalesce(current_setting('msgsys.http_workers', true), '1')::integer ELSE 0 END;
+	-- a process for the launcher and for each seat that is needed now; on a standby none is, but for HTTP
+	seats := 1 + (SELECT count(*) FROM @extschema@.msg_worker_slots() k WHERE k.state NOT IN ('not needed', 'no database', 'standby'));
 	RETURN QUERY
 	SELECT 'setting'::text, v.severity::text, 1::bigint, ARRAY[v.setting]::text[], v.words::text, v.hint::text
 	FROM (VALUES
@@ -320,7 +355,10 @@ BEGIN
 		(cardinality(databases) > coalesce(current_setting('msgsys.max_databases', true), '256')::integer, 'error', 'msgsys.databases',
 			'It has more names than msgsys.max_databases allows: the last ones have no workers.', 'Raise msgsys.max_databases, and restart the server.'),
 		(seats > current_setting('max_worker_processes')::integer, 'warning', 'max_worker_processes',
-			format('msgsys may need %s processes, and parallel queries some more, but only %s are allowed.', seats, current_setting('max_worker_processes')),
+			format('msgsys needs %s processes, but only %s are allowed.', seats, current_setting('max_worker_processes')),
+			'Raise it, and restart the server.'),
+		(current_setting('max_worker_processes')::integer BETWEEN seats AND seats + least(current_setting('max_parallel_workers_per_gather')::integer, current_setting('max_parallel_workers')::integer) - 1,
+			'info', 'max_worker_processes', format('msgsys needs %s processes of %s: a parallel query may find fewer than it may use.', seats, current_setting('max_worker_processes')),
 			'Raise it, and restart the server.'),
 		(current_setting('msgsys.sweep_interval', true)::interval < current_setting('msgsys.poll_interval', true)::interval, 'info', 'msgsys.sweep_interval',
 			'It is shorter than msgsys.poll_interval, which then decides.', 'Let it be the longer of both.'),
@@ -488,13 +526,17 @@ BEGIN
 	RETURN QUERY
 	SELECT 'breaker'::text, 'warning'::text, count(*), array_agg(DISTINCT b.channel), 'Circuit breakers are open: these endpoints fail, and their messages wait.'::text, 'See msg_attempts.'::text
 	FROM @extschema@.msg_breakers b HAVING count(*) > 0;
-	-- positions against what the receiver last saw
-	IF (SELECT count(*) = 3 FROM pg_attribute a WHERE a.attrelid = '@extschema@.msg_offsets'::regclass AND a.attname IN ('low', 'high', 'looked_at') AND NOT a.attisdropped) THEN
-		RETURN QUERY EXECUTE $q$
-			SELECT 'position'::text, 'error'::text, count(*), (array_agg(format('%s/%s', o.topic, o.partition)))[1:5], 'Positions are outside of what the topic has: records were not read, or the topic is another one.'::text,
-				'Messages whose records are gone stay sent: set resend_after with msg_channel_set().'::text
-			FROM @extschema@.msg_offsets o WHERE o.looked_at >= o.updated_at AND (o.next_offset < o.low OR o.next_offset > o.high) HAVING count(*) > 0 $q$;
-	END IF;
+	-- positions against what the receiver last saw; it corrects them itself, soon after it has looked
+	RETURN QUERY
+	SELECT 'position'::text, 'error'::text, count(*), (array_agg(format('%s/%s', o.topic, o.partition) ORDER BY o.topic, o.partition))[1:5],
+		'Positions are outside of what the topic has: records were not read, or the topic is another one.'::text,
+		'See the receiver''s last_error in msg_workers; restart it with pg_terminate_backend().'::text
+	FROM @extschema@.msg_offsets o WHERE o.looked_at > o.updated_at + interval '5 s' AND (o.next_offset < o.low OR o.next_offset > o.high) HAVING count(*) > 0;
+	RETURN QUERY
+	SELECT 'gap'::text, 'info'::text, count(*), (array_agg(format('%s/%s: %s to %s', o.topic, o.partition, o.gap_from, o.gap_to) ORDER BY o.gap_at DESC))[1:5],
+		'Kafka removed records before they were read; their messages are finished, or sent again where the channel has resend_after.'::text,
+		'See last_error of the messages; keep records longer (retention.ms), or keep the receiver running.'::text
+	FROM @extschema@.msg_offsets o WHERE o.gap_at > clock_timestamp() - interval '1 week' HAVING count(*) > 0;
 	RETURN QUERY
 	SELECT 'position'::text, 'error'::text, count(*), array_agg(format('%s/%s', o.topic, o.partition)), 'Positions are negative.'::text, 'Delete these rows of msg_offsets: the topic is read from its beginning.'::text
 	FROM @extschema@.msg_offsets o WHERE o.next_offset < 0 OR o.partition < 0 HAVING count(*) > 0;
@@ -531,24 +573,24 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_check_sequences IS 'part of msg_check(): sequences against the ids that there are';
 
-/* What keeps the server from cleaning up, or rows from being taken. */
-CREATE FUNCTION @extschema@.msg_check_holds(rows bigint)
+/* What keeps the server from cleaning up, or rows from being taken; for how long, so that a test need not wait for it. */
+CREATE FUNCTION @extschema@.msg_check_holds(rows bigint, prepared_for interval, open_for interval, transactions integer)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
 	RETURN QUERY
-	SELECT 'prepared'::text, 'warning'::text, count(*), (array_agg(p.gid ORDER BY p.prepared))[1:5], 'Transactions are prepared for more than 10 minutes: what they hold is not sent, and dead rows stay.'::text,
+	SELECT 'prepared'::text, 'warning'::text, count(*), (array_agg(p.gid ORDER BY p.prepared))[1:5], format('Transactions are prepared for more than %s: what they hold is not sent, and dead rows stay.', prepared_for),
 		'COMMIT PREPARED or ROLLBACK PREPARED.'::text
-	FROM pg_prepared_xacts p WHERE p.prepared < clock_timestamp() - interval '10 min' HAVING count(*) > 0;
+	FROM pg_prepared_xacts p WHERE p.prepared < clock_timestamp() - prepared_for HAVING count(*) > 0;
 	RETURN QUERY
 	SELECT 'replication-slot'::text, 'warning'::text, count(*), (array_agg(s.slot_name::text ORDER BY s.slot_name))[1:5], 'Replication slots without a consumer hold dead rows or WAL.'::text,
 		'Start their consumers, or drop them with pg_drop_replication_slot().'::text
-	FROM pg_replication_slots s WHERE NOT s.active AND NOT s.temporary AND (age(s.xmin) > 1000000 OR age(s.catalog_xmin) > 1000000 OR s.wal_status IN ('unreserved', 'lost')) HAVING count(*) > 0;
+	FROM pg_replication_slots s WHERE NOT s.active AND NOT s.temporary AND (age(s.xmin) > transactions OR age(s.catalog_xmin) > transactions OR s.wal_status IN ('unreserved', 'lost')) HAVING count(*) > 0;
 	RETURN QUERY
-	SELECT 'old-snapshot'::text, 'info'::text, count(*), (array_agg(a.pid::text ORDER BY a.xact_start))[1:5], 'Transactions are open for more than an hour: rows that are done with stay in the tables.'::text,
+	SELECT 'old-snapshot'::text, 'info'::text, count(*), (array_agg(a.pid::text ORDER BY a.xact_start))[1:5], format('Transactions are open for more than %s: rows that are done with stay in the tables.', open_for),
 		'End them, or set idle_in_transaction_session_timeout.'::text
-	FROM pg_stat_activity a WHERE a.xact_start < clock_timestamp() - interval '1 hour' AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL) HAVING count(*) > 0;
+	FROM pg_stat_activity a WHERE a.xact_start < clock_timestamp() - open_for AND a.pid <> pg_backend_pid() AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL) HAVING count(*) > 0;
 	IF NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') THEN
 		RAISE insufficient_privilege USING MESSAGE = 'other roles'' sessions are not shown';
 	END IF;
@@ -558,20 +600,26 @@ COMMENT ON FUNCTION @extschema@.msg_check_holds IS 'part of msg_check(): prepare
 /*
  * msg_check(full): what is wrong with this installation, a row a finding; none: all is well. full: look at every message, not only at
  * a sample, which an info "sampled" tells of. severity is error (what must never be), warning (something waits, or will) or info (nothing
- * is wrong). count is at least so many; examples are ids of messages or names. What the caller has no right to see is an info "not-looked-at".
+ * is wrong). count is at least so many; examples are ids of messages or names. What the caller has no right to see, or where somebody holds a lock for
+ * longer than a second, is "not-looked-at".
  */
 CREATE FUNCTION @extschema@.msg_check("full" boolean DEFAULT false)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off SET lock_timeout = '1s' AS $$
 #variable_conflict use_column
 DECLARE
 	-- of each kind so many rows are looked at, without full
 	sample constant bigint := 10000;
 	part text;
+	-- with all arguments, and their types: no function of others fits better
+	calls constant text[] := ARRAY['workers($1)', 'settings($1)', 'objects($1)', 'tables($1)', 'sequences($1)',
+		$c$holds($1, interval '10 min', interval '1 h', 1000000)$c$, 'unfinished($1)', 'messages($1)'];
+	call text;
 BEGIN
-	FOREACH part IN ARRAY '{workers,settings,objects,tables,sequences,holds,unfinished,messages}'::text[] LOOP
+	FOREACH call IN ARRAY calls LOOP
+		part := split_part(call, '(', 1);
 		BEGIN
-			RETURN QUERY EXECUTE format('SELECT * FROM @extschema@.msg_check_%s($1)', part) USING CASE WHEN "full" THEN NULL ELSE sample END;
+			RETURN QUERY EXECUTE format('SELECT * FROM @extschema@.msg_check_%s', call) USING CASE WHEN "full" THEN NULL ELSE sample END;
 		EXCEPTION WHEN insufficient_privilege THEN
 			"check" := 'not-looked-at';
 			severity := 'info';
@@ -579,6 +627,14 @@ BEGIN
 			examples := ARRAY[part];
 			detail := format('You may not see all of this: %s.', SQLERRM);
 			hint := 'Ask the extension''s owner, or a superuser.';
+			RETURN NEXT;
+		WHEN lock_not_available THEN
+			"check" := 'not-looked-at';
+			severity := 'warning';
+			count := 1;
+			examples := ARRAY[part];
+			detail := format('Somebody holds a lock on a table: %s. Workers wait for it, too.', SQLERRM);
+			hint := 'See pg_locks and pg_blocking_pids(); look again once it is released.';
 			RETURN NEXT;
 		END;
 	END LOOP;

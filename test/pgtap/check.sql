@@ -47,6 +47,20 @@ SELECT waits('dead-letter-alive nobody', 'delivered', 'dlq_pending, delivered_at
 SELECT waits('nobody', 'idle', 'message_key', '''no broker''');
 SELECT waits('nobody', 'sent', 'sent_at', 'now()');
 SELECT waits('nobody', 'received', 'sent_at, received_at', 'now(), now()');
+-- reason(STATUS, CHANGE, REASON): why nobody acts on a message of that status after a change of its channel
+CREATE FUNCTION reason(status text, change text, reason text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+	SET LOCAL session_replication_role = replica;
+	INSERT INTO messages (channel, status, payload, sent_at, received_at) VALUES ('gone', reason.status::msg_status, '2', now(), now());
+	EXECUTE 'UPDATE msg_channels SET ' || change || $q$ WHERE channel = 'gone'$q$;
+	RETURN NEXT is((SELECT string_agg(n.reason, ', ' ORDER BY n.severity, n.reason) FROM msg_check_nobody() n WHERE n.waits = reason.status), reason, format('%s, after %s', status, change));
+	DELETE FROM messages WHERE payload = '2';
+	UPDATE msg_channels SET topic = 'gone', ack = 'topic', former_topics = NULL WHERE channel = 'gone';
+END $$;
+SELECT reason('sent', 'ack = ''none''', 'the channel waits for no acknowledgement, no Kafka broker is set');
+SELECT reason('sent', 'topic = NULL', 'the channel has no topic any more from which they could be acknowledged, no Kafka broker is set');
+SELECT reason('sent', 'topic = NULL, former_topics = ''{gone}''', 'no Kafka broker is set');
+SELECT reason('received', 'ack = ''topic''', 'the channel has no webhook any more');
 SELECT waits('nobody', 'dead', 'finished_at, dlq_pending', 'now(), true');
 SELECT msg_channel_set('hook', topic => NULL);
 SELECT msg_webhook_set('hook', 'https://example.com/');
@@ -86,6 +100,7 @@ CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW;
 SELECT breaks('foreign-trigger', 'CREATE TRIGGER zzz BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION nothing()', 'DROP TRIGGER zzz ON messages');
 SELECT breaks('foreign-trigger', 'CREATE TRIGGER a AFTER UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION nothing(); ALTER TABLE messages ENABLE ALWAYS TRIGGER a', 'DROP TRIGGER a ON messages');
 SELECT breaks('rule', 'CREATE RULE r AS ON DELETE TO messages DO INSTEAD NOTHING', 'DROP RULE r ON messages');
+SELECT breaks('rule', 'ALTER TABLE messages FORCE ROW LEVEL SECURITY', 'ALTER TABLE messages NO FORCE ROW LEVEL SECURITY');
 UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'messages_due'::regclass;
 SELECT is(found(), 'index', 'found: an invalid index');
 UPDATE pg_index SET indisvalid = true WHERE indexrelid = 'messages_due'::regclass;
@@ -108,6 +123,14 @@ SELECT breaks('mailing-link', 'INSERT INTO msg_mailing_links VALUES (99, 1, 1)',
 SELECT breaks('mailing', $$INSERT INTO msg_mailings (text, channel, starts_at, ends_at) VALUES ('x', 'nowhere', now(), now() + interval '1 h')$$, 'DELETE FROM msg_mailings');
 SELECT breaks('breaker', $$INSERT INTO msg_breakers VALUES ('hook', 0, 'open', now(), now(), 1, 1, 1)$$, 'DELETE FROM msg_breakers');
 SELECT breaks('position', $$INSERT INTO msg_offsets (topic, "partition", next_offset) VALUES ('gone', 0, -1)$$, $$DELETE FROM msg_offsets$$);
+SELECT breaks('position', format($$INSERT INTO msg_offsets (topic, "partition", next_offset, low, high, looked_at) VALUES ('gone', 0, %s, 10, 20, now() + interval '1 min')$$, n), $$DELETE FROM msg_offsets$$)
+FROM (VALUES (9), (21)) v(n);
+INSERT INTO msg_offsets (topic, "partition", next_offset, low, high, looked_at) VALUES ('gone', 0, 10, 10, 20, now() + interval '1 min'), ('gone', 1, 20, 10, 20, now() + interval '1 min'),
+	('gone', 2, 9, 10, 20, now()), ('gone', 3, 5, NULL, NULL, now() + interval '1 min');
+SELECT is(found(), '', 'positions within what the topic has are healthy; so is one that has only just been looked at, and that of a partition that is not there');
+UPDATE msg_offsets SET gap_from = 3, gap_to = 10, gap_at = now() WHERE "partition" = 0;
+SELECT is((SELECT severity || ' ' || examples[1] FROM msg_check() WHERE "check" = 'gap'), 'info gone/0: 3 to 10', 'a gap is told of');
+DELETE FROM msg_offsets;
 SELECT breaks('sequence', $$SELECT setval('messages_id_seq', 1)$$, $$SELECT setval('messages_id_seq', (SELECT max(id) FROM messages))$$);
 SELECT breaks('version', $$UPDATE pg_extension SET extversion = '0.0.0' WHERE extname = 'msgsys'$$, $$UPDATE pg_extension SET extversion = (SELECT version FROM msg_check_library()) WHERE extname = 'msgsys'$$);
 

@@ -54,6 +54,16 @@ my $holder = session($node);
 $holder->query(q{BEGIN; SELECT 1 FROM messages WHERE payload = '3' FOR UPDATE});
 finds(10, '', 'but not one that a transaction holds');
 $holder->query('ROLLBACK');
+my $of = q{SELECT string_agg(array_to_string(examples, ','), ' ') FROM msg_check() WHERE "check" = 'waiting'};
+$node->safe_psql('postgres', q{UPDATE messages SET created_at = now() WHERE payload = '3'});
+for ([ 'retry', 'due_at', "now() - interval '1 h'" ], [ 'dead', 'dlq_pending, finished_at', "true, now() - interval '1 h'" ])
+{
+	my ($status, $columns, $values) = @$_;
+	my $id = $node->safe_psql('postgres', "SET session_replication_role = replica;
+		INSERT INTO messages (channel, payload, attempts, status, $columns) VALUES ('orders', '6', 1, '$status', $values) RETURNING id");
+	ok(poll_sql($node, 40, $of, $id), "a message that waits as $status while its worker idles");
+	$node->safe_psql('postgres', "DELETE FROM messages WHERE id = $id");
+}
 kill 'CONT', $relay;
 finds(20, '', 'then all is well again');
 
@@ -120,6 +130,6 @@ $node->stop;
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''\n");
 $node->start;
 is(found($node), 'not-preloaded', 'without preload it says so');
-expect_findings('not-preloaded' => 'this test starts the server without');
+expect_findings('not-preloaded: check' => 'this test starts the server without');
 $node->stop;
 done_testing();

@@ -7,6 +7,9 @@ use Sink;
 use Test::More;
 use Time::HiRes 'time';
 
+expect_findings('not-looked-at: seats postgres' => 'the server is stopped while somebody holds the table messages',
+	'worker-stopped: seats postgres: 2 {"relay 0","scheduler 0"}' => 'two workers are ended just before that', 'max-channels: seats' => 'all its places are taken');
+
 my $bootstrap = kafka_start();
 my $sink = Sink->new;
 my $node = new_node('seats', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.max_channels' => 16, 'msgsys.webhook_allow' => '127.0.0.1', 'log_min_messages' => 'debug1',

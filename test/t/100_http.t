@@ -10,6 +10,8 @@ use MsgsysTest;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
+expect_findings('nobody: channel "default"' => 'there is nothing that sends', 'worker-stopped: {"http 0"}' => 'the address is one that it cannot listen at');
+
 my ($node, $facade) = facade_node('http', 'msgsys.http_request_timeout' => '2s', 'msgsys.http_max_body' => '64kB', 'msgsys.http_max_header' => '16kB',
 	'msgsys.http_statement_timeout' => '1s', 'msgsys.http_lock_timeout' => '300ms', 'msgsys.http_connections_per_peer' => 20, 'msgsys.http_connections' => 40);
 my $port = $facade->{port};

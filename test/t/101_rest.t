@@ -7,6 +7,8 @@ use JSON::PP;
 use MsgsysTest;
 use Test::More;
 
+expect_findings('nobody: channel "default"' => 'there is nothing that sends', 'nobody: channel "orders"' => 'there is no Kafka');
+
 my ($node, $facade) = facade_node('rest', 'msgsys.http_tx_override' => 'on');
 $node->safe_psql('postgres', q{SET client_min_messages = error;
 	INSERT INTO messages (channel, message_key, payload, headers, event_type)

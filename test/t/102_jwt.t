@@ -7,6 +7,8 @@ use JSON::PP;
 use MsgsysTest;
 use Test::More;
 
+expect_findings('nobody: channel "default"' => 'there is nothing that sends', 'setting: {msgsys.http_role}' => 'it becomes a superuser, to see that it is refused');
+
 my ($node, $facade) = facade_node('jwt');
 my $now = time;
 $node->safe_psql('postgres', 'CREATE ROLE boss SUPERUSER; GRANT boss TO web; CREATE ROLE stranger');

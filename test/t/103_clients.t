@@ -7,6 +7,8 @@ use JSON::PP;
 use MsgsysTest;
 use Test::More;
 
+expect_findings('nobody: channel "default"' => 'there is nothing that sends');
+
 my $clients = work_dir() . '/clients';
 my ($node, $facade) = facade_node('clients', 'msgsys.http_tx_override' => 'on');
 my $token = token({ role => 'operator' });

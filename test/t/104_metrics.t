@@ -8,6 +8,8 @@ use Sink;
 use Test::More;
 use Time::HiRes 'time';
 
+expect_findings('nobody: channel "waits"' => 'there is nothing that sends', 'broker-down: metrics postgres' => 'Kafka is stopped at the end');
+
 my ($bootstrap, $kafka) = kafka_start();
 my $sink = Sink->new;
 my ($node, $facade) = facade_node('metrics', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.webhook_allow' => '127.0.0.1');

@@ -9,6 +9,8 @@ use MsgsysTest;
 use Sink;
 use Test::More;
 
+expect_findings('nobody: channel "held"' => 'there is nothing that sends');
+
 my $clients = work_dir() . '/clients';
 my ($chromium) = grep { -x } map { "$_/chromium" } split /:/, $ENV{PATH};
 plan skip_all => 'npm has no playwright-core' unless -d "$clients/browser/node_modules/playwright-core";

@@ -7,6 +7,8 @@ use Facade;
 use MsgsysTest;
 use Test::More;
 
+expect_findings('nobody: channel "default"' => 'there is nothing that sends');
+
 my $dir = tempdir();
 # what stands for PostgreSQL's entry point says how it was called
 append_to_file("$dir/docker-entrypoint.sh", qq(#!/bin/sh\nprintf '%s ' "\$POSTGRES_USER" "\$POSTGRES_PASSWORD" "\$POSTGRES_DB" "\$@"\n));

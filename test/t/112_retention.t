@@ -5,6 +5,8 @@ use lib 'test/lib';
 use MsgsysTest;
 use Test::More;
 
+expect_findings('not-listed: retention restored' => 'a dump is restored into a database that nobody works on');
+
 my $node = new_node('retention', 'msgsys.databases' => 'postgres');
 ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE stage = 'scheduler' AND state = 'idle'", 1), 'a scheduler runs');
 my $session = session($node);

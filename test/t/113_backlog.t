@@ -6,6 +6,8 @@ use MsgsysTest;
 use Sink;
 use Test::More;
 
+expect_findings('nobody: channel "other"' => 'there is nothing that sends');
+
 my $sink = Sink->new;
 my $node = new_node('backlog', 'msgsys.webhook_allow' => '127.0.0.1', 'msgsys.max_backlog' => 1000, 'restart_after_crash' => 'on');
 ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE stage = 'webhook' AND state IN ('idle', 'not needed')", 1), 'a webhook worker runs');

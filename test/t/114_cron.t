@@ -5,6 +5,8 @@ use lib 'test/lib';
 use MsgsysTest;
 use Test::More;
 
+expect_findings('nobody: channel "c"' => 'there is nothing that sends');
+
 plan skip_all => 'pg_cron is not there' unless -e qx(pg_config --pkglibdir) =~ s/\n//r . '/pg_cron.so';
 my $node = new_node('cron', extension => 0, start => 0, 'cron.database_name' => 'postgres', 'cron.use_background_workers' => 'on');
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'msgsys,pg_cron'\n");

@@ -8,6 +8,8 @@ use IO::Socket::INET;
 use MsgsysTest;
 use Test::More;
 
+expect_findings('nobody: channel "default"' => 'there is nothing that sends');
+
 my ($node, $facade) = facade_node('callers', 'msgsys.http_max_body' => '1MB');
 my $pid = worker_pid($node, 'http');
 $node->safe_psql('postgres', q{

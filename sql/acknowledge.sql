@@ -42,3 +42,7 @@ SELECT msg_cancel(:id) AS too_late, msg_cancel(-1) AS none;
 SELECT n, bool_and(d >= '0' AND d <= least(interval '1 min', interval '1 s' * 2 ^ (n - 1))) AS within, max(d) > min(d) AS random
 FROM generate_series(1, 10) n, LATERAL (SELECT msg_retry_delay('1 s', '1 min', n) AS d FROM generate_series(1, 50) WHERE n > 0) x GROUP BY n ORDER BY n;
 SELECT msg_retry_delay('1 s', '1 h', 1000) <= '1 h' AS bounded, msg_retry_delay('1 s', '1 h', 0) <= '1 s' AS first;
+-- whatever base and longest wait are, up to 1000 attempts
+SELECT count(*) AS wrong FROM unnest('{1 us,5 s,24 h,30 days,10 years,170000000 years}'::interval[]) b, unnest('{1 us,24 h,30 days,170000000 years}'::interval[]) m,
+	unnest('{-2147483648,-1,0,1,2,28,31,63,64,999,1000,2147483647}'::integer[]) n, LATERAL (SELECT msg_retry_delay(b, m, n) AS d WHERE n IS NOT NULL) x
+WHERE d < '0' OR d > least(m, interval '36525 days') OR now() + d IS NULL;

@@ -7,6 +7,9 @@
 
 #include <stdint.h>
 
+/* A hundred years: no wait is longer, whatever the settings say. */
+#define BACKOFF_MAX		INT64_C(3155760000000000)
+
 /*
  * The wait after a number of attempts (>= 1) that failed.  With a schedule, its
  * wait of that number (the last for all that follow) and up to a tenth more; without, a

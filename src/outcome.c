@@ -83,7 +83,8 @@ next_attempt(const Job *job, const HttpResult *result, TimestampTz now)
 	if (webhook == NULL)
 		return now + USECS_PER_SEC;
 	if (result->retry_after_s > 0)
-		return now + Min(webhook->retry_after_max, (int64) result->retry_after_s * USECS_PER_SEC);
+		return now + (result->retry_after_s < webhook->retry_after_max / USECS_PER_SEC ?
+					  result->retry_after_s * USECS_PER_SEC : webhook->retry_after_max);
 	return now + backoff_delay(webhook->schedule, webhook->nschedule, webhook->retry_base,
 							   webhook->retry_max, job->attempt, random_share());
 }

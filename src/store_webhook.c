@@ -58,7 +58,10 @@ static Statement statements[STATEMENTS] =
 		"WHERE expires_at IS NULL OR expires_at > clock_timestamp() ORDER BY id DESC"
 	},
 
-	/* What happened, happened: an answer that says so may leave cancelled and expired. */
+	/*
+	 * What happened, happened: a success may leave what is finished (cancelled, expired, its channel or
+	 * its webhook dropped).  A failure may not: it would begin again what somebody has ended.
+	 */
 	[MARK] = {
 		"UPDATE @.messages m SET "
 		"status = (CASE u.v WHEN 0 THEN 'delivered' WHEN 1 THEN 'retry' WHEN 2 THEN 'dead' ELSE 'expired' END)::@.msg_status, "
@@ -67,7 +70,8 @@ static Statement statements[STATEMENTS] =
 		"delivered_at = CASE WHEN u.v = 0 THEN $8 ELSE m.delivered_at END, finished_at = CASE WHEN u.v <> 1 THEN $8 END, "
 		"due_at = CASE WHEN u.v = 1 THEN u.due ELSE m.due_at END, dlq_pending = CASE WHEN u.v = 2 AND u.dlq THEN true END "
 		"FROM unnest($1, $2, $3, $4, $5, $6, $7, $9) u(id, v, a, code, rid, error, due, dlq) "
-		"WHERE m.id = u.id AND (m.status IN ('idle', 'scheduled', 'retry', 'received') OR u.v = 0 AND m.status IN ('sent', 'cancelled', 'expired')) "
+		"WHERE m.id = u.id AND (m.status IN ('idle', 'scheduled', 'retry', 'received') AND m.finished_at IS NULL "
+		"OR u.v = 0 AND m.status IN ('sent', 'received', 'cancelled', 'expired')) "
 		/* what was postponed meanwhile has not expired */
 		"AND (u.v <> 3 OR m.expires_at <= $8) "
 		"RETURNING m.channel, m.due_at, m.status = 'retry', m.dlq_pending IS NOT NULL, m.id",

@@ -88,7 +88,7 @@ COMMENT ON COLUMN @extschema@.messages.dlq_pending IS 'true while a dead message
 
 -- Only what is live is indexed: besides these, the primary key and the deduplication key.
 CREATE INDEX messages_idle ON @extschema@.messages (channel, id) WHERE status = 'idle';
-CREATE INDEX messages_due ON @extschema@.messages (channel, due_at) WHERE status IN ('scheduled', 'retry');
+CREATE INDEX messages_due ON @extschema@.messages (channel, due_at, id) WHERE status IN ('scheduled', 'retry');
 CREATE INDEX messages_unacknowledged ON @extschema@.messages (channel, sent_at) WHERE status = 'sent' AND finished_at IS NULL;
 CREATE INDEX messages_received ON @extschema@.messages (channel, id) WHERE status = 'received' AND finished_at IS NULL;
 CREATE INDEX messages_dead_letters ON @extschema@.messages (channel, id) WHERE dlq_pending;

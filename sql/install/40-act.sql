@@ -96,9 +96,13 @@ CREATE FUNCTION @extschema@.msg_ack(id bigint, outcome text DEFAULT 'received', 
 RETURNS boolean AS 'MODULE_PATHNAME', 'msg_ack' LANGUAGE C VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION @extschema@.msg_ack IS 'acknowledges a message: received, delivered or failed; false where it was not waiting for that';
 
-/* msg_retry_delay(base, max, attempts): a random share of base * 2^(attempts - 1), at most max ("full jitter"). */
+/*
+ * msg_retry_delay(base, max, attempts): a random share of base * 2^(attempts - 1), at most max ("full jitter"). Computed in
+ * seconds, since an interval has no room for a day doubled thirty times; at most a hundred years.
+ */
 CREATE FUNCTION @extschema@.msg_retry_delay(base interval, max interval, attempts integer) RETURNS interval
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-SELECT random() * least(max, base * power(2::float8, greatest(0, least(attempts - 1, 30))))
+SELECT random() * least(3155760000, EXTRACT(epoch FROM max)::float8,
+	EXTRACT(epoch FROM base)::float8 * power(2::float8, least(greatest(attempts, 1) - 1, 62))) * '1 second'::interval
 $$;
 COMMENT ON FUNCTION @extschema@.msg_retry_delay IS 'wait before the next attempt: exponential backoff with full jitter';

@@ -304,6 +304,7 @@ static void
 test_backoff(void)
 {
 	const int64_t schedule[] = {5, 300};
+	const int64_t odd[] = {-1, INT64_MAX, 7};
 	bool		within = true;
 
 	ok(backoff_delay(schedule, 2, 1, 1, 1, 0) == 5 && backoff_delay(schedule, 2, 1, 1, 2, 0) == 300,
@@ -321,6 +322,19 @@ test_backoff(void)
 	}
 	ok(within, "exponential with full jitter: from 0 to the base doubled each time, and to the longest");
 	ok(backoff_delay(NULL, 0, INT64_C(1) << 40, INT64_C(1) << 41, 1000, 0.5) == INT64_C(1) << 40, "no overflow");
+	within = true;
+	for (int shift = 0; shift < 63; shift++)
+		for (int attempts = -2; attempts <= 1000; attempts++)
+			for (int other = 0; other < 63; other += 3)
+			{
+				int64_t		wait = backoff_delay(NULL, 0, INT64_C(1) << shift, INT64_C(1) << other, attempts, 0.999999);
+
+				within &= wait >= 0 && wait <= BACKOFF_MAX && wait <= INT64_C(1) << other;
+			}
+	ok(within, "nor with any base and any longest wait, up to 1000 attempts");
+	ok(backoff_delay(odd, 3, 1, 1, INT32_MIN, 0.5) == 0 && backoff_delay(odd, 3, 1, 1, 2, 0) == BACKOFF_MAX &&
+	   backoff_delay(odd, 3, 1, 1, INT32_MAX, 0) == 7 && backoff_delay(NULL, 0, -5, -5, 3, 0.5) == 0,
+	   "odd schedules, bases and numbers of attempts");
 }
 
 static void

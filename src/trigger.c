@@ -48,7 +48,8 @@ enum
 	COL_EVENT_TYPE = 16,
 	COL_HEADERS = 18,
 	COL_PAYLOAD = 19,
-	COL_BODY = 20
+	COL_BODY = 20,
+	COL_DEDUP_KEY = 21
 };
 
 /* The statuses, in the order of the enum. */
@@ -284,6 +285,7 @@ before_insert(TriggerData *data)
 	COL_KEY, COL_EVENT_TYPE, COL_CONTENT_TYPE, COL_HEADERS, COL_PAYLOAD, COL_BODY};
 	Status		status;
 	char	   *channel;
+	bool		has_dedup_key = !heap_attisnull(tuple, COL_DEDUP_KEY, desc);
 	TimestampTz began = GetCurrentTransactionStartTimestamp();
 	TimestampTz now = began + setting_clock_offset * USECS_PER_SEC;
 
@@ -345,13 +347,31 @@ before_insert(TriggerData *data)
 			status = SCHEDULED;
 			tuple = heap_modify_tuple_by_cols(tuple, desc, 1, &column, &value, &isnull);
 		}
-		if (status == IDLE)
+		if (status == IDLE && !has_dedup_key)
 			backlog_check(channel, noted_backlog(channel));
 	}
-	if (status == IDLE)
+	/* whether one with a deduplication key becomes a row is not known before it is one */
+	if (status == IDLE && !has_dedup_key)
 		note_backlog(channel, 1);
 	note_row(status, channel, DatumGetInt64(values[COL_ID]), values[COL_DUE_AT], nulls[COL_DUE_AT]);
 	return tuple;
+}
+
+/*
+ * A row with a deduplication key was made: only now it counts as one that waits, since
+ * one whose key the channel has already makes none.
+ */
+static void
+after_insert(TriggerData *data)
+{
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	HeapTuple	tuple = data->tg_trigtuple;
+	bool		isnull;
+	char	   *channel = TextDatumGetCString(heap_getattr(tuple, COL_CHANNEL, desc, &isnull));
+
+	if (DatumGetTimestampTz(heap_getattr(tuple, COL_CREATED_AT, desc, &isnull)) == GetCurrentTransactionStartTimestamp())
+		backlog_check(channel, noted_backlog(channel));
+	note_backlog(channel, 1);
 }
 
 /* A user changed a status, a channel or a due time. */
@@ -398,9 +418,12 @@ msg_message_trigger(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("msg_message_trigger must be called as a row trigger")));
-	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+	if (!TRIGGER_FIRED_BY_INSERT(data->tg_event))
+		after_update(data);
+	else if (TRIGGER_FIRED_BEFORE(data->tg_event))
 		return PointerGetDatum(before_insert(data));
-	after_update(data);
+	else
+		after_insert(data);
 	return PointerGetDatum(NULL);
 }
 

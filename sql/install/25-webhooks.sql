@@ -138,7 +138,7 @@ COMMENT ON FUNCTION @extschema@.msg_channel_rotate_secret IS 'gives a channel''s
 
 /* msg_webhook_secret_valid(secret): whether it is "whsec_" and the base64 of 24 to 64 bytes. */
 CREATE FUNCTION @extschema@.msg_webhook_secret_valid(secret text) RETURNS boolean
-AS 'MODULE_PATHNAME', 'msg_webhook_secret_valid' LANGUAGE C IMMUTABLE STRICT;
+AS 'MODULE_PATHNAME', 'msg_webhook_secret_valid' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.msg_webhook_secret_valid IS 'whether a text is a signing secret';
 
 /*

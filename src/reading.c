@@ -23,8 +23,6 @@
 #define LOOK_AGAIN		500		/* ms after a topic could not be looked up */
 #define LOOK_TIMEOUT	1000	/* ms; a look-up waits behind fetches */
 
-List	   *reading_channels = NIL;
-List	   *reading_webhooks = NIL;
 TimestampTz readings_look_at = 0;
 
 /*
@@ -53,29 +51,11 @@ static Reading *readings = NULL;
 static int	nreadings = 0;
 static bool any_abandoned = false;
 
-/* Channel names of a list, in memory that lasts, in place of those before. */
-static void
-keep_names(List **kept, List *names)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	ListCell   *lc;
-
-	list_free_deep(*kept);
-	*kept = NIL;
-	foreach(lc, names)
-		*kept = lappend(*kept, pstrdup(lfirst(lc)));
-	MemoryContextSwitchTo(old);
-}
-
-/* Topics to read, and whose records count. */
+/* The topics to read; whose records count is for the marks to say. */
 static List *
 topics_to_read(void)
 {
-	List	   *webhooks = NIL;
 	List	   *result = NIL;
-	List	   *readback = NIL;
-	List	   *other = NIL;
-	List	   *names = NIL;
 	ListCell   *lc;
 
 	foreach(lc, channels)
@@ -83,32 +63,25 @@ topics_to_read(void)
 		Channel    *channel = lfirst(lc);
 		ListCell   *t;
 
-		if (channel->topic && channel->ack != ACK_READBACK)
-			other = list_append_unique(other, makeString(channel->topic));
-		if (channel->has_webhook)
-			webhooks = lappend(webhooks, channel->name);
 		if (channel->paused)
 			continue;
-		if (channel->ack == ACK_TOPIC && channel->topic)
+		/* what was sent to a topic that was taken away is still acknowledged */
+		if (channel->ack == ACK_TOPIC && (channel->topic || channel->former_topics != NIL))
 			result = list_append_unique(result, makeString(setting_acks_topic));
 		if (channel->ack != ACK_READBACK)
 			continue;
-		names = lappend(names, channel->name);
 		if (channel->topic)
-			readback = list_append_unique(readback, makeString(channel->topic));
+			result = list_append_unique(result, makeString(channel->topic));
 		if (channel->topic && channel->has_webhook)
-			readback = list_append_unique(readback, makeString(channel->retry_topic));
+			result = list_append_unique(result, makeString(channel->retry_topic));
 		foreach(t, channel->former_topics)
 		{
-			readback = list_append_unique(readback, makeString(lfirst(t)));
+			result = list_append_unique(result, makeString(lfirst(t)));
 			if (channel->has_webhook)
-				readback = list_append_unique(readback, makeString(psprintf("%s.retry", (char *) lfirst(t))));
+				result = list_append_unique(result, makeString(psprintf("%s.retry", (char *) lfirst(t))));
 		}
 	}
-	/* which channel a record is of matters only where channels share a topic */
-	keep_names(&reading_channels, list_intersection(readback, other) != NIL ? names : NIL);
-	keep_names(&reading_webhooks, webhooks);
-	return list_concat_unique(result, readback);
+	return result;
 }
 
 /* Whether this worker is the one that reads a partition. */

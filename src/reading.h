@@ -12,8 +12,6 @@
 
 #include "broker.h"
 
-extern List *reading_webhooks;	/* channels whose records go on to a webhook */
-extern List *reading_channels;	/* whose records count; NIL: all */
 extern TimestampTz readings_look_at;	/* when to look for partitions again */
 
 extern bool readings_assign(Broker *consumer, bool always);

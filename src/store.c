@@ -103,10 +103,14 @@ typedef enum StoreStatement
 #define DEAD_ROW	", false, i.last_error, i.finished_at"
 
 
-/* Channels as their rows are now: a hashed subplan, which is made once a statement. */
-#define ACKNOWLEDGED	"IN (SELECT s.channel FROM @.msg_channel_settings s WHERE s.ack <> 'none')"
-#define READ_BACK		"IN (SELECT s.channel FROM @.msg_channel_settings s WHERE s.ack = 'readback')"
-#define WITH_WEBHOOK	"IN (SELECT s.channel FROM @.msg_webhook_settings s)"
+/*
+ * Channels as their rows are now: an array that is made once a statement, of those that are few
+ * as a rule.  Not a subplan, whose cost would count for each row, and turn the join around; and by
+ * the index, for a scan without one is forbidden and so dear that no plan is better than another.
+ */
+#define FINAL_CHANNELS	"ANY (ARRAY(SELECT s.channel FROM @.msg_channel_settings s WHERE s.channel >= '' AND s.ack = 'none'))"
+#define NOT_READ_BACK	"ALL (ARRAY(SELECT s.channel FROM @.msg_channel_settings s WHERE s.channel >= '' AND s.ack <> 'readback'))"
+#define WITH_WEBHOOK	"ANY (ARRAY(SELECT s.channel FROM @.msg_webhook_settings s WHERE s.channel >= ''))"
 
 /* What the columns of a claim's result are; in the order of CLAIMED_COLUMNS. */
 enum
@@ -212,7 +216,7 @@ static Statement statements[STATEMENTS] =
 	 */
 	[MARK_SENT] = {
 		"UPDATE @.messages m SET status = 'sent', sent_at = $4, attempts = m.attempts + 1, kafka_partition = u.p, kafka_offset = u.o, "
-		"finished_at = CASE WHEN m.channel " ACKNOWLEDGED " THEN NULL ELSE $4 END "
+		"finished_at = CASE WHEN m.channel = " FINAL_CHANNELS " THEN $4 END "
 		"FROM unnest($1, $2, $3) u(t, p, o) "
 		"WHERE m.ctid = u.t AND m.status IN ('idle', 'scheduled', 'retry', 'sent')",
 		4, {TIDARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID}
@@ -250,20 +254,20 @@ static Statement statements[STATEMENTS] =
 	/* May find the relay's lock on the row, and then waits and looks again; the time is that before. */
 	[MARK_READBACK] = {
 		"UPDATE @.messages m SET status = 'received', received_at = greatest($5, m.sent_at), sent_at = coalesce(m.sent_at, $5), "
-		"finished_at = CASE WHEN m.channel " WITH_WEBHOOK " THEN NULL ELSE greatest($5, m.sent_at) END, "
+		"finished_at = CASE WHEN m.channel = " WITH_WEBHOOK " THEN NULL ELSE greatest($5, m.sent_at) END, "
 		"attempts = greatest(m.attempts, u.a), kafka_partition = u.p, kafka_offset = u.o "
 		"FROM unnest($1, $2, $3, $4) u(id, p, o, a) "
-		"WHERE m.id = u.id AND m.status IN ('idle', 'scheduled', 'retry', 'sent') AND (m.channel " READ_BACK ") IS TRUE",
+		"WHERE m.id = u.id AND m.status IN ('idle', 'scheduled', 'retry', 'sent') AND m.channel <> " NOT_READ_BACK "",
 		5, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID}
 	},
 	/* The same where channels have webhooks, whose worker is to be told. */
 	[MARK_READBACK_WEBHOOK] = {
 		"WITH marked AS ("
 		"UPDATE @.messages m SET status = 'received', received_at = greatest($5, m.sent_at), sent_at = coalesce(m.sent_at, $5), "
-		"finished_at = CASE WHEN m.channel " WITH_WEBHOOK " THEN NULL ELSE greatest($5, m.sent_at) END, "
+		"finished_at = CASE WHEN m.channel = " WITH_WEBHOOK " THEN NULL ELSE greatest($5, m.sent_at) END, "
 		"attempts = greatest(m.attempts, u.a), kafka_partition = u.p, kafka_offset = u.o "
 		"FROM unnest($1, $2, $3, $4) u(id, p, o, a) "
-		"WHERE m.id = u.id AND m.status IN ('idle', 'scheduled', 'retry', 'sent') AND (m.channel " READ_BACK ") IS TRUE "
+		"WHERE m.id = u.id AND m.status IN ('idle', 'scheduled', 'retry', 'sent') AND m.channel <> " NOT_READ_BACK " "
 		"RETURNING m.channel, m.id, m.finished_at IS NULL AS waits) "
 		"SELECT channel, min(id), count(*), waits FROM marked GROUP BY channel, waits",
 		5, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID}

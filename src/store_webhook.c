@@ -37,7 +37,7 @@ typedef enum WebhookStatement
 #define MILLISECONDS(column)	"(EXTRACT(epoch FROM " column ") * 1000)::bigint"
 
 /* It came by Kafka and there is no webhook for it any more, as its channel is now: it ends as received. */
-#define WEBHOOK_GONE	"m.status = 'received' AND m.channel NOT IN (SELECT s.channel FROM @.msg_webhook_settings s)"
+#define WEBHOOK_GONE	"m.status = 'received' AND m.channel <> ALL (ARRAY(SELECT s.channel FROM @.msg_webhook_settings s WHERE s.channel >= ''))"
 
 /* The columns of LOAD_WEBHOOKS, from 1. */
 enum
@@ -72,7 +72,7 @@ static Statement statements[STATEMENTS] =
 		"attempts = greatest(m.attempts, u.a), response_code = coalesce(nullif(u.code, 0), m.response_code), "
 		"response_id = coalesce(u.rid, m.response_id), last_error = coalesce(u.error, m.last_error), "
 		"delivered_at = CASE WHEN u.v = 0 THEN $8 ELSE m.delivered_at END, finished_at = CASE WHEN u.v <> 1 OR " WEBHOOK_GONE " THEN $8 END, "
-		"due_at = CASE WHEN u.v = 1 THEN u.due ELSE m.due_at END, dlq_pending = CASE WHEN u.v = 2 AND NOT (" WEBHOOK_GONE ") AND m.channel IN (SELECT s.channel FROM @.msg_channel_settings s WHERE s.topic IS NOT NULL) THEN true END "
+		"due_at = CASE WHEN u.v = 1 THEN u.due ELSE m.due_at END, dlq_pending = CASE WHEN u.v = 2 AND NOT (" WEBHOOK_GONE ") AND m.channel = ANY (ARRAY(SELECT s.channel FROM @.msg_channel_settings s WHERE s.channel >= '' AND s.topic IS NOT NULL)) THEN true END "
 		"FROM unnest($1, $2, $3, $4, $5, $6, $7) u(id, v, a, code, rid, error, due) "
 		"WHERE m.id = u.id AND (m.status IN ('idle', 'scheduled', 'retry', 'received') AND m.finished_at IS NULL "
 		"OR u.v = 0 AND m.status IN ('sent', 'received', 'cancelled', 'expired')) "

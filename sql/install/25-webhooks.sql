@@ -172,7 +172,7 @@ COMMENT ON FUNCTION @extschema@.msg_webhook_guard IS 'forgets the secrets of a w
 
 /* msg_webhook_origin(url): scheme, host and port of a URL as they are written, in lower case; empty for none. */
 CREATE FUNCTION @extschema@.msg_webhook_origin(url text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 SELECT coalesce(lower(substring(url FROM '^[^/?#]*//[^/?#]*')), '')
 $$;
 COMMENT ON FUNCTION @extschema@.msg_webhook_origin IS 'scheme, host and port of a URL; called by msg_webhook_guard()';

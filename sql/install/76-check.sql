@@ -526,7 +526,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_sequences IS 'part of msg_check(): seq
 /* What keeps the server from cleaning up, or rows from being taken. */
 CREATE FUNCTION @extschema@.msg_check_holds(rows bigint)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
 	RETURN QUERY

@@ -11,8 +11,10 @@ my ($bootstrap) = kafka_start();
 my $sink = Sink->new;
 my $node = new_node('config', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.webhook_allow' => '127.0.0.1', 'msgsys.kafka_topic' => 'default',
 	'msgsys.kafka_ack' => 'topic', 'msgsys.acks_topic' => 'acks', 'max_connections' => 40);
+expect_findings(nobody => 'messages are left that wait for another configuration', 'not-listed' => 'a second database has no workers');
 my $session = session($node);
 $session->query('SET client_min_messages = error');
+expect_findings(nobody => 'messages are left that wait for another configuration', 'not-listed' => 'a second database has no workers');
 my $url = $sink->url('/ok');
 my $hook = sub { "SELECT msg_webhook_set('$_[0]', '$url')" };
 

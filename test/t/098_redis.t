@@ -22,6 +22,7 @@ redis_start();
 my $sink = Sink->new;
 my $node = new_node('redis', 'msgsys.webhook_allow' => '127.0.0.1', 'msgsys.redis_url' => "redis://:p%C3%A4ssword\@127.0.0.1:$port/2", 'msgsys.redis_prefix' => 'm:',
 	'msgsys.redis_ttl' => '1h', 'msgsys.redis_timeout' => '200ms');
+expect_findings('not-listed' => 'a second database has no workers');
 my $session = session($node);
 ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE stage = 'webhook' AND state IN ('idle', 'not needed')", 1), 'a webhook worker runs');
 $session->query("SET client_min_messages = error; SELECT msg_channel_set('c'); SELECT msg_webhook_set('c', '" . $sink->url('/id') . "', breaker_share => 2)");

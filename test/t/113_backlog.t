@@ -9,6 +9,7 @@ use Test::More;
 my $sink = Sink->new;
 my $node = new_node('backlog', 'msgsys.webhook_allow' => '127.0.0.1', 'msgsys.max_backlog' => 1000, 'restart_after_crash' => 'on');
 ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE stage = 'webhook' AND state IN ('idle', 'not needed')", 1), 'a webhook worker runs');
+expect_findings(nobody => 'channels without topic and webhook fill up');
 my $session = session($node);
 $session->query("SET client_min_messages = warning; SELECT msg_channel_set('full'); SELECT msg_channel_set('other')");
 sub insert { my ($channel, $n) = @_; return $session->query("INSERT INTO messages (channel, payload) SELECT '$channel', to_jsonb(g) FROM generate_series(1, $n) g"); }

@@ -13,23 +13,21 @@
 
 #include "commits.h"
 #include "compat.h"
+#include "cron.h"
 #include "notes.h"
 #include "shmem.h"
 
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
@@ -227,35 +225,6 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			   dest, completion);
 }
 
-/* The jobs that msg_cron() made would fail for ever without the extension: they go with it, whoever made them. */
-static void
-drop_cron_jobs(void)
-{
-	Oid			schema = get_namespace_oid("cron", true);
-	Oid			jobs = OidIsValid(schema) ? get_relname_relid("job", schema) : InvalidOid;
-	HeapTuple	tuple = OidIsValid(jobs) ? SearchSysCache1(RELOID, ObjectIdGetDatum(jobs)) : NULL;
-	Oid			owner;
-	Oid			user;
-	int			context;
-
-	if (!HeapTupleIsValid(tuple))
-		return;
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	/* only pg_cron's own, not somebody's table of that name */
-	if (!OidIsValid(getExtensionOfObject(RelationRelationId, jobs)) ||
-		getExtensionOfObject(RelationRelationId, jobs) != get_extension_oid("pg_cron", true))
-		return;
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
-	SPI_connect();
-	if (SPI_execute("DELETE FROM cron.job WHERE pg_catalog.starts_with(jobname::pg_catalog.text, 'msgsys:') "
-					"AND database::pg_catalog.text OPERATOR(pg_catalog.=) pg_catalog.current_database()::pg_catalog.text", false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not end the jobs of pg_cron");
-	SPI_finish();
-	SetUserIdAndSecContext(user, context);
-}
-
 /*
  * Whatever drops the extension, a schema's CASCADE for one: idle workers would not
  * notice that it was ours, nor would pg_cron.
@@ -271,7 +240,7 @@ object_access(ObjectAccessType access, Oid class, Oid object, int subobject, voi
 
 		note_config();
 		if (name && strcmp(name, MSGSYS_NAME) == 0)
-			drop_cron_jobs();
+			cron_drop_jobs();
 	}
 }
 

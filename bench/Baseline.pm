@@ -62,16 +62,16 @@ sub baseline_session
 }
 
 # Make a procedure that does in SQL alone what a worker does to the database, in batches of 20,000, each a
-# transaction. kind: relay (marks by ctid, as the worker), relay_by_id or receiver; final: what the relay's marks
-# say. Call it with the range of ids.
+# transaction. kind: relay (marks by ctid, as the worker), relay_by_id or receiver. Call it
+# with the range of ids.
 sub baseline_procedure
 {
-	my ($session, $kind, $final) = @_;
+	my ($session, $kind) = @_;
 	my $step;
 
 	if ($kind eq 'receiver')
 	{
-		my $mark = statement('MARK_READBACK', qw(v_ids v_partitions v_ids v_partitions v_now v_channels));
+		my $mark = statement('MARK_READBACK', qw(v_ids v_partitions v_ids v_partitions v_now));
 		$step = "SELECT array_agg(i) INTO v_ids FROM generate_series(v_low, least(v_low + v_batch, v_last + 1) - 1) i;
 			EXIT WHEN v_ids IS NULL;
 			v_low := v_low + v_batch;
@@ -81,7 +81,7 @@ sub baseline_procedure
 	else
 	{
 		my $claim = statement('CLAIM_IDLE_ROWS', "ARRAY['bench']", 'ARRAY[v_low]', 'ARRAY[v_batch]', qw(v_one v_zero));
-		my $mark = statement('MARK_SENT', $kind eq 'relay' ? 'v_tids' : 'v_ids', qw(v_partitions v_ids v_finals v_now));
+		my $mark = statement('MARK_SENT', $kind eq 'relay' ? 'v_tids' : 'v_ids', qw(v_partitions v_ids v_now));
 
 		# all columns are counted, so that all are fetched
 		my $counts = join ', ', map { "count(m.$_)" }
@@ -93,7 +93,6 @@ sub baseline_procedure
 		$step = "SELECT array_agg(m.ctid), array_agg(m.id), max(m.id), $counts INTO v_tids, v_ids, v_low FROM ($claim) m;
 			EXIT WHEN v_ids IS NULL;
 			v_partitions := array_fill(0, ARRAY[cardinality(v_ids)]);
-			v_finals := array_fill($final, ARRAY[cardinality(v_ids)]);
 			$mark;";
 	}
 	$session->sql("CREATE PROCEDURE $kind(v_low bigint, v_last bigint) LANGUAGE plpgsql AS \$procedure\$
@@ -101,11 +100,9 @@ sub baseline_procedure
 			v_batch constant int := 20000;
 			v_one constant bigint := 1;
 			v_zero constant bigint := 0;
-			v_channels constant text[] := NULL;
 			v_tids tid[];
 			v_ids bigint[];
 			v_partitions int[];
-			v_finals boolean[];
 			v_now timestamptz;
 		BEGIN
 			LOOP

@@ -13,7 +13,7 @@ sub measure
 	my ($n) = @_;
 	my $session = start_servers('receiver', ack => 'readback', settings => ['autovacuum=off']);
 	my ($baseline, $inserter) = baseline_session($session, 'readback');
-	baseline_procedure($baseline, 'relay', 'false');
+	baseline_procedure($baseline, 'relay');
 	baseline_procedure($baseline, 'receiver');
 
 	say_progress('sending and receiving ', WARM_UP, ' messages to warm up Kafka');

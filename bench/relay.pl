@@ -13,7 +13,7 @@ sub measure
 	my ($n) = @_;
 	my $session = start_servers('relay', settings => ['autovacuum=off']);
 	my ($baseline, $inserter) = baseline_session($session, 'none');
-	baseline_procedure($baseline, $_, 'true') for qw(relay relay_by_id);
+	baseline_procedure($baseline, $_) for qw(relay relay_by_id);
 	my $watch = watch_workers($session);
 
 	# send what waits; returns how long that took

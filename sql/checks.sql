@@ -125,6 +125,15 @@ SELECT a.attrelid::regclass, a.attname FROM pg_attribute a JOIN pg_class c ON c.
 	JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
 WHERE c.relkind IN ('r', 'p', 'v') AND a.attnum > 0 AND NOT a.attisdropped AND col_description(c.oid, a.attnum) IS NULL;
 
+-- what depends on nothing else may run in a parallel worker; what writes or asks others may not; the rest is read
+CREATE TEMP VIEW labels AS
+SELECT p.oid::regprocedure::text AS function, p.provolatile AS volatile, p.proparallel AS parallel, p.proretset, p.prosrc FROM pg_proc p
+	JOIN pg_depend d ON d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e' JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'msgsys';
+SELECT function FROM labels WHERE volatile = 'i' AND parallel <> 's';
+SELECT function FROM labels WHERE volatile = 'v' AND parallel <> 'u';
+SELECT function, volatile, parallel FROM labels WHERE parallel <> 'u' ORDER BY function;
+SELECT function, volatile FROM labels WHERE volatile <> 'v' AND prosrc ~* '\m(insert into|update public|delete from|nextval|random\(|clock_timestamp)' ORDER BY function;
+
 -- every table and sequence is dumped, but the one that tells a copy from the original
 SELECT c.relname FROM pg_class c JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
 	JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'msgsys'

@@ -34,6 +34,7 @@ typedef struct Channel
 	char	   *dead_topic;		/* where dead letters go */
 	bool		has_webhook;
 	AckMode		ack;
+	int			max_attempts;
 	int64		resend_after;	/* microseconds; 0: never */
 	List	   *former_topics;	/* of char *, still read for acknowledgements */
 	bool		paused;

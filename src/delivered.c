@@ -59,10 +59,11 @@ open_cache(int elevel)
 	return cache;
 }
 
+/* Several installations may share a Redis: a key is the message's name, by the uuid of this one. */
 static char *
-cache_key(int64 id)
+cache_key(const char *name)
 {
-	return psprintf("%s" INT64_FORMAT, setting_redis_prefix, id);
+	return psprintf("%s%s", setting_redis_prefix, name);
 }
 
 /* A value: {"message": …, "messageId": …, "sentAt": …, "code": …}; body is JSON, or NULL. */
@@ -94,7 +95,7 @@ delivered_add(const Job *job, const WebhookMark *mark)
 	initStringInfo(&value);
 	build_value(&value, job->request.json ? job->request.body : NULL, job->request.body_length, mark->response_id, clock_now(), mark->code);
 	entry = palloc(sizeof(CacheEntry));
-	entry->key = cache_key(job->id);
+	entry->key = cache_key(psprintf("%s:" INT64_FORMAT, installation.uuid, job->id));
 	entry->value = value.data;
 	entry->length = value.len;
 	entries = lappend(entries, entry);
@@ -137,8 +138,8 @@ delivered_flush(void)
 }
 
 /*
- * msg_cache_get(id bigint) returns text
- * What Redis has of a message; NULL where it has nothing, or does not answer.
+ * msg_cache_get(name text) returns text
+ * What Redis has of a message of this name (uuid:id); NULL where it has nothing, or does not answer.
  */
 Datum
 msg_cache_get(PG_FUNCTION_ARGS)
@@ -149,7 +150,7 @@ msg_cache_get(PG_FUNCTION_ARGS)
 	text	   *result;
 
 	if (open_cache(WARNING) == NULL ||
-		cache_get(cache, cache_key(PG_GETARG_INT64(0)), &value, &length, err, sizeof(err)) != 1)
+		cache_get(cache, cache_key(text_to_cstring(PG_GETARG_TEXT_PP(0))), &value, &length, err, sizeof(err)) != 1)
 		PG_RETURN_NULL();
 	result = cstring_to_text_with_len(value, length);
 	free(value);
@@ -157,37 +158,37 @@ msg_cache_get(PG_FUNCTION_ARGS)
 }
 
 /*
- * msg_cache_put(ids bigint[], entries text[]) returns void
+ * msg_cache_put(names text[], entries text[]) returns void
  * Write entries into Redis.  Errors: 08006 where it does not take them, 55000 where none is set.
  */
 Datum
 msg_cache_put(PG_FUNCTION_ARGS)
 {
-	Datum	   *ids;
+	Datum	   *names;
 	Datum	   *values;
-	int			nids;
+	int			nnames;
 	int			nvalues;
 	CacheEntry *array;
 	char		err[256];
 
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ids, NULL, &nids);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &nnames);
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &values, NULL, &nvalues);
-	if (nids != nvalues)
+	if (nnames != nvalues)
 		ereport(ERROR,
 				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("there must be as many entries as ids")));
+				 errmsg("there must be as many entries as names")));
 	if (open_cache(ERROR) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("msgsys.redis_url is not set")));
-	array = palloc(Max(nids, 1) * sizeof(CacheEntry));
-	for (int i = 0; i < nids; i++)
+	array = palloc(Max(nnames, 1) * sizeof(CacheEntry));
+	for (int i = 0; i < nnames; i++)
 	{
-		array[i].key = cache_key(DatumGetInt64(ids[i]));
+		array[i].key = cache_key(TextDatumGetCString(names[i]));
 		array[i].value = TextDatumGetCString(values[i]);
 		array[i].length = strlen(array[i].value);
 	}
-	if (nids > 0 && !cache_put(cache, array, nids, setting_redis_ttl, err, sizeof(err)))
+	if (nnames > 0 && !cache_put(cache, array, nnames, setting_redis_ttl, err, sizeof(err)))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("Redis does not take the entries: %s", err)));

@@ -6,27 +6,36 @@
  * database without sessions, so its workers are ended first and kept out until
  * the command is over, whether it succeeds or fails; but only where the role
  * may do that, which PostgreSQL itself checks later than this.  COMMIT PREPARED
- * makes rows visible whose notes are lost with the session that wrote them.
+ * makes rows visible whose notes are lost with the session that wrote them.  The schema of the
+ * extension keeps its name, and jobs of pg_cron go with the extension.
  */
 #include "msgsys.h"
 
 #include "commits.h"
 #include "compat.h"
+#include "cron.h"
 #include "names.h"
 #include "notes.h"
 #include "shmem.h"
 
+#include "access/genam.h"
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "tcop/utility.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -142,6 +151,40 @@ do_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 								environment, dest, completion);
 }
 
+/* Whether the schema of this name is that of the extension, whose functions name it. */
+static bool
+is_our_schema(const char *name)
+{
+	Oid			schema = get_namespace_oid(name, true);
+	bool		found = false;
+	Relation	rel;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(MSGSYS_NAME));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		found = OidIsValid(schema) && ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace == schema;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/* Refuse to rename the schema of the extension: its functions have the schema's name in their text. */
+static void
+check_rename(const RenameStmt *rename)
+{
+	if (rename->renameType == OBJECT_SCHEMA && IsTransactionState() && is_our_schema(rename->subname))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("schema \"%s\" cannot be renamed while it has the extension msgsys", rename->subname),
+				 errdetail("The functions of the extension name the schema that they were made in."),
+				 errhint("Move your own objects to another schema; or dump the database, and restore it with the extension in another one.")));
+}
+
 static void
 process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				ProcessUtilityContext context, ParamListInfo params,
@@ -166,6 +209,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		return;
 	}
 
+	if (IsA(parsetree, RenameStmt))
+		check_rename((RenameStmt *) parsetree);
 	if (IsA(parsetree, TransactionStmt) &&
 		((TransactionStmt *) parsetree)->kind == TRANS_STMT_COMMIT_PREPARED)
 	{
@@ -183,14 +228,23 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		names_forget_sequence();
 }
 
-/* Whatever drops an extension, a schema's CASCADE for one: idle workers would not notice that it was ours. */
+/*
+ * Whatever drops the extension, a schema's CASCADE for one: idle workers would not
+ * notice that it was ours, nor would pg_cron.
+ */
 static void
 object_access(ObjectAccessType access, Oid class, Oid object, int subobject, void *arg)
 {
 	if (prev_object_access)
 		prev_object_access(access, class, object, subobject, arg);
 	if (access == OAT_DROP && class == ExtensionRelationId)
+	{
+		char	   *name = get_extension_name(object);
+
 		note_config();
+		if (name && strcmp(name, MSGSYS_NAME) == 0)
+			cron_drop_jobs();
+	}
 }
 
 /* Called from _PG_init while the postmaster preloads the library. */

@@ -164,7 +164,6 @@ outcome_judge(Job *job, const HttpResult *result, TimestampTz now)
 		try_again(job, result, now);
 		failed = true;
 	}
-	mark->dead_letter = job->endpoint->channel && job->endpoint->channel->topic;
 	if (mark->keep && result->body_length > 0)
 		mark->excerpt = presentable(result->body, result->body_length, EXCERPT);
 	MemoryContextSwitchTo(old);

@@ -32,8 +32,6 @@
 #define SETTLE_AGE		5000	/* ms that these are sent, at least */
 #define SETTLE_AT_ONCE	1000
 
-List	   *reading_channels = NIL;
-List	   *reading_webhooks = NIL;
 static List *reading_all = NIL; /* channels whose topics are read */
 
 /* A topic that is read, as the looks have it. */
@@ -113,14 +111,11 @@ keep_names(List **kept, List *names)
 	MemoryContextSwitchTo(old);
 }
 
-/* Topics to read, and whose records count. */
+/* The topics to read; whose records count is for the marks to say. */
 static List *
 topics_to_read(void)
 {
-	List	   *webhooks = NIL;
 	List	   *result = NIL;
-	List	   *readback = NIL;
-	List	   *other = NIL;
 	List	   *names = NIL;
 	ListCell   *lc;
 
@@ -129,33 +124,27 @@ topics_to_read(void)
 		Channel    *channel = lfirst(lc);
 		ListCell   *t;
 
-		if (channel->topic && channel->ack != ACK_READBACK)
-			other = list_append_unique(other, makeString(channel->topic));
-		if (channel->has_webhook)
-			webhooks = lappend(webhooks, channel->name);
 		if (channel->paused)
 			continue;
-		if (channel->ack == ACK_TOPIC && channel->topic)
+		/* what was sent to a topic that was taken away is still acknowledged */
+		if (channel->ack == ACK_TOPIC && (channel->topic || channel->former_topics != NIL))
 			result = list_append_unique(result, makeString(setting_acks_topic));
 		if (channel->ack != ACK_READBACK)
 			continue;
 		names = lappend(names, channel->name);
 		if (channel->topic)
-			readback = list_append_unique(readback, makeString(channel->topic));
+			result = list_append_unique(result, makeString(channel->topic));
 		if (channel->topic && channel->has_webhook)
-			readback = list_append_unique(readback, makeString(channel->retry_topic));
+			result = list_append_unique(result, makeString(channel->retry_topic));
 		foreach(t, channel->former_topics)
 		{
-			readback = list_append_unique(readback, makeString(lfirst(t)));
+			result = list_append_unique(result, makeString(lfirst(t)));
 			if (channel->has_webhook)
-				readback = list_append_unique(readback, makeString(psprintf("%s.retry", (char *) lfirst(t))));
+				result = list_append_unique(result, makeString(psprintf("%s.retry", (char *) lfirst(t))));
 		}
 	}
-	/* which channel a record is of matters only where channels share a topic */
-	keep_names(&reading_channels, list_intersection(readback, other) != NIL ? names : NIL);
-	keep_names(&reading_webhooks, webhooks);
 	keep_names(&reading_all, names);
-	return list_concat_unique(result, readback);
+	return result;
 }
 
 /* Whether this worker is the one that reads a partition. */

@@ -12,8 +12,6 @@
 
 #include "broker.h"
 
-extern List *reading_webhooks;	/* channels whose records go on to a webhook */
-extern List *reading_channels;	/* whose records count; NIL: all */
 extern int	reading_unanswered; /* looks in a row that no broker answered */
 extern char reading_reason[160];	/* why not */
 

@@ -183,9 +183,11 @@ mark_events(const Event *events, int n)
 		else
 			acks[nacks++] = events[i].ack;
 	if (nrecords > 0)
-		marked += store_mark_readback(records, nrecords, reading_channels, reading_webhooks);
-	if (marked < nrecords)
-		store_examine_records(records, nrecords);
+	{
+		marked += store_mark_readback(records, nrecords);
+		if (marked < nrecords)
+			store_examine_records(records, nrecords);
+	}
 	if (nacks > 0)
 		marked += store_acknowledge(installation.schema, acks, nacks);
 	slot_count_up(COUNT_RECEIVED, marked);

@@ -82,6 +82,8 @@ typedef struct Batch
 	int			nrefused;
 	ItemPointerData *expired;
 	int			nexpired;
+	ItemPointerData *unacknowledged;	/* sent as often as may be */
+	int			nunacknowledged;
 	int			nalone;
 	size_t		unreported;		/* bytes for topics with a limit, since a wait for all */
 	size_t		bytes;
@@ -662,6 +664,12 @@ relay_row(const ClaimedRow *row, void *arg)
 		batch->expired[batch->nexpired++] = row->tid;
 		return batch->nexpired + batch->n < batch->limit;
 	}
+	if (batch->kind == CLAIM_RESEND && row->attempts >= channel->max_attempts)
+	{
+		batch->unacknowledged[batch->nunacknowledged++] = row->tid;
+		channel->dead_letters = true;
+		return batch->nexpired + batch->nunacknowledged + batch->n < batch->limit;
+	}
 	if (!topic_usable(topic))
 	{
 		await_topic(channel, row->retry);
@@ -692,7 +700,7 @@ relay_row(const ClaimedRow *row, void *arg)
 	}
 	if (batch->bytes >= (size_t) setting_batch_bytes * 1024)
 		batch->cut = true;
-	return !batch->cut && !batch->gave_up && !batch->parked && batch->n + batch->nexpired < batch->limit;
+	return !batch->cut && !batch->gave_up && !batch->parked && batch->n + batch->nexpired + batch->nunacknowledged < batch->limit;
 }
 
 /* Dead letters that were written or refused are done with, either way. */
@@ -732,7 +740,6 @@ mark_batch(Batch *batch)
 			sent[nsent].tid = item->tid;
 			sent[nsent].partition = item->partition;
 			sent[nsent].offset = item->offset;
-			sent[nsent].final = item->channel->ack == ACK_NONE;
 			nsent++;
 		}
 		else if (item->reported &&
@@ -768,6 +775,8 @@ mark_batch(Batch *batch)
 		store_mark_refused(refused, nrefused);
 	if (batch->nexpired > 0)
 		store_mark_expired(batch->expired, batch->nexpired);
+	if (batch->nunacknowledged > 0)
+		store_mark_unacknowledged(batch->unacknowledged, batch->nunacknowledged);
 	if (nrefused > 0)
 		store_next_due(batch->shares, batch->nshares, DT_NOBEGIN);
 }
@@ -1114,6 +1123,8 @@ relay_batch(ClaimKind kind, ClaimShare *shares, int nshares, int64 only)
 	MemoryContextReset(batch_context);
 	batch.items = MemoryContextAllocHuge(batch_context, sizeof(Item) * (Size) batch_limit);
 	batch.expired = MemoryContextAllocHuge(batch_context, sizeof(ItemPointerData) * (Size) batch_limit);
+	if (kind == CLAIM_RESEND)
+		batch.unacknowledged = MemoryContextAllocHuge(batch_context, sizeof(ItemPointerData) * (Size) batch_limit);
 
 	slot_state(WORKER_BUSY);
 	if (!worker_try_any(batch_work, &batch, &error))

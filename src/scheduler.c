@@ -15,6 +15,7 @@
 #include "channel.h"
 #include "mailing.h"
 #include "monotonic.h"
+#include "reconcile.h"
 #include "retention.h"
 #include "shmem.h"
 #include "worker.h"
@@ -44,6 +45,7 @@ static ScheduledJob jobs[] = {
 	{"retention", retention_run, 0},
 	{"backlog", backlog_run, 0},
 	{"mailings", mailings_run, 0},
+	{"reconciler", reconcile_run, 0},
 	{NULL, NULL, 0}
 };
 

@@ -47,6 +47,7 @@ typedef enum StoreStatement
 	CLAIM_WEBHOOK_DUE_ROWS,
 	MARK_DEAD_LETTERS,
 	MARK_SENT,
+	MARK_UNACKNOWLEDGED,
 	MARK_REFUSED,
 	SET_ASIDE,
 	SET_LETTER_ASIDE,
@@ -68,6 +69,7 @@ typedef enum StoreStatement
 	PURGE_RUNS,
 	COUNT_IDLE,
 	PRUNE_TOPICS,
+	RECONCILE,
 	POSITIONS,
 	HAS_POSITIONS,
 	ADD_POSITIONS,
@@ -113,7 +115,7 @@ typedef enum StoreStatement
 /* A record stands for a row if it has its name, and is one that could have been sent of it. */
 #define RECORD_FITS	"m.epoch = u.e AND m.created_at = u.c AND u.a <= m.attempts + 1 AND "
 #define READBACK_ARGS \
-	9, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}
+	7, {INT8ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}
 
 /* What follows them: whether it is tried again, and what only dead letters tell. */
 #define NEW_ROW		", false, NULL::text, NULL::timestamptz"
@@ -122,6 +124,15 @@ typedef enum StoreStatement
 #define DEAD_ROW	", false, i.last_error, i.finished_at"
 #define WEBHOOK_DUE_ROW	", false, NULL::text, i.due_at"
 
+
+/*
+ * Channels as their rows are now: an array that is made once a statement, of those that are few
+ * as a rule.  Not a subplan, whose cost would count for each row, and turn the join around; and by
+ * the index, for a scan without one is forbidden and so dear that no plan is better than another.
+ */
+#define FINAL_CHANNELS	"ANY (ARRAY(SELECT s.channel FROM @.msg_channel_settings s WHERE s.channel >= '' AND s.ack = 'none'))"
+#define NOT_READ_BACK	"ALL (ARRAY(SELECT s.channel FROM @.msg_channel_settings s WHERE s.channel >= '' AND s.ack <> 'readback'))"
+#define WITH_WEBHOOK	"ANY (ARRAY(SELECT s.channel FROM @.msg_webhook_settings s WHERE s.channel >= ''))"
 
 /* What the columns of a claim's result are; in the order of CLAIMED_COLUMNS. */
 enum
@@ -155,7 +166,7 @@ static Statement statements[STATEMENTS] =
 	[LOAD_CHANNELS] = {
 		"SELECT s.channel, s.topic, s.ack, EXTRACT(epoch FROM s.resend_after)::float8, s.former_topics, "
 		"EXISTS (SELECT FROM @.msg_pauses p WHERE p.channel IN ('*', s.channel)), s.has_webhook, "
-		"p.batch::bigint, (EXTRACT(epoch FROM p.every) * 1000000)::bigint, p.next_at, r.id, r.succeeded, r.failed "
+		"p.batch::bigint, (EXTRACT(epoch FROM p.every) * 1000000)::bigint, p.next_at, r.id, r.succeeded, r.failed, s.max_attempts::bigint "
 		"FROM @.msg_channel_settings s LEFT JOIN @.msg_paces p ON p.channel = s.channel "
 		"LEFT JOIN @.msg_runs r ON r.channel = p.channel AND r.finished_at IS NULL"
 	},
@@ -226,13 +237,24 @@ static Statement statements[STATEMENTS] =
 		2, {TIDARRAYOID, TEXTARRAYOID}
 	},
 
-	/* Claimed rows are locked, so that their place in the table holds. */
+	/*
+	 * Claimed rows are locked, so that their place in the table holds.  Whether a mark is the end of a message is for the channel's row to say, as
+	 * it is now: what a worker remembers of it may be older than a change that nobody will look at again.
+	 */
 	[MARK_SENT] = {
-		"UPDATE @.messages m SET status = 'sent', sent_at = $5, attempts = m.attempts + 1, kafka_partition = u.p, kafka_offset = u.o, "
-		"finished_at = CASE WHEN u.final THEN $5 END "
-		"FROM unnest($1, $2, $3, $4) u(t, p, o, final) "
+		"UPDATE @.messages m SET status = 'sent', sent_at = $4, attempts = m.attempts + 1, kafka_partition = u.p, kafka_offset = u.o, "
+		"finished_at = CASE WHEN m.channel = " FINAL_CHANNELS " THEN $4 END "
+		"FROM unnest($1, $2, $3) u(t, p, o) "
 		"WHERE m.ctid = u.t AND m.status IN ('idle', 'scheduled', 'retry', 'sent')",
-		5, {TIDARRAYOID, INT4ARRAYOID, INT8ARRAYOID, BOOLARRAYOID, TIMESTAMPTZOID}
+		4, {TIDARRAYOID, INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZOID}
+	},
+	/* Sent as often as may be, and not acknowledged. */
+	[MARK_UNACKNOWLEDGED] = {
+		"UPDATE @.messages m SET status = 'dead', finished_at = $2, dlq_pending = CASE WHEN c.topic IS NOT NULL THEN true END, "
+		"last_error = format('not acknowledged within %s of the last of %s attempts', c.resend_after, m.attempts) "
+		"FROM unnest($1) u(t), @.msg_channel_settings c "
+		"WHERE m.ctid = u.t AND c.channel = m.channel AND m.status = 'sent' AND m.attempts >= c.max_attempts",
+		2, {TIDARRAYOID, TIMESTAMPTZOID}
 	},
 	[MARK_REFUSED] = {
 		"UPDATE @.messages m SET attempts = m.attempts + 1, last_error = u.reason, "
@@ -269,24 +291,25 @@ static Statement statements[STATEMENTS] =
 
 	/* May find the relay's lock on the row, and then waits and looks again; the time is that before. */
 	[MARK_READBACK] = {
-		"UPDATE @.messages m SET status = 'received', received_at = greatest($5, m.sent_at), finished_at = greatest($5, m.sent_at), sent_at = coalesce(m.sent_at, $5), "
+		"UPDATE @.messages m SET status = 'received', received_at = greatest($5, m.sent_at), sent_at = coalesce(m.sent_at, $5), "
+		"finished_at = CASE WHEN m.channel = " WITH_WEBHOOK " THEN NULL ELSE greatest($5, m.sent_at) END, "
 		"attempts = greatest(m.attempts, u.a), kafka_partition = u.p, kafka_offset = u.o "
-		"FROM unnest($1, $2, $3, $4, $8, $9) u(id, p, o, a, e, c) "
-		"WHERE m.id = u.id AND " RECORD_FITS "m.status IN ('idle', 'scheduled', 'retry', 'sent') AND ($6 IS NULL OR m.channel = ANY ($6))",
+		"FROM unnest($1, $2, $3, $4, $6, $7) u(id, p, o, a, e, c) "
+		"WHERE m.id = u.id AND " RECORD_FITS "m.status IN ('idle', 'scheduled', 'retry', 'sent') AND m.channel <> " NOT_READ_BACK "",
 		READBACK_ARGS
 	},
-	/* The same where channels have webhooks, which these rows wait for then. */
+	/* The same where channels have webhooks, whose worker is to be told. */
 	[MARK_READBACK_WEBHOOK] = {
 		"WITH marked AS ("
 		"UPDATE @.messages m SET status = 'received', received_at = greatest($5, m.sent_at), sent_at = coalesce(m.sent_at, $5), "
-		"finished_at = CASE WHEN m.channel = ANY ($7) THEN NULL ELSE $5 END, "
+		"finished_at = CASE WHEN m.channel = " WITH_WEBHOOK " THEN NULL ELSE greatest($5, m.sent_at) END, "
 		"attempts = greatest(m.attempts, u.a), kafka_partition = u.p, kafka_offset = u.o "
-		"FROM unnest($1, $2, $3, $4, $8, $9) u(id, p, o, a, e, c) "
-		"WHERE m.id = u.id AND " RECORD_FITS "m.status IN ('idle', 'scheduled', 'retry', 'sent') AND ($6 IS NULL OR m.channel = ANY ($6)) "
+		"FROM unnest($1, $2, $3, $4, $6, $7) u(id, p, o, a, e, c) "
+		"WHERE m.id = u.id AND " RECORD_FITS "m.status IN ('idle', 'scheduled', 'retry', 'sent') AND m.channel <> " NOT_READ_BACK " "
 		/* the record of an attempt that the webhook has failed says nothing of the next */
-		"AND (m.status <> 'retry' OR u.a > m.attempts OR m.channel <> ALL ($7)) "
-		"RETURNING m.channel, m.id) "
-		"SELECT channel, min(id), count(*), channel = ANY ($7) FROM marked GROUP BY channel",
+		"AND (m.status <> 'retry' OR u.a > m.attempts OR NOT (m.channel = " WITH_WEBHOOK ")) "
+		"RETURNING m.channel, m.id, m.finished_at IS NULL AS waits) "
+		"SELECT channel, min(id), count(*), waits FROM marked GROUP BY channel, waits",
 		READBACK_ARGS
 	},
 	[EXAMINE] = {
@@ -371,8 +394,12 @@ static Statement statements[STATEMENTS] =
 		2, {TEXTOID, INT8OID}
 	},
 	[PRUNE_TOPICS] = {
-		"UPDATE @.msg_channels c SET former_topics = NULL WHERE c.former_topics IS NOT NULL AND NOT EXISTS ("
+		/* a batch that was under way at the change may not be marked yet */
+		"UPDATE @.msg_channels c SET former_topics = NULL WHERE c.former_topics IS NOT NULL AND c.updated_at < now() - interval '10 min' AND NOT EXISTS ("
 		"SELECT FROM @.messages m WHERE m.status = 'sent' AND m.finished_at IS NULL AND m.channel = c.channel)"
+	},
+	[RECONCILE] = {
+		"SELECT @.msg_reconcile($1)", 1, {INT4OID}
 	},
 	[POSITIONS] = {
 		"SELECT topic, \"partition\", next_offset, coalesce(record_time, '-infinity') FROM @.msg_offsets"
@@ -512,6 +539,7 @@ store_load_channels(void)
 		}
 		channel->paused = DatumGetBool(result_column(i, 6, &isnull));
 		channel->has_webhook = DatumGetBool(result_column(i, 7, &isnull));
+		channel->max_attempts = (int) result_int64(i, 14, 1);
 		read_pace(&channel->pace, i);
 	}
 	channels_load_end();
@@ -838,6 +866,19 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 
 /* ---------------------------------------------------------------- marks */
 
+/*
+ * Before a statement that reads a channel's settings and marks its messages by them: be
+ * a transaction with a number, which the reconciler waits for (reconcile.c) if it
+ * changes those settings after the statement has begun.
+ */
+void
+before_marks(void)
+{
+	/* where it cannot write, the mark says so better */
+	if (!XactReadOnly)
+		(void) GetCurrentTransactionId();
+}
+
 /* The broker confirmed these messages, which this transaction has claimed. */
 void
 store_mark_sent(const SentMark *marks, int n)
@@ -845,22 +886,33 @@ store_mark_sent(const SentMark *marks, int n)
 	Datum	   *tids = palloc(n * sizeof(Datum));
 	Datum	   *partitions = palloc(n * sizeof(Datum));
 	Datum	   *offsets = palloc(n * sizeof(Datum));
-	Datum	   *finals = palloc(n * sizeof(Datum));
-	Datum		values[5];
+	Datum		values[4];
 
 	for (int i = 0; i < n; i++)
 	{
 		tids[i] = PointerGetDatum(&marks[i].tid);
 		partitions[i] = Int32GetDatum(marks[i].partition);
 		offsets[i] = Int64GetDatum(marks[i].offset);
-		finals[i] = BoolGetDatum(marks[i].final);
 	}
 	values[0] = array_of(tids, n, TIDOID);
 	values[1] = array_of(partitions, n, INT4OID);
 	values[2] = array_of(offsets, n, INT8OID);
-	values[3] = array_of(finals, n, BOOLOID);
-	values[4] = TimestampTzGetDatum(clock_now());
+	values[3] = TimestampTzGetDatum(clock_now());
 	run(MARK_SENT, values, NULL);
+}
+
+/* These messages, which this transaction has claimed, were sent as often as may be without an acknowledgement. */
+void
+store_mark_unacknowledged(const ItemPointerData *tids, int n)
+{
+	Datum	   *datums = palloc(n * sizeof(Datum));
+	Datum		values[2];
+
+	for (int i = 0; i < n; i++)
+		datums[i] = PointerGetDatum(&tids[i]);
+	values[0] = array_of(datums, n, TIDOID);
+	values[1] = TimestampTzGetDatum(clock_now());
+	run(MARK_UNACKNOWLEDGED, values, NULL);
 }
 
 /* The broker refused these messages, which this transaction has claimed. */
@@ -945,26 +997,25 @@ store_next_due(ClaimShare *shares, int nshares, TimestampTz after)
 	}
 }
 
-/* Names (of char *) as an array. */
-static Datum
-name_array(List *names)
+/* Whether any channel has a webhook, as far as this worker knows. */
+static bool
+any_webhook(void)
 {
-	const char **strings = palloc(Max(list_length(names), 1) * sizeof(char *));
 	ListCell   *lc;
 
-	foreach(lc, names)
-		strings[foreach_current_index(lc)] = lfirst(lc);
-	return text_array(strings, list_length(names));
+	foreach(lc, channels)
+		if (((Channel *) lfirst(lc))->has_webhook)
+			return true;
+	return false;
 }
 
 /*
- * These records were read back: their messages are received.  Records are in the
- * order of their ids, without repetition; only_channels (of char *), if not NIL,
- * are those that count; in webhook_channels messages have still a webhook to go
- * to.  Returns how many messages were waiting for that.
+ * These records were read back: their messages are received, where their channels
+ * wait for that.  Records are in the order of their ids, without repetition.
+ * Returns how many messages were waiting for that.
  */
 int
-store_mark_readback(const Readback *records, int n, List *only_channels, List *webhook_channels)
+store_mark_readback(const Readback *records, int n)
 {
 	Datum	   *ids = palloc(n * sizeof(Datum));
 	Datum	   *partitions = palloc(n * sizeof(Datum));
@@ -972,8 +1023,7 @@ store_mark_readback(const Readback *records, int n, List *only_channels, List *w
 	Datum	   *attempts = palloc(n * sizeof(Datum));
 	Datum	   *epochs = palloc(n * sizeof(Datum));
 	Datum	   *times = palloc(n * sizeof(Datum));
-	Datum		values[9] = {0};
-	char		nulls[10] = "         ";
+	Datum		values[7];
 	uint64		rows;
 	int			marked = 0;
 
@@ -986,25 +1036,18 @@ store_mark_readback(const Readback *records, int n, List *only_channels, List *w
 		epochs[i] = Int32GetDatum(records[i].epoch);
 		times[i] = TimestampTzGetDatum(records[i].created_at);
 	}
-	values[7] = array_of(epochs, n, INT4OID);
-	values[8] = array_of(times, n, TIMESTAMPTZOID);
+	values[5] = array_of(epochs, n, INT4OID);
+	values[6] = array_of(times, n, TIMESTAMPTZOID);
 	values[0] = array_of(ids, n, INT8OID);
 	values[1] = array_of(partitions, n, INT4OID);
 	values[2] = array_of(offsets, n, INT8OID);
 	values[3] = array_of(attempts, n, INT4OID);
 	values[4] = TimestampTzGetDatum(clock_now());
-	if (only_channels == NIL)
-		nulls[5] = 'n';
-	else
-		values[5] = name_array(only_channels);
-	if (webhook_channels == NIL)
-	{
-		nulls[6] = 'n';
-		return (int) run(MARK_READBACK, values, nulls);
-	}
+	before_marks();
+	if (!any_webhook())
+		return (int) run(MARK_READBACK, values, NULL);
 
-	values[6] = name_array(webhook_channels);
-	rows = run(MARK_READBACK_WEBHOOK, values, nulls);
+	rows = run(MARK_READBACK_WEBHOOK, values, NULL);
 	for (uint64 i = 0; i < rows; i++)
 	{
 		bool		isnull;
@@ -1135,6 +1178,7 @@ store_acknowledge(const char *schema, const Ack *acks, int n)
 		values[6] = array_of(failed, nfailed, INT8OID);
 		execute(LOCK_UNSENT, schema, &values[6]);
 	}
+	before_marks();
 	execute(ACKNOWLEDGE, schema, values);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -1247,6 +1291,16 @@ store_count_idle(const char *channel, int64 most)
 	return result_int64(0, 1, 0);
 }
 
+/* Finish what its channel does not wait for any more, so many messages at most.  Returns how many. */
+int64
+store_reconcile(int most)
+{
+	Datum		values[1] = {Int32GetDatum(most)};
+
+	run(RECONCILE, values, NULL);
+	return result_int64(0, 1, 0);
+}
+
 /* Forget the former topics of channels that wait for no acknowledgement. */
 void
 store_prune_topics(void)
@@ -1338,6 +1392,18 @@ store_set_looks(const StoredLook *looks, int n)
 		values[c + 1] = array_of(columns[c], n, INT8OID);
 	values[6] = array_of(columns[5], n, TIMESTAMPTZOID);
 	run(SET_LOOKS, values, NULL);
+}
+
+/* Names (of char *) as an array. */
+static Datum
+name_array(List *names)
+{
+	const char **strings = palloc(Max(list_length(names), 1) * sizeof(char *));
+	ListCell   *lc;
+
+	foreach(lc, names)
+		strings[foreach_current_index(lc)] = lfirst(lc);
+	return text_array(strings, list_length(names));
 }
 
 /* Whether one of these channels (of char *) has a message that was sent before a time and is not read back. */

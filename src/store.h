@@ -110,7 +110,6 @@ typedef struct SentMark
 	ItemPointerData tid;
 	int32		partition;
 	int64		offset;
-	bool		final;			/* nothing will acknowledge it */
 } SentMark;
 
 /* A message that the broker refused. */
@@ -160,10 +159,11 @@ extern void store_mark_sent(const SentMark *marks, int n);
 extern void store_mark_refused(const RefusedMark *marks, int n);
 extern void store_mark_dead_letters(const RefusedMark *marks, int n);
 extern void store_set_aside(int64 id, bool dead_letter, const char *error);
+extern void store_mark_unacknowledged(const ItemPointerData *tids, int n);
 extern void store_mark_expired(const ItemPointerData *tids, int n);
 extern void store_next_due(ClaimShare *shares, int nshares, TimestampTz after);
-extern int	store_mark_readback(const Readback *records, int n, List *only_channels,
-								List *webhook_channels);
+extern void before_marks(void);
+extern int	store_mark_readback(const Readback *records, int n);
 extern void store_examine_records(const Readback *records, int n);
 extern int	store_acknowledge(const char *schema, const Ack *acks, int n);
 extern int	store_lock_free(const int64 *ids, int n, bool *held);
@@ -183,6 +183,7 @@ typedef struct PurgeStep
 extern void store_purge_step(int64 above, int rows, PurgeStep *step);
 extern void store_purge_runs(TimestampTz before);
 extern int64 store_count_idle(const char *channel, int64 most);
+extern int64 store_reconcile(int most);
 extern void store_prune_topics(void);
 extern StoredPosition *store_positions(int *n);
 extern bool store_has_positions(const char *topic);

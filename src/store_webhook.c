@@ -9,6 +9,7 @@
 #include "names.h"
 #include "notes.h"
 #include "statement.h"
+#include "store.h"
 #include "store_mailing.h"
 #include "store_webhook.h"
 #include "worker.h"
@@ -39,6 +40,9 @@ typedef enum WebhookStatement
 #define BOUNDED(column)			"EXTRACT(epoch FROM least(" column ", '36525 days'))"
 #define MICROSECONDS(column)	"(" BOUNDED(column) " * 1000000)::bigint"
 #define MILLISECONDS(column)	"(" BOUNDED(column) " * 1000)::bigint"
+
+/* It came by Kafka and there is no webhook for it any more, as its channel is now: it ends as received. */
+#define WEBHOOK_GONE	"m.status = 'received' AND m.channel <> ALL (ARRAY(SELECT s.channel FROM @.msg_webhook_settings s WHERE s.channel >= ''))"
 
 /* The columns of LOAD_WEBHOOKS, from 1. */
 enum
@@ -74,18 +78,18 @@ static Statement statements[STATEMENTS] =
 	 */
 	[MARK] = {
 		"UPDATE @.messages m SET "
-		"status = (CASE u.v WHEN 0 THEN 'delivered' WHEN 1 THEN 'retry' WHEN 2 THEN 'dead' ELSE 'expired' END)::@.msg_status, "
+		"status = (CASE WHEN u.v IN (1, 2) AND " WEBHOOK_GONE " THEN 'received' WHEN u.v = 0 THEN 'delivered' WHEN u.v = 1 THEN 'retry' WHEN u.v = 2 THEN 'dead' ELSE 'expired' END)::@.msg_status, "
 		"attempts = greatest(m.attempts, u.a), response_code = coalesce(nullif(u.code, 0), m.response_code), "
 		"response_id = coalesce(u.rid, m.response_id), last_error = coalesce(u.error, m.last_error), "
-		"delivered_at = CASE WHEN u.v = 0 THEN $8 ELSE m.delivered_at END, finished_at = CASE WHEN u.v <> 1 THEN $8 END, "
-		"due_at = CASE WHEN u.v = 1 THEN u.due ELSE m.due_at END, dlq_pending = CASE WHEN u.v = 2 AND u.dlq THEN true END "
-		"FROM unnest($1, $2, $3, $4, $5, $6, $7, $9) u(id, v, a, code, rid, error, due, dlq) "
+		"delivered_at = CASE WHEN u.v = 0 THEN $8 ELSE m.delivered_at END, finished_at = CASE WHEN u.v <> 1 OR " WEBHOOK_GONE " THEN $8 END, "
+		"due_at = CASE WHEN u.v = 1 THEN u.due ELSE m.due_at END, dlq_pending = CASE WHEN u.v = 2 AND NOT (" WEBHOOK_GONE ") AND m.channel = ANY (ARRAY(SELECT s.channel FROM @.msg_channel_settings s WHERE s.channel >= '' AND s.topic IS NOT NULL)) THEN true END "
+		"FROM unnest($1, $2, $3, $4, $5, $6, $7) u(id, v, a, code, rid, error, due) "
 		"WHERE m.id = u.id AND (m.status IN ('idle', 'scheduled', 'retry', 'received') AND m.finished_at IS NULL "
 		"OR u.v = 0 AND m.status IN ('sent', 'received', 'cancelled', 'expired')) "
 		/* what was postponed meanwhile has not expired */
 		"AND (u.v <> 3 OR m.expires_at <= $8) "
 		"RETURNING m.channel, m.due_at, m.status = 'retry', m.dlq_pending IS NOT NULL, m.id",
-		9, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, BOOLARRAYOID}
+		8, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID}
 	},
 	[ADD_ATTEMPTS] = {
 		"INSERT INTO @.msg_attempts (message_id, channel, attempt, at, milliseconds, class, code, address, error, excerpt) "
@@ -444,11 +448,10 @@ store_webhook_marks(const WebhookMark *marks, int n)
 	Datum	   *attempts = palloc(Max(n, 1) * sizeof(Datum));
 	Datum	   *codes = palloc(Max(n, 1) * sizeof(Datum));
 	Datum	   *dues = palloc(Max(n, 1) * sizeof(Datum));
-	Datum	   *letters = palloc(Max(n, 1) * sizeof(Datum));
 	const char **response_ids = palloc(Max(n, 1) * sizeof(char *));
 	const char **errors = palloc(Max(n, 1) * sizeof(char *));
 	int64	   *expired = palloc(Max(n, 1) * sizeof(int64));
-	Datum		values[9];
+	Datum		values[8];
 	int			moved = 0;
 	int			nexpired = 0;
 	uint64		rows;
@@ -464,7 +467,6 @@ store_webhook_marks(const WebhookMark *marks, int n)
 		attempts[moved] = Int32GetDatum(marks[i].verdict == VERDICT_EXPIRED ? 0 : marks[i].attempt);
 		codes[moved] = Int32GetDatum(marks[i].code);
 		dues[moved] = TimestampTzGetDatum(marks[i].due_at);
-		letters[moved] = BoolGetDatum(marks[i].dead_letter);
 		response_ids[moved] = marks[i].response_id;
 		errors[moved] = marks[i].verdict == VERDICT_DELIVERED ? NULL : marks[i].error;
 		moved++;
@@ -481,7 +483,7 @@ store_webhook_marks(const WebhookMark *marks, int n)
 		values[5] = text_array(errors, moved);
 		values[6] = array_of(dues, moved, TIMESTAMPTZOID);
 		values[7] = TimestampTzGetDatum(clock_now());
-		values[8] = array_of(letters, moved, BOOLOID);
+		before_marks();
 		rows = statement_run(&statements[MARK], values, NULL);
 		for (uint64 i = 0; i < rows; i++)
 		{

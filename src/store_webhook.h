@@ -79,7 +79,6 @@ typedef struct WebhookMark
 	Verdict		verdict;
 	int			attempt;		/* its number */
 	TimestampTz due_at;			/* of a retry */
-	bool		dead_letter;	/* a dead one goes to a topic */
 	bool		keep;			/* the attempt is a row of msg_attempts */
 	int			milliseconds;
 	int			code;			/* 0: no answer */

@@ -53,6 +53,7 @@ enum
 	COL_HEADERS = 18,
 	COL_PAYLOAD = 19,
 	COL_BODY = 20,
+	COL_DEDUP_KEY = 21,
 	COL_EPOCH = 25
 };
 
@@ -316,6 +317,7 @@ before_insert(TriggerData *data, FmgrInfo * flinfo)
 	Status		status;
 	char	   *channel;
 	int32		epoch;
+	bool		has_dedup_key = !heap_attisnull(tuple, COL_DEDUP_KEY, desc);
 	TimestampTz began = GetCurrentTransactionStartTimestamp();
 	TimestampTz now = began + setting_clock_offset * USECS_PER_SEC;
 
@@ -357,7 +359,7 @@ before_insert(TriggerData *data, FmgrInfo * flinfo)
 			status = SCHEDULED;
 			tuple = with_value(tuple, desc, COL_STATUS, ObjectIdGetDatum(status_oids[SCHEDULED]));
 		}
-		if (status == IDLE)
+		if (status == IDLE && !has_dedup_key)
 			backlog_check(channel, noted_backlog(channel));
 		/* last, for a new epoch has its cost */
 		epoch = names_check_default(rel, DatumGetInt32(values[COL_EPOCH]), DatumGetInt64(values[COL_ID]),
@@ -367,7 +369,8 @@ before_insert(TriggerData *data, FmgrInfo * flinfo)
 	}
 	else if (nulls[COL_FINISHED_AT])
 		names_check_given(rel, DatumGetInt32(values[COL_EPOCH]), &flinfo->fn_extra, flinfo->fn_mcxt);
-	if (status == IDLE)
+	/* whether one with a deduplication key becomes a row is not known before it is one */
+	if (status == IDLE && !has_dedup_key)
 		note_backlog(channel, 1);
 	note_row(status, channel, DatumGetInt64(values[COL_ID]), values[COL_DUE_AT], nulls[COL_DUE_AT]);
 	return tuple;
@@ -392,8 +395,6 @@ check_identity(TriggerData *data, Status from)
 					 errdetail("Its records are recognised by it.")));
 }
 
-/* A user changed a status, a channel, a due time, or what a message is recognised by. */
-
 /* A user changed what a message holds. */
 static void
 after_content(TriggerData *data)
@@ -407,7 +408,25 @@ after_content(TriggerData *data)
 	check_content(values, nulls);
 }
 
-/* A user changed a status, a channel or a due time. */
+/*
+ * A row with a deduplication key was made: only now it counts as one that waits, since
+ * one whose key the channel has already makes none.
+ */
+static void
+after_insert(TriggerData *data)
+{
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	HeapTuple	tuple = data->tg_trigtuple;
+	bool		isnull;
+	char	   *channel = TextDatumGetCString(heap_getattr(tuple, COL_CHANNEL, desc, &isnull));
+
+	/* one that is restored is taken as it is */
+	if (DatumGetInt32(heap_getattr(tuple, COL_EPOCH, desc, &isnull)) == names_current(RelationGetNamespace(data->tg_relation)))
+		backlog_check(channel, noted_backlog(channel));
+	note_backlog(channel, 1);
+}
+
+/* A user changed a status, a channel, a due time, or what a message is recognised by. */
 static void
 after_update(TriggerData *data)
 {
@@ -452,9 +471,12 @@ msg_message_trigger(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("msg_message_trigger must be called as a row trigger")));
-	if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+	if (!TRIGGER_FIRED_BY_INSERT(data->tg_event))
+		after_update(data);
+	else if (TRIGGER_FIRED_BEFORE(data->tg_event))
 		return PointerGetDatum(before_insert(data, fcinfo->flinfo));
-	after_update(data);
+	else
+		after_insert(data);
 	return PointerGetDatum(NULL);
 }
 

@@ -508,6 +508,9 @@ COMMENT ON FUNCTION @extschema@.msg_message_trigger() IS 'checks a message that 
 -- The names make them the last triggers of their kind: what they note is what is stored.
 CREATE TRIGGER zz_msgsys_insert BEFORE INSERT ON @extschema@.messages
 	FOR EACH ROW EXECUTE FUNCTION @extschema@.msg_message_trigger();
+-- What has a deduplication key may become no row; only one that is there counts as waiting.
+CREATE TRIGGER zz_msgsys_insert_dedup AFTER INSERT ON @extschema@.messages FOR EACH ROW
+	WHEN (NEW.dedup_key IS NOT NULL AND NEW.status = 'idle') EXECUTE FUNCTION @extschema@.msg_message_trigger();
 -- AFTER, because a BEFORE UPDATE trigger would make each worker's UPDATE lock each row again, even where it
 -- does not fire (workers run as replicas).
 CREATE TRIGGER zz_msgsys_update AFTER UPDATE ON @extschema@.messages FOR EACH ROW

@@ -18,7 +18,15 @@ SELECT channel, topic, ack, max_attempts, retry_base, retry_max, resend_after, f
 FROM @extschema@.msg_channels c
 UNION ALL
 SELECT 'default', NULLIF(pg_catalog.current_setting('msgsys.kafka_topic', true), ''),
-	COALESCE(pg_catalog.current_setting('msgsys.kafka_ack', true), 'readback'), 10, '5 s', '1 h', NULL, NULL,
+	COALESCE(pg_catalog.current_setting('msgsys.kafka_ack', true), 'readback'), 10, '5 s', '1 h', NULL,
+	-- no row remembers what msgsys.kafka_topic was: any topic that is read and is no channel's now, while something is on its way
+	(SELECT pg_catalog.array_agg(DISTINCT o.topic) FROM @extschema@.msg_offsets o
+		WHERE o.topic IS DISTINCT FROM pg_catalog.current_setting('msgsys.kafka_topic', true)
+		AND o.topic IS DISTINCT FROM pg_catalog.current_setting('msgsys.acks_topic', true) AND o.topic !~ '\.retry$'
+		AND o.updated_at > pg_catalog.now() - interval '7 days'
+		AND NOT EXISTS (SELECT FROM @extschema@.msg_channels c WHERE c.topic = o.topic OR o.topic = ANY (c.former_topics))
+		AND (EXISTS (SELECT FROM @extschema@.messages m WHERE m.status = 'sent' AND m.finished_at IS NULL AND m.channel = 'default')
+			OR EXISTS (SELECT FROM @extschema@.messages m WHERE m.status = 'idle' AND m.channel = 'default'))),
 	EXISTS (SELECT FROM @extschema@.msg_webhook_settings w WHERE w.channel = 'default')
 WHERE NOT EXISTS (SELECT FROM @extschema@.msg_channels WHERE channel = 'default');
 COMMENT ON VIEW @extschema@.msg_channel_settings IS 'the settings in force: msg_channels, and the channel "default" from the configuration while it has no row';

@@ -140,7 +140,7 @@ COMMENT ON FUNCTION @extschema@.msg_channel_rotate_secret IS 'gives a channel''s
 
 /* msg_webhook_secret_valid(secret): whether it is "whsec_" and the base64 of 24 to 64 bytes. */
 CREATE FUNCTION @extschema@.msg_webhook_secret_valid(secret text) RETURNS boolean
-AS 'MODULE_PATHNAME', 'msg_webhook_secret_valid' LANGUAGE C IMMUTABLE STRICT;
+AS 'MODULE_PATHNAME', 'msg_webhook_secret_valid' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION @extschema@.msg_webhook_secret_valid IS 'whether a text is a signing secret';
 
 /*
@@ -178,7 +178,7 @@ COMMENT ON FUNCTION @extschema@.msg_webhook_guard IS 'forgets the secrets of a w
 
 /* msg_webhook_origin(url): scheme, host and port of a URL as they are written, in lower case; empty for none. */
 CREATE FUNCTION @extschema@.msg_webhook_origin(url text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 SELECT coalesce(lower(substring(url FROM '^[^/?#]*//[^/?#]*')), '')
 $$;
 COMMENT ON FUNCTION @extschema@.msg_webhook_origin IS 'scheme, host and port of a URL; called by msg_webhook_guard()';

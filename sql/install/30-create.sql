@@ -103,7 +103,7 @@ COMMENT ON FUNCTION @extschema@.msg_create_from_query IS 'creates a message for 
 
 /* msg_known_names(row, wrong): the row, where it has no wrong name. Errors: 22023. */
 CREATE FUNCTION @extschema@.msg_known_names("row" jsonb, wrong text) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF wrong IS NOT NULL THEN
 		RAISE invalid_parameter_value USING MESSAGE = format('unknown column "%s" beside payload', wrong),

@@ -59,13 +59,20 @@ COMMENT ON FUNCTION @extschema@.msg_wait IS 'waits, without polling, until a mes
 
 -- ---------------------------------------------------------------- the cache
 
-/* msg_cache_get(id): what Redis has of a message, or NULL. */
-CREATE FUNCTION @extschema@.msg_cache_get(id bigint) RETURNS text
+/* msg_cache_name(id): the message's name in Redis, after the prefix: several installations may share one. */
+CREATE FUNCTION @extschema@.msg_cache_name(id bigint) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT i.uuid || ':' || id FROM @extschema@.msg_installation i
+$$;
+COMMENT ON FUNCTION @extschema@.msg_cache_name IS 'a message''s key in Redis, after msgsys.redis_prefix';
+
+/* msg_cache_get(name): what Redis has of a message, or NULL. */
+CREATE FUNCTION @extschema@.msg_cache_get(name text) RETURNS text
 AS 'MODULE_PATHNAME', 'msg_cache_get' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION @extschema@.msg_cache_get IS 'what Redis has of a message; null where it has nothing or does not answer';
 
-/* msg_cache_put(ids, entries): write entries into Redis. Errors: 08006, 55000. */
-CREATE FUNCTION @extschema@.msg_cache_put(ids bigint[], entries text[]) RETURNS void
+/* msg_cache_put(names, entries): write entries into Redis. Errors: 08006, 55000. */
+CREATE FUNCTION @extschema@.msg_cache_put(names text[], entries text[]) RETURNS void
 AS 'MODULE_PATHNAME', 'msg_cache_put' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION @extschema@.msg_cache_put IS 'writes entries into Redis; called by msg_cache_fill()';
 
@@ -85,7 +92,7 @@ CREATE FUNCTION @extschema@.msg_cached(id bigint) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-	found_there text := @extschema@.msg_cache_get(msg_cached.id);
+	found_there text := @extschema@.msg_cache_get(@extschema@.msg_cache_name(msg_cached.id));
 BEGIN
 	IF found_there IS NOT NULL THEN
 		RETURN found_there::jsonb;
@@ -104,17 +111,16 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	last bigint := 0;
 	done bigint := 0;
-	ids bigint[];
+	names text[];
 	entries text[];
 BEGIN
 	LOOP
-		SELECT array_agg(b.id ORDER BY b.id), array_agg(b.entry ORDER BY b.id) INTO ids, entries
+		SELECT array_agg(@extschema@.msg_cache_name(b.id) ORDER BY b.id), array_agg(b.entry ORDER BY b.id), max(b.id) INTO names, entries, last
 		FROM (SELECT m.id, @extschema@.msg_cache_entry(m)::text AS entry FROM @extschema@.messages m
 			WHERE m.id > last AND m.status = 'delivered' AND m.delivered_at >= since ORDER BY m.id LIMIT 1000) b;
-		EXIT WHEN ids IS NULL;
-		PERFORM @extschema@.msg_cache_put(ids, entries);
-		last := ids[array_length(ids, 1)];
-		done := done + array_length(ids, 1);
+		EXIT WHEN names IS NULL;
+		PERFORM @extschema@.msg_cache_put(names, entries);
+		done := done + array_length(names, 1);
 	END LOOP;
 	RETURN done;
 END $$;

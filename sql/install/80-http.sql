@@ -8,7 +8,7 @@
 CREATE FUNCTION @extschema@.msg_backlog_sample(channels integer DEFAULT 100, most integer DEFAULT 10000)
 RETURNS TABLE (channel text, idle bigint, scheduled bigint, retry bigint, sent bigint, received bigint, oldest_age double precision,
 	circuit_open boolean, paused boolean)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 SELECT c.channel, i.n, d.scheduled, d.retry, s.n, r.n,
 	greatest(0, extract(epoch FROM clock_timestamp() - least(i.since, d.since, r.since))),
 	EXISTS (SELECT FROM @extschema@.msg_breakers b WHERE b.channel = c.channel AND b.state = 'open'),
@@ -125,7 +125,7 @@ COMMENT ON FUNCTION @extschema@.msg_http_001_toggle IS 'POST /toggle-worker of s
 
 /* 002: its envelope. */
 CREATE FUNCTION @extschema@.msg_http_002_reply(status integer, code integer, message text, data json) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 SELECT json_strip_nulls(json_build_object('status', status, 'internalCode', code, 'message', message, 'data', data))::text
 $$;
 COMMENT ON FUNCTION @extschema@.msg_http_002_reply IS 'the envelope of system 002';
@@ -214,7 +214,7 @@ RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp A
 BEGIN
 	IF request ->> 'id' ~ '^[0-9]{1,18}$' AND @extschema@.msg_ack((request ->> 'id')::bigint, 'delivered', NULL::text, NULL::integer) THEN
 		BEGIN
-			PERFORM @extschema@.msg_cache_put(ARRAY[m.id], ARRAY[@extschema@.msg_cache_entry(m)::text]) FROM @extschema@.messages m WHERE m.id = (request ->> 'id')::bigint;
+			PERFORM @extschema@.msg_cache_put(ARRAY[@extschema@.msg_cache_name(m.id)], ARRAY[@extschema@.msg_cache_entry(m)::text]) FROM @extschema@.messages m WHERE m.id = (request ->> 'id')::bigint;
 		EXCEPTION WHEN connection_failure OR object_not_in_prerequisite_state THEN
 			-- a cache that does not answer, or that there is none of, holds up nothing
 			NULL;
@@ -247,7 +247,7 @@ COMMENT ON FUNCTION @extschema@.msg_http_003_body IS 'what the body of a request
 
 /* 003: the id in a body. Errors: 22023 there is none. */
 CREATE FUNCTION @extschema@.msg_http_003_id(body jsonb) RETURNS bigint
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF NOT (body ->> 'id' ~ '^[0-9]{1,18}$') IS TRUE THEN
 		RAISE invalid_parameter_value USING MESSAGE = 'id must be a whole number';

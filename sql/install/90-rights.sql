@@ -36,15 +36,15 @@ BEGIN
 		rights := rights || ARRAY['SELECT (id, status) ' || t || 'messages'];
 	END IF;
 	IF kind IN ('reader', 'operator') THEN
-		functions := functions || '{msg_openapi,msg_openapi_type,msg_http_time,msg_http_number,msg_http_measured,msg_http_000_messages,msg_http_001_sent,msg_http_002_reply,msg_http_002_working,msg_http_002_list,msg_http_002_two,msg_http_004_sent,msg_get,msg_list,msg_wait,msg_cached,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
+		functions := functions || '{msg_openapi,msg_openapi_type,msg_http_time,msg_http_number,msg_http_measured,msg_http_000_messages,msg_http_001_sent,msg_http_002_reply,msg_http_002_working,msg_http_002_list,msg_http_002_two,msg_http_004_sent,msg_get,msg_list,msg_wait,msg_cached,msg_cache_name,msg_cache_get,msg_cache_entry,msg_live,msg_running,msg_worker_slots,msg_stats}'::text[];
 		rights := rights || ARRAY['SELECT ' || t || 'messages', 'SELECT ' || t || 'msg_channels', 'SELECT ' || t || 'msg_channel_settings',
 			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_pause_log', 'SELECT ' || t || 'msg_paces', 'SELECT ' || t || 'msg_runs', 'SELECT ' || t || 'msg_statistics', 'SELECT ' || t || 'msg_retention', 'SELECT ' || t || 'msg_archive',
 			'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation',
-			'SELECT (epoch, uuid, system_identifier, database_oid, identity, timeline, place, host, ordinal, first_id, last_id, began_at, ended_at, held_at, adopted_at, theirs, lost_records, lost_last_at) ' || t || 'msg_names', 'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
+			'SELECT (epoch, uuid, system_identifier, database_oid, identity, timeline, place, host, ordinal, first_id, last_id, began_at, ended_at, held_at, adopted_at, theirs, lost_records, lost_last_at) ' || t || 'msg_names', 'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_unreachable', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
-		functions := functions || '{msg_create_from_query,msg_known_names,msg_cancel,msg_cancel_many,msg_reschedule,msg_retry,msg_retry_many,msg_redrive,msg_pace_set,msg_pace_drop,msg_cron,msg_cron_drop,msg_crons,msg_cron_schema,msg_statistics_take,msg_retention_set,msg_retention_drop,msg_purge,msg_purge_step,msg_archive_partition,msg_archive_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test,msg_http_body,msg_http_001_toggle,msg_http_002_start,msg_http_002_stop,msg_http_002_toggle,msg_http_002_commit,msg_http_004_control}'::text[];
+		functions := functions || '{msg_create_from_query,msg_known_names,msg_reconcile,msg_cancel,msg_cancel_many,msg_reschedule,msg_retry,msg_retry_many,msg_redrive,msg_pace_set,msg_pace_drop,msg_cron,msg_cron_drop,msg_crons,msg_cron_schema,msg_statistics_take,msg_retention_set,msg_retention_drop,msg_purge,msg_purge_step,msg_archive_partition,msg_archive_drop,msg_cache_fill,msg_cache_put,msg_channel_set,msg_channel_drop,msg_pause,msg_resume,msg_adopt,msg_webhook_set,msg_webhook_check,msg_webhook_keep_secret,msg_webhook_enable,msg_webhook_drop,msg_webhook_secret,msg_channel_rotate_secret,msg_test,msg_http_body,msg_http_001_toggle,msg_http_002_start,msg_http_002_stop,msg_http_002_toggle,msg_http_002_commit,msg_http_004_control}'::text[];
 		rights := rights || ARRAY['UPDATE, DELETE ' || t || 'messages', 'INSERT, UPDATE, DELETE ' || t || 'msg_channels',
 			'INSERT, UPDATE, DELETE ' || t || 'msg_pauses', 'INSERT ' || t || 'msg_pause_log', 'INSERT, UPDATE, DELETE ' || t || 'msg_paces',
 			'INSERT, DELETE ' || t || 'msg_statistics', 'INSERT, UPDATE, DELETE ' || t || 'msg_retention', 'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_attempts',
@@ -56,10 +56,10 @@ BEGIN
 		functions := functions || '{msg_backlog_sample,msg_openapi,msg_openapi_type}'::text[];
 	END IF;
 	IF kind = 'worker' THEN
-		functions := functions || '{msg_retry_delay,msg_purge_step,msg_archive_partition}'::text[];
+		functions := functions || '{msg_retry_delay,msg_reconcile,msg_purge_step,msg_archive_partition}'::text[];
 		rights := rights || ARRAY['SELECT, UPDATE, DELETE ' || t || 'messages', 'SELECT, UPDATE ' || t || 'msg_channels', 'SELECT ' || t || 'msg_retention',
 			'INSERT ' || t || 'msg_archive', 'DELETE ' || t || 'msg_runs', 'SELECT, DELETE ' || t || 'msg_attempts',
-			'SELECT ' || t || 'msg_channel_settings', 'SELECT ' || t || 'msg_pauses', 'SELECT, UPDATE ' || t || 'msg_paces',
+			'SELECT ' || t || 'msg_channel_settings', 'SELECT ' || t || 'msg_unreachable', 'SELECT ' || t || 'msg_pauses', 'SELECT, UPDATE ' || t || 'msg_paces',
 			'SELECT, INSERT, UPDATE ' || t || 'msg_runs', 'SELECT, INSERT, UPDATE ' || t || 'msg_offsets',
 			'SELECT, UPDATE (last_id, lost_records, lost_last_at, held_at) ' || t || 'msg_names', 'SELECT ON SEQUENCE @extschema@.messages_id_seq', 'SELECT, UPDATE ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_webhook_secrets', 'INSERT ' || t || 'msg_attempts', 'SELECT, INSERT, UPDATE, DELETE ' || t || 'msg_breakers'];

@@ -22,6 +22,7 @@ redis_start();
 my $sink = Sink->new;
 my $node = new_node('redis', 'msgsys.webhook_allow' => '127.0.0.1', 'msgsys.redis_url' => "redis://:p%C3%A4ssword\@127.0.0.1:$port/2", 'msgsys.redis_prefix' => 'm:',
 	'msgsys.redis_ttl' => '1h', 'msgsys.redis_timeout' => '200ms');
+expect_findings('not-listed' => 'a second database has no workers');
 my $session = session($node);
 ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE stage = 'webhook' AND state IN ('idle', 'not needed')", 1), 'a webhook worker runs');
 $session->query("SET client_min_messages = error; SELECT msg_channel_set('c'); SELECT msg_webhook_set('c', '" . $sink->url('/id') . "', breaker_share => 2)");
@@ -39,23 +40,35 @@ my $last = sub { $session->query('SELECT max(id) FROM messages') };
 deliver(500);
 ok(poll_until(10, sub { cli('-n 2 dbsize') eq '500' }), 'all are in Redis, in its database 2');
 my $id = $last->();
-my $value = decode_json(cli("-n 2 get m:$id"));
+# keys are messages' names: the installation's uuid is in them
+my $prefix = 'm:' . $session->query('SELECT uuid FROM msg_installation') . ':';
+my $value = decode_json(cli("-n 2 get $prefix$id"));
 is_deeply($value->{message}, { n => 500 }, 'the message');
 like($value->{messageId}, qr/^m-.*:$id$/, 'the id that the answer named');
 is($value->{code}, 200, 'the code');
 like($value->{sentAt}, qr/^\d{4}-\d\d-\d\dT[\d:.]+Z$/, 'the time');
-my $ttl = cli("-n 2 ttl m:$id");
+my $ttl = cli("-n 2 ttl $prefix$id");
 ok($ttl > 3500 && $ttl <= 3600, 'it goes after msgsys.redis_ttl');
 is($session->query("SELECT msg_cached($id) ->> 'code'"), 200, 'msg_cached answers');
-cli("-n 2 set m:$id 7");
+cli("-n 2 set $prefix$id 7");
 is($session->query("SELECT msg_cached($id)"), 7, 'from Redis');
+my $older = $id;
+# another installation that shares the Redis and the prefix, and has a message with this id
+$node->safe_psql('postgres', 'CREATE DATABASE second');
+$node->safe_psql('second', "SET client_min_messages = error; CREATE EXTENSION msgsys");
+is($node->safe_psql('second', "SELECT msg_cached($id) IS NULL"), 't', "one database does not answer with another's message");
+$session->query('SELECT msg_adopt()');
+is($session->query("SELECT msg_cached($id) ->> 'code'"), 200, 'nor does one that was renewed: its table answers');
+$prefix = 'm:' . $session->query('SELECT uuid FROM msg_installation') . ':';
+ok(poll_until(20, sub { deliver(1); cli("-n 2 exists $prefix" . $last->()) eq '1' }), 'which caches under its new name');
+$session->query("DELETE FROM messages WHERE id > $id"); cli('-n 2 flushdb'); $session->query('SELECT msg_cache_fill()');
 $id = $session->query(q{SELECT msg_create_raw('\xff', 'c')});
 is($session->query("SELECT msg_wait($id, 'delivered', '10 s')"), 'delivered', 'bytes are delivered');
-ok(poll_until(10, sub { cli("-n 2 get m:$id") =~ /"message": null/ }), 'and cached without them');
+ok(poll_until(10, sub { cli("-n 2 get $prefix$id") =~ /"message": null/ }), 'and cached without them');
 
 # ---- wiped
 cli('flushall');
-like($session->query("SELECT msg_cached($id - 1)"), qr/"code": 200/, 'wiped: the table answers');
+like($session->query("SELECT msg_cached($older)"), qr/"code": 200/, 'wiped: the table answers');
 is($session->query('SELECT msg_cache_fill()'), 501, 'it can be filled again');
 is(cli('-n 2 dbsize'), 501, 'with all');
 

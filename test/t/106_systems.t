@@ -84,8 +84,9 @@ is(system('psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgr
 my $auto = q{SELECT count(*) FROM messages WHERE channel = 'auto' AND status =};
 ok(poll_sql($node, 60, "$auto 'delivered'", 10), '001: its 10 messages are delivered');
 my $cached = $node->safe_psql('postgres', q{SELECT max(id) FROM messages WHERE channel = 'auto'});
-ok(poll_until(20, sub { redis("get msgsys:$cached") ne '' }), '001: Redis has them');
-my $answer = decode_json(redis("get msgsys:$cached"));
+my $uuid = $node->safe_psql('postgres', 'SELECT uuid FROM msg_installation');
+ok(poll_until(20, sub { redis("get msgsys:$uuid:$cached") ne '' }), '001: Redis has them');
+my $answer = decode_json(redis("get msgsys:$uuid:$cached"));
 is_deeply($answer->{message}, { to => '+905552222229', content => 'from a file 9' }, '001: the message');
 like($answer->{messageId}, qr/^m-.*:$cached$/, "001: the id of the service's answer");
 like($answer->{sentAt}, qr/^\d{4}-\d\d-\d\dT/, '001: and the time');
@@ -127,7 +128,7 @@ is_answer('002: two of what', get('/api/messenger/get-two'), 400, { status => 40
 is_answer('002: commit', $facade->ask('PUT', "/api/messenger/commit/$ids[0]"), 200, $good);
 is($node->safe_psql('postgres', "SELECT status FROM messages WHERE id = $ids[0]"), 'delivered', '002: it is delivered');
 is_answer('002: commit what', $facade->ask('PUT', "/api/messenger/commit/$_"), 500, { status => 500, internalCode => 0, message => q{Couldn't commit the message!} }) for 'x', 999, '9' x 30;
-is(redis("exists msgsys:$ids[0]"), 1, '002: a commit is in Redis');
+is(redis("exists msgsys:$uuid:$ids[0]"), 1, '002: a commit is in Redis');
 my $list = get('/api/messenger/?limit=2&offset=2');
 is_deeply([ map { $_->{status} } @{ $list->{json}{data} } ], [ 'sent', 'sent' ], '002: a list');
 is(scalar @{ get('/api/messenger/?limit=500&offset=0')->{json}{data} }, 6, '002: all statuses');

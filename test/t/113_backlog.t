@@ -11,6 +11,7 @@ expect_findings('nobody: channel "other"' => 'there is nothing that sends');
 my $sink = Sink->new;
 my $node = new_node('backlog', 'msgsys.webhook_allow' => '127.0.0.1', 'msgsys.max_backlog' => 1000, 'restart_after_crash' => 'on');
 ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE stage = 'webhook' AND state IN ('idle', 'not needed')", 1), 'a webhook worker runs');
+expect_findings(nobody => 'channels without topic and webhook fill up');
 my $session = session($node);
 $session->query("SET client_min_messages = warning; SELECT msg_channel_set('full'); SELECT msg_channel_set('other')");
 sub insert { my ($channel, $n) = @_; return $session->query("INSERT INTO messages (channel, payload) SELECT '$channel', to_jsonb(g) FROM generate_series(1, $n) g"); }
@@ -28,6 +29,20 @@ insert('other', 999);
 is(room('other'), 1, 'and a refused one leaves no trace');
 $session->query(q{SELECT msg_create('1', 'full', deliver_at => now() + interval '1 h')});
 unlike($session->error, qr/waiting/, 'what is scheduled does not count');
+
+# ---- what is there already is none more, in a channel that is full too
+$session->query(q{SELECT msg_channel_set('dedup'); SELECT msg_create('1', 'dedup', dedup_key => 'k')});
+my $first = $session->query(q{SELECT min(id) FROM messages WHERE channel = 'dedup'});
+is($session->query(q{SELECT count(*) FILTER (WHERE msg_create('1', 'dedup', dedup_key => 'k') = }.$first.q{) FROM generate_series(1, 500)}), 500, 'a key that is there gives the first id');
+$session->query(q{INSERT INTO messages (channel, payload, dedup_key) SELECT 'dedup', '1', 'k' FROM generate_series(1, 500) ON CONFLICT DO NOTHING});
+insert('dedup', 989);
+$session->query(q{SELECT msg_create_from_query('SELECT jsonb ''1'' AS payload, ''k'' || i % 2 AS dedup_key FROM generate_series(1, 50) i', 'dedup')});
+is($session->error, '', 'and is not counted');
+is(room('dedup'), 8, 'but each that was made is');
+is($session->query(q{SELECT msg_create('1', 'dedup', dedup_key => 'k')}), $first, 'a full channel still answers with the first id');
+$session->query(q{BEGIN; SELECT msg_create('1', 'dedup', dedup_key => 'new')});
+like($session->error, qr/channel "dedup" has 1000 messages waiting/, 'and refuses a new one');
+$session->query('ROLLBACK');
 $session->query('SELECT msg_cancel(id) FROM messages WHERE channel = \'full\' AND status = \'idle\' ORDER BY id LIMIT 20');
 is(room('full'), 20, 'what is cancelled does not count any more');
 $session->query("SELECT msg_webhook_set('full', '" . $sink->url('/ok') . "')");

@@ -32,5 +32,17 @@ ok(poll_until(10, sub { $operator->query(q{SELECT bool_and(last_status = 'succee
 is($session->query(q{SELECT count(DISTINCT username) || max(username) FROM cron.job}), '1op', 'as who made them');
 is($operator->query(q{SELECT msg_cron_drop('rows'), msg_cron_drop('rows')}), 't|f', 'a job is ended, once');
 is($operator->query(q{SELECT count(*) FROM msg_crons()}), 3, 'the others stay');
+
+# ---- the extension goes, and its jobs with it, whoever made them and however it is dropped; not those of others
+$session->query(q{SELECT cron.schedule('mine', '0 3 * * *', 'SELECT 1'); SELECT msg_cron('owner', '0 3 * * *', payload => '1')});
+$session->query('BEGIN; DROP EXTENSION msgsys');
+is($session->query(q{SELECT string_agg(jobname, ' ' ORDER BY jobname) FROM cron.job}), 'mine', 'DROP EXTENSION ends the jobs of msgsys');
+$session->query('ROLLBACK');
+is($session->query(q{SELECT count(*) FROM cron.job}), 5, 'if it commits');
+$session->query('DROP EXTENSION msgsys; CREATE SCHEMA s; CREATE EXTENSION msgsys SCHEMA s');
+$session->query(q{SELECT s.msg_cron('again', '0 3 * * *', payload => '1'); DROP SCHEMA s CASCADE});
+is($session->query(q{SELECT string_agg(jobname, ' ' ORDER BY jobname) FROM cron.job}), 'mine', 'as does DROP SCHEMA CASCADE');
+$session->query(q{CREATE EXTENSION msgsys; SELECT msg_cron('last', '0 3 * * *', payload => '1'); DROP EXTENSION pg_cron, msgsys});
+is($session->query(q{SELECT count(*) FROM pg_extension WHERE extname IN ('pg_cron', 'msgsys')}), 0, 'both may be dropped in one command') or diag($session->error);
 $node->stop;
 done_testing();

@@ -17,9 +17,9 @@ INSERT INTO sections (title, functions) VALUES
 	('Mailings', '{msg_client_set,msg_client_drop,msg_mailing_create,msg_mailing_update,msg_mailing_cancel,msg_mailing_delete,msg_mailing_stats,msg_mailing_messages,msg_daily_report,msg_phone,msg_time_zone,msg_window}'),
 	('Retention, cache', '{msg_retention_set,msg_retention_drop,msg_purge,msg_archive_drop,msg_cache_fill}'),
 	('Cron', '{msg_cron,msg_crons,msg_cron_drop,msg_statistics_take}'),
-	('Administration', '{msg_check,msg_grant,msg_adopt,msg_openapi}'),
+	('Administration', '{msg_check,msg_grant,msg_adopt,msg_reconcile,msg_openapi}'),
 	-- called by other functions, by triggers, workers and the HTTP facade; not written
-	(NULL, '{msg_epoch,msg_truncate_trigger,msg_announce,msg_archive_partition,msg_backlog_sample,msg_cache_entry,msg_cache_get,msg_cache_put,msg_check_library,msg_check_files,msg_check_backlog,msg_check_live,msg_check_nobody,msg_check_unfinished,msg_check_messages,msg_check_workers,msg_check_settings,msg_check_objects,msg_check_tables,msg_check_sequences,msg_check_holds,msg_client_follow,msg_client_trigger,msg_config_trigger,msg_content_trigger,msg_cron_schema,msg_known_names,msg_mailing_check,msg_mailing_expand,msg_mailing_follow,msg_mailing_payload,msg_mailings_run,msg_message_trigger,msg_openapi_type,msg_purge_step,msg_retry_delay,msg_schedule_trigger,msg_webhook_keep_secret,msg_worker_slots}');
+	(NULL, '{msg_epoch,msg_truncate_trigger,msg_announce,msg_archive_partition,msg_backlog_sample,msg_cache_entry,msg_cache_get,msg_cache_name,msg_cache_put,msg_check_library,msg_check_files,msg_check_backlog,msg_check_live,msg_check_nobody,msg_check_unfinished,msg_check_messages,msg_check_workers,msg_check_settings,msg_check_objects,msg_check_tables,msg_check_sequences,msg_check_holds,msg_client_follow,msg_client_trigger,msg_config_trigger,msg_content_trigger,msg_cron_schema,msg_known_names,msg_mailing_check,msg_mailing_expand,msg_mailing_follow,msg_mailing_payload,msg_mailings_run,msg_message_trigger,msg_openapi_type,msg_purge_step,msg_retry_delay,msg_schedule_trigger,msg_webhook_keep_secret,msg_worker_slots}');
 
 CREATE TEMPORARY VIEW functions AS
 SELECT p.* FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'

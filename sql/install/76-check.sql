@@ -85,6 +85,9 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off SE
 DECLARE
 	-- twice the time within which a sweep finds what no note told of
 	margin constant interval := 2 * coalesce(current_setting('msgsys.sweep_interval', true), '60s')::interval + interval '5 s';
+	-- the epochs whose messages are sent here; others came from another installation, and are its affair
+	ours constant integer[] := ARRAY(SELECT n.epoch FROM @extschema@.msg_names n, pg_control_system() c, pg_database d WHERE d.datname = current_database() AND NOT n.theirs
+		AND n.system_identifier = c.system_identifier AND n.database_oid = d.oid AND n.identity = coalesce(current_setting('msgsys.identity', true), ''));
 	l record;
 	late bigint[];
 	due timestamptz;
@@ -141,13 +144,13 @@ BEGIN
 			CONTINUE WHEN moved > least(at, due) - coalesce(interval '1 s' / l.rate, '0');
 		END IF;
 		SELECT array_agg(m.id ORDER BY m.id) INTO late FROM (
-			(SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'idle' AND m.status = 'idle' AND m.channel = l.channel AND m.created_at < at
+			(SELECT m.id, m.xmax, m.message_key, m.epoch FROM @extschema@.messages m WHERE l.waits = 'idle' AND m.status = 'idle' AND m.channel = l.channel AND m.created_at < at
 				AND (l.idle OR m.id = l.first_id) LIMIT 1000)
-			UNION ALL (SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'due' AND m.status IN ('scheduled', 'retry') AND m.channel = l.channel AND m.due_at < due LIMIT 1000)
-			UNION ALL (SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'sent' AND m.status = 'sent' AND m.finished_at IS NULL AND m.channel = l.channel AND m.sent_at < at LIMIT 1000)
-			UNION ALL (SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'received' AND m.status = 'received' AND m.finished_at IS NULL AND m.channel = l.channel AND m.received_at < at LIMIT 1000)
-			UNION ALL (SELECT m.id, m.xmax, m.message_key FROM @extschema@.messages m WHERE l.waits = 'dead letter' AND m.dlq_pending AND m.channel = l.channel AND m.finished_at < at LIMIT 1000)) m
-		WHERE (m.xmax = '0'::xid OR NOT EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'transactionid' AND k.transactionid = m.xmax AND k.mode = 'ExclusiveLock'))
+			UNION ALL (SELECT m.id, m.xmax, m.message_key, m.epoch FROM @extschema@.messages m WHERE l.waits = 'due' AND m.status IN ('scheduled', 'retry') AND m.channel = l.channel AND m.due_at < due LIMIT 1000)
+			UNION ALL (SELECT m.id, m.xmax, m.message_key, m.epoch FROM @extschema@.messages m WHERE l.waits = 'sent' AND m.status = 'sent' AND m.finished_at IS NULL AND m.channel = l.channel AND m.sent_at < at LIMIT 1000)
+			UNION ALL (SELECT m.id, m.xmax, m.message_key, m.epoch FROM @extschema@.messages m WHERE l.waits = 'received' AND m.status = 'received' AND m.finished_at IS NULL AND m.channel = l.channel AND m.received_at < at LIMIT 1000)
+			UNION ALL (SELECT m.id, m.xmax, m.message_key, m.epoch FROM @extschema@.messages m WHERE l.waits = 'dead letter' AND m.dlq_pending AND m.channel = l.channel AND m.finished_at < at LIMIT 1000)) m
+		WHERE m.epoch = ANY (ours) AND (m.xmax = '0'::xid OR NOT EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'transactionid' AND k.transactionid = m.xmax AND k.mode = 'ExclusiveLock'))
 			-- an ordered key waits for the first of its messages that is tried again
 			AND (NOT l.ordered OR m.message_key IS NULL OR NOT EXISTS (
 				SELECT FROM (SELECT e.message_key, e.id FROM @extschema@.messages e WHERE e.status IN ('scheduled', 'retry') AND (e.status = 'retry' OR e.attempts > 0) AND e.channel = l.channel
@@ -168,6 +171,11 @@ BEGIN
 		END IF;
 	END LOOP;
 
+	RETURN QUERY
+	SELECT 'not-ours'::text, 'info'::text, count(*), (array_agg(x.id::text ORDER BY x.id))[1:5], 'Messages came from another installation, by replication or a restore, and are not sent here.'::text,
+		'Call msg_adopt() if it is gone, or shall not send them.'::text
+	FROM ((SELECT m.id, m.epoch FROM @extschema@.messages m WHERE m.status = 'idle' LIMIT rows)
+		UNION ALL (SELECT m.id, m.epoch FROM @extschema@.messages m WHERE m.status IN ('scheduled', 'retry') LIMIT rows)) x WHERE x.epoch <> ALL (ours) HAVING count(*) > 0;
 	RETURN QUERY
 	SELECT 'paused'::text, 'info'::text, count(*), array_agg(p.channel ORDER BY p.channel), 'Channels are paused for more than a day.'::text,
 		'Call msg_resume() if that is not meant any more.'::text

@@ -60,6 +60,10 @@ for (['idle'], ['scheduled', due_at => "now() - $hour"], ['retry', due_at => "no
 	is(examples('waiting'), $id, 'it is named');
 	gone('plain');
 }
+my $theirs = waits('plain', 'idle', epoch => '(SELECT max(epoch) + 1 FROM msg_names)');
+finds('', 'a message of another installation is its affair');
+is(examples('not-ours'), $theirs, 'and is told of');
+gone('plain');
 my $first = waits('ordered', 'retry', message_key => "'k'", due_at => "now() + $hour", attempts => 1);
 waits('ordered', 'idle', message_key => "'k'");
 finds('', 'a key waits for its first message, which is tried later');

@@ -9,6 +9,8 @@ use Sink;
 use Test::More;
 use Time::HiRes 'time';
 
+expect_findings('sequence: {public.msg_clients}' => 'clients have ids of their own');
+
 my $clients = $ENV{SOAK} ? 100_000 : 24_000;
 my $kafka = kafka_start_later("$ENV{MSGSYS_RUN}/kafka-$$");
 my $sink = Sink->new;

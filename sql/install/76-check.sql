@@ -495,7 +495,7 @@ COMMENT ON FUNCTION @extschema@.msg_check_objects IS 'part of msg_check(): the e
 /* What stands in the tables beside messages. */
 CREATE FUNCTION @extschema@.msg_check_tables(rows bigint)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
 	i record;

@@ -84,9 +84,9 @@ FROM (VALUES
 	('msg_grant', 'role name, kind text')) v(name, arguments)
 LEFT JOIN pg_proc p ON p.proname = v.name;
 SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live', 'msg_check_live', 'msg_check_nobody', 'msg_check_messages', 'msg_check_settings', 'msg_check_objects',
-	'msg_check_tables', 'msg_check_sequences', 'msg_cache_entry', 'msg_cron_schema', 'msg_time_zone', 'msg_window',
-	'msg_mailing_payload', 'msg_mailing_stats', 'msg_mailing_messages', 'msg_daily_report', 'msg_backlog_sample', 'msg_openapi', 'msg_openapi_type', 'msg_http_time', 'msg_http_number', 'msg_http_body',
-	'msg_http_000_messages', 'msg_http_001_sent', 'msg_http_002_working', 'msg_http_002_list', 'msg_http_002_two', 'msg_http_003_body', 'msg_http_003_stats', 'msg_http_003_messages', 'msg_http_004_sent') THEN 's' WHEN proname IN ('msg_webhook_secret_valid', 'msg_known_names', 'msg_event_matches', 'msg_phone', 'msg_http_002_reply', 'msg_http_003_id', 'msg_webhook_origin') THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
+	'msg_check_sequences', 'msg_cache_entry', 'msg_cache_name', 'msg_cron_schema', 'msg_time_zone', 'msg_window',
+	'msg_mailing_payload', 'msg_mailing_stats', 'msg_mailing_messages', 'msg_daily_report', 'msg_openapi', 'msg_openapi_type', 'msg_http_time', 'msg_http_number', 'msg_http_body',
+	'msg_http_000_messages', 'msg_http_001_sent', 'msg_http_002_reply', 'msg_http_002_working', 'msg_http_002_list', 'msg_http_002_two', 'msg_http_003_body', 'msg_http_003_stats', 'msg_http_003_messages', 'msg_http_004_sent') THEN 's' WHEN proname IN ('msg_webhook_secret_valid', 'msg_known_names', 'msg_event_matches', 'msg_phone', 'msg_http_003_id', 'msg_webhook_origin') THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
 FROM pg_proc WHERE proname LIKE 'msg\_%' ORDER BY proname;
 SELECT is(count(*), 1::bigint, 'one function is called ' || proname) FROM pg_proc WHERE proname LIKE 'msg\_%' GROUP BY proname ORDER BY proname;
 SELECT ok(prosecdef, proname || ' runs as its owner') FROM pg_proc WHERE proname IN ('msg_ack', 'msg_wait', 'msg_webhook_keep_secret', 'msg_webhook_guard', 'msg_channel_rotate_secret', 'msg_test', 'msg_archive_partition', 'msg_archive_drop', 'msg_backlog_sample', 'msg_adopt');

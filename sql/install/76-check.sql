@@ -435,15 +435,15 @@ BEGIN
 	RETURN QUERY
 	SELECT 'trigger'::text, 'error'::text, count(*), array_agg(format('%s: %s', t.relation, t.function) ORDER BY t.relation, t.function),
 		'Triggers of msgsys are missing or disabled: messages are not checked, workers not woken.'::text, 'ALTER TABLE … ENABLE TRIGGER (ENABLE REPLICA TRIGGER for zz_msgsys_replica); where it is gone, make it again as the install script does.'::text
-	FROM (VALUES ('messages', 'msg_message_trigger', 4, 'O'), ('messages', 'msg_message_trigger', 16, 'O'), ('messages', 'msg_content_trigger', 16, 'O'), ('messages', 'msg_truncate_trigger', 32, 'O'),
+	FROM (VALUES ('messages', 'msg_message_trigger', 6, 'O'), ('messages', 'msg_message_trigger', 4, 'O'), ('messages', 'msg_message_trigger', 16, 'O'), ('messages', 'msg_content_trigger', 16, 'O'), ('messages', 'msg_truncate_trigger', 32, 'O'),
 		('msg_channels', 'msg_config_trigger', 4, 'O'), ('msg_webhooks', 'msg_config_trigger', 4, 'O'), ('msg_webhook_secrets', 'msg_config_trigger', 4, 'O'),
 		('msg_pauses', 'msg_config_trigger', 4, 'O'), ('msg_paces', 'msg_config_trigger', 4, 'O'), ('msg_names', 'msg_config_trigger', 16, 'O'),
-		('msg_retention', 'msg_schedule_trigger', 4, 'O'), ('msg_mailings', 'msg_schedule_trigger', 4, 'O'), ('msg_clients', 'msg_client_trigger', 4, 'O'),
+		('msg_retention', 'msg_schedule_trigger', 4, 'O'), ('msg_mailings', 'msg_schedule_trigger', 4, 'O'), ('msg_clients', 'msg_client_trigger', 6, 'O'),
 		('msg_channels', 'msg_config_trigger', 4, 'R'), ('msg_webhooks', 'msg_config_trigger', 4, 'R'), ('msg_webhook_secrets', 'msg_config_trigger', 4, 'R'),
 		('msg_pauses', 'msg_config_trigger', 4, 'R'), ('msg_paces', 'msg_config_trigger', 4, 'R'), ('msg_paces', 'msg_config_trigger', 16, 'R'),
 		('msg_names', 'msg_config_trigger', 4, 'R'), ('msg_retention', 'msg_schedule_trigger', 4, 'R')) t(relation, function, event, fires)
 	WHERE NOT EXISTS (SELECT FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid AND p.oid = ANY (functions) JOIN pg_class c ON c.oid = g.tgrelid AND c.oid = ANY (relations)
-		WHERE c.relname = t.relation AND p.proname = t.function AND g.tgtype & t.event <> 0 AND g.tgenabled IN (t.fires::"char", 'A')) HAVING count(*) > 0;
+		WHERE c.relname = t.relation AND p.proname = t.function AND CASE WHEN t.event IN (4, 6) THEN g.tgtype & 6 = t.event ELSE g.tgtype & t.event <> 0 END AND g.tgenabled IN (t.fires::"char", 'A')) HAVING count(*) > 0;
 	RETURN QUERY
 	SELECT 'foreign-trigger'::text, v.severity, count(*), array_agg(v.tgname::text ORDER BY v.tgname), v.words, v.hint
 	FROM (SELECT g.tgname,

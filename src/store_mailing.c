@@ -49,7 +49,7 @@ typedef enum MailingStatement
 static Statement statements[STATEMENTS] =
 {
 	[RUN] = {
-		"SELECT mailing, channel, first_client, last_client, created, changed, cancelled, first_id, last_id, lowest_id, earliest_due "
+		"SELECT mailing, channel, first_client, last_client, created, changed, cancelled, first_id, last_id, lowest_id, earliest_due, next_at "
 		"FROM @.msg_mailings_run($1, $2, $3)",
 		3, {TIMESTAMPTZOID, INT4OID, INT4ARRAYOID}
 	},

@@ -64,11 +64,10 @@ FROM judged j CROSS JOIN LATERAL (
 	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE j.kind = 'letter' AND m.dlq_pending AND m.channel = j.channel) m
 WHERE j.reason IS NOT NULL
 UNION ALL
--- the receiver is past it in every topic where its record may be, and it is not sent again; where the channel has a topic, the
--- receiver itself settles that
+-- the receiver is past it in every topic where its record may be, and it is not sent again
 SELECT m.id, m.channel, m.status, 'its topic is read from a later record on', true
 FROM settings s JOIN @extschema@.messages m ON m.channel = s.channel
-WHERE s.kind = 'sent' AND s.ack = 'readback' AND s.topic IS NULL AND s.former_topics IS NOT NULL AND s.resend_after IS NULL AND NOT s.no_broker
+WHERE s.kind = 'sent' AND s.ack = 'readback' AND (s.topic IS NOT NULL OR s.former_topics IS NOT NULL) AND s.resend_after IS NULL AND NOT s.no_broker
 	AND m.status = 'sent' AND m.finished_at IS NULL AND m.kafka_offset IS NOT NULL
 	AND NOT EXISTS (SELECT FROM @extschema@.msg_offsets o
 		WHERE o.topic IN (SELECT x.t || y.suffix FROM pg_catalog.unnest(s.former_topics || s.topic) x(t), (VALUES (''), ('.retry')) y(suffix))

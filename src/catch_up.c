@@ -60,6 +60,8 @@ look(void)
 
 	if (!worker_begin())
 		return;
+	/* where the clock was set back, no look would ever be late enough */
+	ends_after = Min(ends_after, TimestampTzPlusMilliseconds(clock_now(), CONNECTIONS_CLOSE));
 	names = store_catching_up(ends_after, &any_look);
 	worker_commit();
 	look_at = now_ms() + LOOK_AGAIN;

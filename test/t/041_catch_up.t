@@ -7,9 +7,11 @@ use Checker;
 use Test::More;
 
 my $n = $ENV{CATCH_UP_MESSAGES} // 30000;
-my ($bootstrap) = kafka_start();
+my ($bootstrap, $dir) = kafka_start();
 my $node = new_node('catchup', 'msgsys.kafka_brokers' => $bootstrap, 'restart_after_crash' => 'on');
 ok(wait_workers($node), 'workers run');
+# psql may end before it has taken the query
+sub answers { return eval { $node->psql('postgres', 'SELECT 1') == 0 } }
 kafka_create_topic($bootstrap, 'drained', 4);
 kafka_create_topic($bootstrap, 'removed', 1);
 my $session = session($node);
@@ -24,13 +26,27 @@ my $pid = worker_pid($node, 'relay');
 $session->query(qq{SELECT msg_resume('drained')});
 $session->query(qq{DO \$\$ BEGIN WHILE $sent < $n / 3 LOOP PERFORM pg_sleep(0.001); END LOOP; END \$\$});
 kill('KILL', $pid) == 1 or die 'no relay';
-ok(poll_until(30, sub { $node->psql('postgres', 'SELECT 1') == 0 }), 'the server answers again');
+ok(poll_until(30, \&answers), 'the server answers again');
 ok(poll_sql($node, 60, q{SELECT count(*) FROM messages WHERE channel = 'drained' AND status = 'received'}, $n), 'all are received');
 cmp_ok(log_count($node, 'reads back what was sent before the crash'), '>=', 1, 'the relay has read back first');
 my $c = Checker::check(dsn => $node->connstr('postgres'), bootstrap => $bootstrap, topics => ['drained'], where => "channel = 'drained'");
 ok(Checker::good($c), 'nothing is lost, invented or reordered: ' . Checker::summary($c));
 cmp_ok($c->{repeated}, '<=', 1000, "$c->{repeated} of $n came twice");
 diag("$c->{repeated} of $n came twice");
+
+# ---- the clock is set back meanwhile: what was looked at before counts for as late as there can be
+$node->safe_psql('postgres', "ALTER SYSTEM SET msgsys.clock_offset = 3600");
+$node->restart;
+ok(wait_workers($node), 'workers run by a clock that is an hour ahead');
+kafka('pause', $dir);
+my $log = log_count($node);
+kill('KILL', worker_pid($node, 'relay')) == 1 or die 'no relay';
+ok(poll_until(30, \&answers), 'the server answers again');
+ok(poll_until(20, sub { log_count($node, 'reads back what was sent before the crash', $log) }), 'the relay is to read back');
+$node->safe_psql('postgres', $_) for 'ALTER SYSTEM RESET msgsys.clock_offset', 'SELECT pg_reload_conf()';
+kafka('cont', $dir);
+$node->safe_psql('postgres', q{SELECT msg_create('1', 'drained')});
+ok(poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel = 'drained' AND status = 'received'}, $n + 1), 'it goes on although the clock was set back');
 
 # ---- a clean stop needs none of that
 $node->restart;

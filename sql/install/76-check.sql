@@ -165,7 +165,9 @@ BEGIN
 			detail := format('Messages of channel "%s" wait (%s) for longer than %s, while %s.', l.channel, l.waits, margin,
 				CASE WHEN l.idle THEN format('every %s worker is idle', l.stage) ELSE 'later ones have gone' END)
 				|| coalesce(format(' The latest error of a %s worker: %s.', l.stage, l.last_error), '');
-			hint := CASE l.waits WHEN 'sent' THEN 'Their records may be gone from the topic (retention, compaction, a deleted topic): set resend_after with msg_channel_set() to send them again.'
+			hint := CASE WHEN l.waits = 'sent' THEN 'Their records may be gone from the topic (retention, compaction, a deleted topic): set resend_after with msg_channel_set() to send them again.'
+				WHEN l.stage = 'relay' THEN 'Look again: it may be work under way. If they stay and the error names their topic, make it in Kafka, or name another with msg_channel_set();'
+					|| ' otherwise restart that worker with pg_terminate_backend().'
 				ELSE 'Look again: it may be work under way. If they stay, see last_error in msg_workers and restart that worker with pg_terminate_backend().' END;
 			RETURN NEXT;
 		END IF;
@@ -293,14 +295,16 @@ BEGIN
 	END IF;
 	RETURN QUERY
 	SELECT t.name, t.severity, count(*), array_agg(format('%s %s', k.stage, k.worker) ORDER BY k.stage, k.worker),
-		t.words || coalesce(format(' The latest error: %s.', max(k.last_error)), ''), t.hint
+		t.words || coalesce(format(' The latest error: %s.', (array_agg(k.last_error ORDER BY k.last_error_at DESC) FILTER (WHERE k.last_error <> ''))[1]), ''), t.hint
 	FROM @extschema@.msg_worker_slots() k JOIN (VALUES
 		('stopped', 'worker-stopped', 'warning', 'Workers have ended, and are started again after a pause.', 'See their last_error in msg_workers, and the server''s log.'),
 		('no worker slot', 'no-process', 'error', 'Workers cannot be started: no process is left for them.', 'Raise max_worker_processes, and restart the server.'),
 		('no database', 'no-database', 'error', 'A database of msgsys.databases does not exist, or takes no connections.', 'Make it, or take it out of msgsys.databases.'),
 		('extension absent', 'extension-absent', 'warning', 'Workers do not see the extension in this database.', 'Look again in a moment: they may have just been started.'),
-		('copy, not adopted', 'copy', 'error', 'This is a copy: nothing is sent.', 'Call msg_adopt() if it shall send.'),
-		('broker down', 'broker-down', 'warning', 'Kafka does not answer.', 'See last_error in msg_workers.')
+		('copy, not adopted', 'copy', 'error', 'This is a copy: nothing is sent.',
+			'If it shall send, say what became of its original: msg_adopt(''gone'') or msg_adopt(''lives'').'),
+		('broker down', 'broker-down', 'warning', 'Kafka does not answer.',
+			'See whether msgsys.kafka_brokers is right, and whether this server can reach those brokers and the addresses that they advertise.')
 	) t(state, name, severity, words, hint) ON t.state = k.state
 	WHERE k.database = here GROUP BY t.name, t.severity, t.words, t.hint;
 	RETURN QUERY
@@ -509,7 +513,7 @@ BEGIN
 	ELSIF NOT (i.server AND i.database AND i.identity) OR i.restored THEN
 		RETURN QUERY SELECT 'copy'::text, 'error'::text, 1::bigint, NULL::text[],
 			CASE WHEN i.restored THEN 'Messages were restored from another installation' ELSE 'This is a copy of another installation' END || ': nothing is sent until msg_adopt().',
-			'Call msg_adopt() if it shall send.'::text;
+			'If it shall send, say what became of the other one: msg_adopt(''gone'') or msg_adopt(''lives'').'::text;
 	END IF;
 	RETURN QUERY
 	SELECT 'lost-tail'::text, 'info'::text, sum(n.lost_records)::bigint, (array_agg(n.uuid::text ORDER BY n.lost_last_at DESC))[1:5],

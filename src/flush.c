@@ -352,7 +352,7 @@ write_jobs(Job **jobs, int n, bool only_free, Round *round)
 		return;
 	}
 	round->error = error;
-	if (!only_free && (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE || error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED))
+	if (!only_free && error_is_of_locks(error))
 		write_jobs(jobs, n, true, round);	/* somebody has rows */
 	else if (n > 1)
 	{

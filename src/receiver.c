@@ -299,25 +299,17 @@ store_progress_only(void *arg)
 	store_progress();
 }
 
-/* Whether an error is only that of somebody's locks: a deadlock has a victim only once. */
-static bool
-is_of_locks(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
-}
-
 /* Run work until it succeeds, or fails for another reason than locks; returns the error then. */
 static ErrorData *
 try_through_locks(void (*run) (void *), Work *work)
 {
 	ErrorData  *error;
 
+	/* a deadlock has a victim only once */
 	while (!worker_try_any(run, work, &error))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!is_of_locks(error))
+		if (!error_is_of_locks(error))
 			return error;
 	}
 	return NULL;
@@ -451,7 +443,7 @@ apply(Event *events, int n, TimestampTz began)
 	if (npostponed == 0)
 		done = worker_try_any(mark_all, &work, &error);
 	/* rows that somebody holds are set aside, what fails otherwise is looked for */
-	if (!done && (error == NULL || is_of_locks(error)))
+	if (!done && (error == NULL || error_is_of_locks(error)))
 	{
 		error = try_through_locks(mark_free, &work);
 		done = error == NULL;

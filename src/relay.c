@@ -541,7 +541,14 @@ await_room(Batch *batch, const Topic *topic, const BrokerRecord *record)
 	batch->unreported += size;
 }
 
-/* Leave a row as it is, for now. */
+/* How many rows a batch does something with, whatever that is. */
+static int
+rows_taken(const Batch *batch)
+{
+	return batch->n + batch->nexpired + batch->nunacknowledged;
+}
+
+/* Leave a row as it is: it is claimed again later. */
 static bool
 pass_over(Batch *batch, Channel *channel, int64 id)
 {
@@ -657,18 +664,18 @@ relay_row(const ClaimedRow *row, void *arg)
 		item->partition = fate->partition;
 		item->offset = fate->offset;
 		item_done(batch, item, fate->outcome, fate->reason);
-		return batch->n + batch->nexpired < batch->limit;
+		return rows_taken(batch) < batch->limit;
 	}
 	if (row->expires_at <= batch->began && batch->kind != CLAIM_DEAD_LETTER)
 	{
 		batch->expired[batch->nexpired++] = row->tid;
-		return batch->nexpired + batch->n < batch->limit;
+		return rows_taken(batch) < batch->limit;
 	}
 	if (batch->kind == CLAIM_RESEND && row->attempts >= channel->max_attempts)
 	{
 		batch->unacknowledged[batch->nunacknowledged++] = row->tid;
 		channel->dead_letters = true;
-		return batch->nexpired + batch->nunacknowledged + batch->n < batch->limit;
+		return rows_taken(batch) < batch->limit;
 	}
 	if (!topic_usable(topic))
 	{
@@ -700,7 +707,7 @@ relay_row(const ClaimedRow *row, void *arg)
 	}
 	if (batch->bytes >= (size_t) setting_batch_bytes * 1024)
 		batch->cut = true;
-	return !batch->cut && !batch->gave_up && !batch->parked && batch->n + batch->nexpired + batch->nunacknowledged < batch->limit;
+	return !batch->cut && !batch->gave_up && !batch->parked && rows_taken(batch) < batch->limit;
 }
 
 /* Dead letters that were written or refused are done with, either way. */
@@ -1014,7 +1021,7 @@ batch_failed(Batch *batch, ErrorData *error)
 {
 	int64		id = claim_point.id;
 	int			share = claim_point.share;
-	int			rows = batch->n + batch->nexpired;
+	int			rows = rows_taken(batch);
 
 	slot_error(error->message);
 	if (failure_pause == 0 && !careful && !batch->only)
@@ -1094,7 +1101,7 @@ batch_done(Batch *batch)
 	for (int i = 0; i < batch->n; i++)
 		if (batch->items[i].reported)
 			fate_forget(batch->kind, batch->items[i].id);
-	if (batch->nsent + batch->nrefused + batch->nexpired > 0)
+	if (batch->nsent + batch->nrefused + batch->nexpired + batch->nunacknowledged > 0)
 		passed++;
 	if (passed > passed_at_failure)
 		failure_pause = 0;

@@ -57,16 +57,22 @@ statement_plan(Statement *statement, const char *schema)
 	return statement->plan;
 }
 
-/* Run a statement of the worker's installation; nulls as SPI takes them.  Returns the rows processed. */
+/* Run a statement in a schema, in a worker or in a session; nulls as SPI takes them.  Returns the rows processed. */
 uint64
-statement_run(Statement *statement, Datum *values, const char *nulls)
+statement_run_in(const char *schema, Statement *statement, Datum *values, const char *nulls)
 {
-	int			rc = SPI_execute_plan(statement_plan(statement, installation.schema), values,
-									  nulls, false, 0);
+	int			rc = SPI_execute_plan(statement_plan(statement, schema), values, nulls, false, 0);
 
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
 	return SPI_processed;
+}
+
+/* The same in the worker's installation. */
+uint64
+statement_run(Statement *statement, Datum *values, const char *nulls)
+{
+	return statement_run_in(installation.schema, statement, values, nulls);
 }
 
 /* A column of a row of the last result. */

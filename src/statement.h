@@ -26,6 +26,7 @@ typedef struct Statement
 
 extern void statements_forget(void);
 extern SPIPlanPtr statement_plan(Statement *statement, const char *schema);
+extern uint64 statement_run_in(const char *schema, Statement *statement, Datum *values, const char *nulls);
 extern uint64 statement_run(Statement *statement, Datum *values, const char *nulls);
 
 /* Reading the last result. */

@@ -845,7 +845,7 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 	values[4] = Int64GetDatum(worker);
 	values[5] = TimestampTzGetDatum(clock_now());
 	values[6] = names_foreign();
-	values[7] = due_lows_array(&lows, false);
+	values[7] = lows.by_due ? due_lows_array(&lows, false) : (Datum) 0;
 	for (int i = 0; i < params->numParams; i++)
 	{
 		params->params[i].value = values[i];
@@ -872,11 +872,22 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
  * changes those settings after the statement has begun.
  */
 void
-before_marks(void)
+store_before_marks(void)
 {
 	/* where it cannot write, the mark says so better */
 	if (!XactReadOnly)
 		(void) GetCurrentTransactionId();
+}
+
+/* Places of rows in the table, as an array. */
+static Datum
+tid_array(const ItemPointerData *tids, int n)
+{
+	Datum	   *values = palloc(n * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+		values[i] = PointerGetDatum(&tids[i]);
+	return array_of(values, n, TIDOID);
 }
 
 /* The broker confirmed these messages, which this transaction has claimed. */
@@ -905,13 +916,8 @@ store_mark_sent(const SentMark *marks, int n)
 void
 store_mark_unacknowledged(const ItemPointerData *tids, int n)
 {
-	Datum	   *datums = palloc(n * sizeof(Datum));
-	Datum		values[2];
+	Datum		values[2] = {tid_array(tids, n), TimestampTzGetDatum(clock_now())};
 
-	for (int i = 0; i < n; i++)
-		datums[i] = PointerGetDatum(&tids[i]);
-	values[0] = array_of(datums, n, TIDOID);
-	values[1] = TimestampTzGetDatum(clock_now());
 	run(MARK_UNACKNOWLEDGED, values, NULL);
 }
 
@@ -968,14 +974,11 @@ store_set_aside(int64 id, bool dead_letter, const char *error)
 void
 store_mark_expired(const ItemPointerData *tids, int n)
 {
-	Datum	   *datums = palloc(n * sizeof(Datum));
 	Datum		values[2];
 
-	for (int i = 0; i < n; i++)
-		datums[i] = PointerGetDatum(&tids[i]);
 	/* a row that is postponed is not there any more */
 	store_mailings_postpone_rows(tids, n);
-	values[0] = array_of(datums, n, TIDOID);
+	values[0] = tid_array(tids, n);
 	values[1] = TimestampTzGetDatum(clock_now());
 	run(MARK_EXPIRED, values, NULL);
 }
@@ -1043,7 +1046,7 @@ store_mark_readback(const Readback *records, int n)
 	values[2] = array_of(offsets, n, INT8OID);
 	values[3] = array_of(attempts, n, INT4OID);
 	values[4] = TimestampTzGetDatum(clock_now());
-	before_marks();
+	store_before_marks();
 	if (!any_webhook())
 		return (int) run(MARK_READBACK, values, NULL);
 
@@ -1058,16 +1061,6 @@ store_mark_readback(const Readback *records, int n)
 			note_received(result_text(i, 1), result_int64(i, 2, 0));
 	}
 	return marked;
-}
-
-/* Run a statement in a worker or in a session. */
-static void
-execute(StoreStatement s, const char *schema, Datum *values)
-{
-	int			rc = SPI_execute_plan(statement_plan(&statements[s], schema), values, NULL, false, 0);
-
-	if (rc < 0)
-		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
 }
 
 /*
@@ -1176,10 +1169,10 @@ store_acknowledge(const char *schema, const Ack *acks, int n)
 	if (nfailed > 0)
 	{
 		values[6] = array_of(failed, nfailed, INT8OID);
-		execute(LOCK_UNSENT, schema, &values[6]);
+		statement_run_in(schema, &statements[LOCK_UNSENT], &values[6], NULL);
 	}
-	before_marks();
-	execute(ACKNOWLEDGE, schema, values);
+	store_before_marks();
+	statement_run_in(schema, &statements[ACKNOWLEDGE], values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;

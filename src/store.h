@@ -162,7 +162,7 @@ extern void store_set_aside(int64 id, bool dead_letter, const char *error);
 extern void store_mark_unacknowledged(const ItemPointerData *tids, int n);
 extern void store_mark_expired(const ItemPointerData *tids, int n);
 extern void store_next_due(ClaimShare *shares, int nshares, TimestampTz after);
-extern void before_marks(void);
+extern void store_before_marks(void);
 extern int	store_mark_readback(const Readback *records, int n);
 extern void store_examine_records(const Readback *records, int n);
 extern int	store_acknowledge(const char *schema, const Ack *acks, int n);

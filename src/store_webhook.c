@@ -483,7 +483,7 @@ store_webhook_marks(const WebhookMark *marks, int n)
 		values[5] = text_array(errors, moved);
 		values[6] = array_of(dues, moved, TIMESTAMPTZOID);
 		values[7] = TimestampTzGetDatum(clock_now());
-		before_marks();
+		store_before_marks();
 		rows = statement_run(&statements[MARK], values, NULL);
 		for (uint64 i = 0; i < rows; i++)
 		{

@@ -482,41 +482,6 @@ worker_commit(void)
 	end_transaction();
 }
 
-/*
- * Run work in a transaction of its own.  Returns false when it was rolled back
- * because of somebody's locks, and may be tried again; other errors end the
- * worker, as errors do.
- */
-bool
-worker_try(void (*work) (void *arg), void *arg)
-{
-	volatile bool done = false;
-
-	PG_TRY();
-	{
-		if (worker_begin())
-		{
-			work(arg);
-			worker_commit();
-		}
-		done = true;
-	}
-	PG_CATCH();
-	{
-		int			code = geterrcode();
-
-		if (code != ERRCODE_LOCK_NOT_AVAILABLE &&
-			code != ERRCODE_T_R_DEADLOCK_DETECTED &&
-			code != ERRCODE_T_R_SERIALIZATION_FAILURE)
-			PG_RE_THROW();
-		AbortCurrentTransaction();
-		FlushErrorState();
-		MemoryContextSwitchTo(cycle_context);
-	}
-	PG_END_TRY();
-	return done;
-}
-
 /* Take the error that was caught, once what failed is rolled back, as a copy in cycle_context. */
 static ErrorData *
 take_error(void)
@@ -559,6 +524,32 @@ worker_try_any(void (*work) (void *arg), void *arg, ErrorData **error)
 	}
 	PG_END_TRY();
 	return done;
+}
+
+/* Whether an error is only that of somebody's locks: what failed may be tried again. */
+bool
+error_is_of_locks(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
+/*
+ * Run work in a transaction of its own.  Returns false when it was rolled back
+ * because of somebody's locks, and may be tried again; other errors end the
+ * worker, as errors do.
+ */
+bool
+worker_try(void (*work) (void *arg), void *arg)
+{
+	ErrorData  *error;
+
+	if (worker_try_any(work, arg, &error))
+		return true;
+	if (!error_is_of_locks(error))
+		ReThrowError(error);
+	return false;
 }
 
 /*

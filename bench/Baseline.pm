@@ -71,7 +71,7 @@ sub baseline_procedure
 
 	if ($kind eq 'receiver')
 	{
-		my $mark = statement('MARK_READBACK', qw(v_ids v_partitions v_ids v_partitions v_now));
+		my $mark = statement('MARK_READBACK', qw(v_ids v_partitions v_ids v_partitions v_now NULL::text[]));
 		$step = "SELECT array_agg(i) INTO v_ids FROM generate_series(v_low, least(v_low + v_batch, v_last + 1) - 1) i;
 			EXIT WHEN v_ids IS NULL;
 			v_low := v_low + v_batch;
@@ -81,7 +81,9 @@ sub baseline_procedure
 	else
 	{
 		my $claim = statement('CLAIM_IDLE_ROWS', "ARRAY['bench']", 'ARRAY[v_low]', 'ARRAY[v_batch]', qw(v_one v_zero));
-		my $mark = statement('MARK_SENT', $kind eq 'relay' ? 'v_tids' : 'v_ids', qw(v_partitions v_ids v_now));
+		# an older revision has an array in between, of what ends with being sent
+		my @final = source('store.c') =~ /o, final\)/ ? 'array_fill(true, ARRAY[cardinality(v_ids)])' : ();
+		my $mark = statement('MARK_SENT', $kind eq 'relay' ? 'v_tids' : 'v_ids', qw(v_partitions v_ids), @final, 'v_now');
 
 		# all columns are counted, so that all are fetched
 		my $counts = join ', ', map { "count(m.$_)" }

@@ -10,7 +10,7 @@ EXTRA_CLEAN = $(DATA_built) results
 
 REGRESS = create checks acknowledge rights channels webhooks
 REGRESS_OPTS = --load-extension=msgsys
-ISOLATION = claim cancel drop dedup
+ISOLATION = cancel drop dedup
 ISOLATION_OPTS = --load-extension=msgsys --inputdir=test --outputdir=output_iso
 
 PG_CPPFLAGS = -Isrc -Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare \

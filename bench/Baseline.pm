@@ -71,16 +71,24 @@ sub baseline_procedure
 
 	if ($kind eq 'receiver')
 	{
-		my $mark = statement('MARK_READBACK', qw(v_ids v_partitions v_ids v_partitions v_now NULL::text[]));
+		# a record tells of which name and when its row was made, which was in one transaction; an older revision takes channels here
+		my $named = source('store.c') =~ /READBACK_ARGS/;
+		my $mark = statement('MARK_READBACK', qw(v_ids v_partitions v_ids v_partitions v_now), $named ? qw(v_epochs v_created) : 'NULL::text[]');
+		my $made = $named ? "SELECT array_fill(epoch, ARRAY[cardinality(v_ids)]), array_fill(created_at, ARRAY[cardinality(v_ids)])
+			INTO v_epochs, v_created FROM messages WHERE id = v_low;" : '';
 		$step = "SELECT array_agg(i) INTO v_ids FROM generate_series(v_low, least(v_low + v_batch, v_last + 1) - 1) i;
 			EXIT WHEN v_ids IS NULL;
+			$made
 			v_low := v_low + v_batch;
 			v_partitions := array_fill(0, ARRAY[cardinality(v_ids)]);
 			$mark;";
 	}
 	else
 	{
-		my $claim = statement('CLAIM_IDLE_ROWS', "ARRAY['bench']", 'ARRAY[v_low]', 'ARRAY[v_batch]', qw(v_one v_zero));
+		my $claim = statement('CLAIM_IDLE_ROWS', "ARRAY['bench']", 'ARRAY[v_low]', 'ARRAY[v_batch]', qw(v_one v_zero v_now), "'{}'::int[]");
+		# rows are locked by the worker itself, or by its statement
+		$claim =~ s/LIMIT c\.share\) m$/LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m/ or $claim =~ /SKIP LOCKED/ or die "bench: CLAIM_IDLE_ROWS is another than it was\n";
+
 		# an older revision has an array in between, of what ends with being sent
 		my @final = source('store.c') =~ /o, final\)/ ? 'array_fill(true, ARRAY[cardinality(v_ids)])' : ();
 		my $mark = statement('MARK_SENT', $kind eq 'relay' ? 'v_tids' : 'v_ids', qw(v_partitions v_ids), @final, 'v_now');
@@ -105,6 +113,8 @@ sub baseline_procedure
 			v_tids tid[];
 			v_ids bigint[];
 			v_partitions int[];
+			v_epochs int[];
+			v_created timestamptz[];
 			v_now timestamptz;
 		BEGIN
 			LOOP

@@ -24,7 +24,9 @@ sub measure
 	my $total = WARM_UP;
 	my $mark = sub {
 		my ($part) = @_;
+		$inserter->sql('BEGIN');
 		create_messages($inserter, $part);
+		$inserter->sql('COMMIT');
 		$baseline->sql('CALL relay(0, 0)');
 		quiet($inserter);
 		my ($from, $to) = split /\|/, $inserter->sql("SELECT min(id), max(id) FROM messages WHERE status = 'sent'");

@@ -94,6 +94,8 @@ channel_define(const char *name)
 			   sizeof(Channel) - CHANNEL_NAME_MAX);
 		channel->next_due = DT_NOEND;
 		channel->held_low = PG_INT64_MAX;
+		channel->due_mark = DT_NOBEGIN;
+		channel->due_mark_id = PG_INT64_MIN;
 		channels = lappend(channels, channel);
 		MemoryContextSwitchTo(old);
 	}

@@ -48,7 +48,12 @@ typedef struct Channel
 	TimestampTz next_resend;	/* look for unacknowledged rows then */
 	bool		dead_letters;	/* dead rows may wait for their topic */
 	int64		held_low;		/* the lowest row that was passed over; PG_INT64_MAX: none */
+	TimestampTz due_mark;		/* a pass through the due rows is there; DT_NOBEGIN: at their first */
+	int64		due_mark_id;	/* and of those that were due then, at this one */
+	int64		due_pass_began; /* ms */
+	bool		due_passed;		/* it has passed some over */
 	int64		hold_until;		/* ms; due rows were passed over: no claim of them before */
+	bool		crowded;		/* too much of it is held by others: no claim while held_full() */
 	bool		awaits_topic;	/* due rows were, until their topic is ready */
 	bool		awaits_retry;	/* the same of the topic for retries */
 

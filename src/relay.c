@@ -20,6 +20,7 @@
 #include "catch_up.h"
 #include "channel.h"
 #include "fate.h"
+#include "held.h"
 #include "monotonic.h"
 #include "pace.h"
 #include "payload.h"
@@ -162,10 +163,20 @@ producer_died(const char *reason)
 	close_producer();
 }
 
+/* Have the next claim of due rows begin at their first. */
+static void
+due_restart(Channel *channel)
+{
+	channel->due_mark = DT_NOBEGIN;
+	channel->due_mark_id = PG_INT64_MIN;
+	channel->due_passed = false;
+}
+
 /* Rows of a channel that were passed over may go now. */
 static void
 release_held(Channel *channel)
 {
+	due_restart(channel);
 	if (channel->held_low != PG_INT64_MAX)
 	{
 		channel->low = Min(channel->low, channel->held_low - 1);
@@ -554,9 +565,49 @@ pass_over(Batch *batch, Channel *channel, int64 id)
 {
 	if (batch->kind == CLAIM_IDLE)
 		channel->held_low = Min(channel->held_low, id);
-	else if (batch->kind != CLAIM_DEAD_LETTER)
+	else if (batch->kind == CLAIM_DUE)
+		channel->due_passed = true;
+	else if (batch->kind == CLAIM_RESEND)
 		channel->hold_until = now_ms() + HOLD;
 	return true;
+}
+
+/* Have the next claim go back to a row, which somebody held. */
+static void
+go_back_to(ClaimKind kind, Channel *channel, int64 id)
+{
+	if (kind == CLAIM_IDLE)
+	{
+		channel->low = Min(channel->low, id - 1);
+		channel->dirty = true;
+		return;
+	}
+	due_restart(channel);
+	channel->hold_until = 0;
+}
+
+/*
+ * Lock a row that is to be taken.  Returns false where somebody holds it, or an earlier
+ * one of its key: it is claimed again when that is free.
+ */
+static bool
+take_row(Batch *batch, Channel *channel, const ClaimedRow *row)
+{
+	if (!held_blocks(batch->kind, channel, row))
+	{
+		if (store_lock_claimed(row))
+			return true;
+		if (!held_enter(batch->kind, channel, row))
+		{
+			/* what comes after it might be of its key */
+			channel->crowded = true;
+			go_back_to(batch->kind, channel, row->id);
+			batch->cut = true;
+		}
+	}
+	if (batch->kind == CLAIM_DUE)
+		(void) pass_over(batch, channel, row->id);
+	return false;
 }
 
 /* Whether the partition that a row goes to has no leader. */
@@ -636,6 +687,21 @@ add_item(Batch *batch, const ClaimedRow *row, Channel *channel, Topic *topic)
 	return item;
 }
 
+/* A claim has come to a row: the next one goes on behind it. */
+static void
+move_mark(Batch *batch, Channel *channel, const ClaimedRow *row)
+{
+	if (batch->kind == CLAIM_IDLE)
+		channel->low = Max(channel->low, row->id);
+	else if (batch->kind == CLAIM_DUE && !batch->only)
+	{
+		if (channel->due_mark == DT_NOBEGIN)
+			channel->due_pass_began = now_ms();
+		channel->due_mark = row->due_at;
+		channel->due_mark_id = row->id;
+	}
+}
+
 /* See what is to become of a claimed row: most are handed to the broker. */
 static bool
 relay_row(const ClaimedRow *row, void *arg)
@@ -644,11 +710,12 @@ relay_row(const ClaimedRow *row, void *arg)
 	Channel    *channel = batch->shares[row->share].channel;
 	Topic	   *topic = topic_find(topic_of(channel, batch->kind, row->retry));
 	bool		alone = row->id <= channel->alone_until || topic->trouble;
+	bool		expired = row->expires_at <= batch->began && batch->kind != CLAIM_DEAD_LETTER;
+	bool		unacknowledged = batch->kind == CLAIM_RESEND && row->attempts >= channel->max_attempts;
 	Fate	   *fate;
 
 	batch->claimed[row->share]++;
-	if (batch->kind == CLAIM_IDLE && row->id > channel->low)
-		channel->low = row->id;
+	move_mark(batch, channel, row);
 	if (batch->only && row->id != batch->only)
 		return batch->kind != CLAIM_IDLE || pass_over(batch, channel, row->id);
 	if (!batch->only && suspect_find(batch->kind, row->id))
@@ -657,6 +724,19 @@ relay_row(const ClaimedRow *row, void *arg)
 	fate = fate_find(batch->kind, row->id, row->attempts);
 	if (fate && fate->pending)
 		return pass_over(batch, channel, row->id);
+	if (!fate && !expired && !unacknowledged)
+	{
+		if (!topic_usable(topic))
+		{
+			await_topic(channel, row->retry);
+			return pass_over(batch, channel, row->id);
+		}
+		if (topic->down && partition_down(topic, row))
+			return pass_over(batch, channel, row->id);
+	}
+	if (!take_row(batch, channel, row))
+		return !batch->cut;
+
 	if (fate)
 	{
 		Item	   *item = add_item(batch, row, channel, topic);
@@ -666,25 +746,17 @@ relay_row(const ClaimedRow *row, void *arg)
 		item_done(batch, item, fate->outcome, fate->reason);
 		return rows_taken(batch) < batch->limit;
 	}
-	if (row->expires_at <= batch->began && batch->kind != CLAIM_DEAD_LETTER)
+	if (expired)
 	{
 		batch->expired[batch->nexpired++] = row->tid;
 		return rows_taken(batch) < batch->limit;
 	}
-	if (batch->kind == CLAIM_RESEND && row->attempts >= channel->max_attempts)
+	if (unacknowledged)
 	{
 		batch->unacknowledged[batch->nunacknowledged++] = row->tid;
 		channel->dead_letters = true;
 		return rows_taken(batch) < batch->limit;
 	}
-	if (!topic_usable(topic))
-	{
-		await_topic(channel, row->retry);
-		return pass_over(batch, channel, row->id);
-	}
-	if (topic->down && partition_down(topic, row))
-		return pass_over(batch, channel, row->id);
-
 	if (alone)
 		await_reports(batch, 0);
 	if (batch->gave_up || batch->parked || !topic_usable(topic))
@@ -769,6 +841,8 @@ mark_batch(Batch *batch)
 				item->channel->low = Min(item->channel->low, item->id - 1);
 				item->channel->dirty = true;
 			}
+			else if (batch->kind == CLAIM_DUE)
+				due_restart(item->channel);
 		}
 	}
 	if (batch->kind == CLAIM_DEAD_LETTER)
@@ -941,6 +1015,21 @@ give_up(Batch *batch)
 	return false;
 }
 
+/* A channel whose share was not used up has nothing more of a kind. */
+static void
+share_ends(ClaimKind kind, Channel *channel)
+{
+	if (kind == CLAIM_IDLE)
+		channel->dirty = false;
+	else if (kind == CLAIM_DUE)
+	{
+		/* a pass through many takes its time */
+		if (channel->due_passed)
+			channel->hold_until = now_ms() + Max(HOLD, 4 * (now_ms() - channel->due_pass_began));
+		due_restart(channel);
+	}
+}
+
 /* What a batch does in its transaction. */
 static void
 batch_work(void *arg)
@@ -961,11 +1050,10 @@ batch_work(void *arg)
 	if (!batch->parked)
 		await_reports(batch, 0);
 	batch->confirmed_at = clock_now();
-	/* a channel whose share was not used up has nothing more */
-	if (kind == CLAIM_IDLE && !batch->cut && !batch->gave_up && !batch->parked && !batch->only && batch->nclaimed < batch->limit)
+	if (!batch->cut && !batch->gave_up && !batch->parked && !batch->only && batch->nclaimed < batch->limit)
 		for (int s = 0; s < batch->nshares; s++)
 			if (batch->claimed[s] < batch->shares[s].limit)
-				batch->shares[s].channel->dirty = false;
+				share_ends(kind, batch->shares[s].channel);
 	mark_batch(batch);
 	if (is_paced(kind, batch->shares))
 		mark_run(batch);
@@ -1038,8 +1126,12 @@ batch_failed(Batch *batch, ErrorData *error)
 	{
 		Channel    *channel = batch->shares[s].channel;
 
-		channel->low = Min(channel->low, batch->shares[s].low);
-		channel->dirty |= batch->kind == CLAIM_IDLE;
+		if (batch->kind == CLAIM_IDLE)
+		{
+			channel->low = Min(channel->low, batch->shares[s].low);
+			channel->dirty = true;
+		}
+		due_restart(channel);
 		channel->dead_letters |= batch->kind == CLAIM_DEAD_LETTER;
 		if (batch->kind == CLAIM_RESEND)
 			channel->next_resend = 0;
@@ -1188,7 +1280,8 @@ relay_suspect(void)
 		return;
 	}
 	share.channel = channel;
-	share.low = suspect->id - 1;
+	share.low = suspect->kind == CLAIM_DUE ? PG_INT64_MIN : suspect->id - 1;
+	share.low_due = DT_NOBEGIN;
 	share.limit = suspect->kind == CLAIM_IDLE ? 1 : batch_limit;
 	(void) relay_batch(suspect->kind, &share, 1, suspect->id);
 }
@@ -1286,7 +1379,7 @@ has_rows(const Channel *channel, ClaimKind kind, TimestampTz now)
 		case CLAIM_IDLE:
 			return channel->dirty;
 		case CLAIM_DUE:
-			return channel->next_due <= now && channel->hold_until <= now_ms();
+			return (channel->next_due <= now || channel->due_mark != DT_NOBEGIN) && channel->hold_until <= now_ms();
 		case CLAIM_DEAD_LETTER:
 			return channel->dead_letters;
 		default:
@@ -1315,6 +1408,26 @@ any_rows(TimestampTz now)
 	return false;
 }
 
+/* A channel's part of a claim, from where the last one ended. */
+static ClaimShare
+share_of(Channel *channel, ClaimKind kind, int limit)
+{
+	return (ClaimShare)
+	{
+		.channel = channel,.limit = limit,
+			.low = kind == CLAIM_DUE ? channel->due_mark_id : channel->low,
+			.low_due = channel->due_mark
+	};
+}
+
+/* Whether a channel may be claimed from at all. */
+static bool
+may_claim(Channel *channel)
+{
+	channel->crowded &= held_full();
+	return channel->topic != NULL && !channel->paused && !channel->crowded && !catch_up_holds(channel);
+}
+
 /*
  * The channels that have something of a kind to claim, each with its share of
  * the batch; they take turns to be the first.
@@ -1331,7 +1444,7 @@ share_out(ClaimKind kind, TimestampTz now, ClaimShare **shares)
 	{
 		Channel    *channel = list_nth(channels, (first_share + i) % nchannels);
 
-		if (channel->topic == NULL || channel->paused || catch_up_holds(channel))
+		if (!may_claim(channel))
 			continue;
 		if ((channel->pace.batch > 0 && kind != CLAIM_DEAD_LETTER) || !has_rows(channel, kind, now))
 			continue;
@@ -1343,8 +1456,7 @@ share_out(ClaimKind kind, TimestampTz now, ClaimShare **shares)
 		}
 		if (kind == CLAIM_RESEND)
 			channel->next_resend = now + Max(USECS_PER_SEC, channel->resend_after / 4);
-		(*shares)[n].low = channel->low;
-		(*shares)[n++].channel = channel;
+		(*shares)[n++] = share_of(channel, kind, 0);
 	}
 	/* those that found no place come first the next time */
 	if (nchannels > 0)
@@ -1366,7 +1478,7 @@ relay_run(Channel *channel, TimestampTz now)
 	for (int kind = CLAIM_IDLE; kind <= CLAIM_RESEND; kind++)
 		while (pace_left(channel) > 0 && has_rows(channel, kind, now))
 		{
-			ClaimShare	share = {.channel = channel,.low = channel->low,.limit = Min(pace_left(channel), batch_limit)};
+			ClaimShare	share = share_of(channel, kind, Min(pace_left(channel), batch_limit));
 
 			if (!broker_answers())
 				return any;
@@ -1402,6 +1514,8 @@ relay_all(TimestampTz now)
 		return false;
 	if (look_for_dead)
 		(void) worker_try_any(find_dead, NULL, &error);
+	if (backoff == 0)
+		held_look(go_back_to);
 	if (any_rows(now) && broker_answers())
 	{
 		topics_take_answers(producer, topic_back);
@@ -1422,7 +1536,7 @@ relay_all(TimestampTz now)
 	{
 		Channel    *channel = lfirst(lc);
 
-		if (channel->topic == NULL || channel->paused || catch_up_holds(channel))
+		if (!may_claim(channel))
 			continue;
 		/* of what was passed over, its topic has to be asked for */
 		if (channel->held_low != PG_INT64_MAX && producer)
@@ -1438,7 +1552,7 @@ static long
 idle_time(TimestampTz now)
 {
 	TimestampTz until = DT_NOEND;
-	int64		wait = Min(topics_next_question(), suspect_next()) - now_ms();
+	int64		wait = Min(Min(topics_next_question(), suspect_next()), held_next_look()) - now_ms();
 	ListCell   *lc;
 
 	if (backoff > 0)

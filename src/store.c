@@ -15,10 +15,13 @@
 #include "store.h"
 #include "store_mailing.h"
 
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "storage/lmgr.h"
 #include "tcop/dest.h"
@@ -26,6 +29,8 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -97,7 +102,10 @@ typedef enum StoreStatement
 	"WHERE " condition " AND m.channel > w.channel ORDER BY m.channel, m." column " LIMIT 1) n) " \
 	"SELECT channel, " column " FROM w"
 
-/* What all claims begin with: a share of each channel, from a mark or (a resend) an age on. */
+/*
+ * What all claims begin with: a share of each channel, from a mark or (a resend) an age on.  Claims of what
+ * goes in order do not lock rows: whoever takes one locks it then, and so learns of those that somebody holds.
+ */
 #define CLAIM		"SELECT c.n, m.* FROM unnest($1, $2, $3) WITH ORDINALITY c(channel, low, share, n), LATERAL (SELECT i."
 
 /* The row comparison keeps the planner off the primary key, whose order by id it would take for as good as that of the partial index. */
@@ -119,11 +127,21 @@ typedef enum StoreStatement
 
 /* What follows them: whether it is tried again, and what only dead letters tell. */
 #define NEW_ROW		", false, NULL::text, NULL::timestamptz"
-#define DUE_ROW		", i.status = 'retry', NULL::text, NULL::timestamptz"
+#define DUE_ROW		", i.status = 'retry', NULL::text, i.due_at"
 #define SENT_ROW	", i.attempts > 1, NULL::text, NULL::timestamptz"
 #define DEAD_ROW	", false, i.last_error, i.finished_at"
 #define WEBHOOK_DUE_ROW	", false, NULL::text, i.due_at"
 
+/* Both row comparisons are bounds of the index: what is due later is not looked at. */
+#define CLAIM_BY_DUE(more) \
+	"SELECT c.n, m.* FROM unnest($1, $2, $3, $8) WITH ORDINALITY c(channel, low, share, low_due, n), LATERAL (SELECT i." \
+	CLAIMED_COLUMNS more " FROM @.messages i " \
+	"WHERE i.status IN ('scheduled', 'retry') AND (i.channel, i.due_at, i.id) > (c.channel, c.low_due, c.low) " \
+	"AND (i.channel, i.due_at) <= (c.channel, $6)" \
+	OURS OWN_ROWS("$4", "$5") \
+	" ORDER BY i.channel, i.due_at, i.id LIMIT c.share) m"
+#define CLAIM_BY_DUE_ARGS \
+	8, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}
 
 /*
  * Channels as their rows are now: an array that is made once a statement, of those that are few
@@ -181,16 +199,10 @@ static Statement statements[STATEMENTS] =
 		CLAIM CLAIMED_COLUMNS NEW_ROW " FROM @.messages i "
 		"WHERE i.status = 'idle' AND " ABOVE_MARK
 		OURS OWN_ROWS("$4", "$5")
-		BY_ID " FOR NO KEY UPDATE SKIP LOCKED) m",
+		BY_ID ") m",
 		CLAIM_ARGS
 	},
-	[CLAIM_DUE_ROWS] = {
-		CLAIM CLAIMED_COLUMNS DUE_ROW " FROM @.messages i "
-		"WHERE i.status IN ('scheduled', 'retry') AND i.channel = c.channel AND i.due_at <= $6"
-		OURS OWN_ROWS("$4", "$5")
-		" ORDER BY i.due_at, i.id LIMIT c.share FOR NO KEY UPDATE SKIP LOCKED) m",
-		CLAIM_ARGS
-	},
+	[CLAIM_DUE_ROWS] = {CLAIM_BY_DUE(DUE_ROW), CLAIM_BY_DUE_ARGS},
 	[CLAIM_RESEND_ROWS] = {
 		CLAIM CLAIMED_COLUMNS SENT_ROW " FROM @.messages i "
 		"WHERE i.status = 'sent' AND i.finished_at IS NULL AND i.channel = c.channel "
@@ -221,16 +233,7 @@ static Statement statements[STATEMENTS] =
 		BY_ID ") m",
 		CLAIM_ARGS
 	},
-	/* both row comparisons are bounds of the index: what is due later is not looked at */
-	[CLAIM_WEBHOOK_DUE_ROWS] = {
-		"SELECT c.n, m.* FROM unnest($1, $2, $3, $8) WITH ORDINALITY c(channel, low, share, low_due, n), LATERAL (SELECT i."
-		CLAIMED_COLUMNS WEBHOOK_DUE_ROW " FROM @.messages i "
-		"WHERE i.status IN ('scheduled', 'retry') AND (i.channel, i.due_at, i.id) > (c.channel, c.low_due, c.low) "
-		"AND (i.channel, i.due_at) <= (c.channel, $6)"
-		OURS OWN_ROWS("$4", "$5")
-		" ORDER BY i.channel, i.due_at, i.id LIMIT c.share) m",
-		8, {TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT8OID, INT8OID, TIMESTAMPTZOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID}
-	},
+	[CLAIM_WEBHOOK_DUE_ROWS] = {CLAIM_BY_DUE(WEBHOOK_DUE_ROW), CLAIM_BY_DUE_ARGS},
 	[MARK_DEAD_LETTERS] = {
 		"UPDATE @.messages m SET dlq_pending = NULL, last_error = CASE WHEN u.reason IS NULL THEN m.last_error ELSE concat_ws('; ', m.last_error, 'dead letter: ' || u.reason) END "
 		"FROM unnest($1, $2) u(t, reason) WHERE m.ctid = u.t AND m.dlq_pending",
@@ -612,6 +615,10 @@ typedef struct ClaimReceiver
 	int			n;
 } ClaimReceiver;
 
+/* Where the claim that runs locks rows that are taken; NULL: its statement locks them. */
+static Relation claimed_table = NULL;
+static TupleTableSlot *locked_row = NULL;
+
 /*
  * See to it that the transaction that wrote a row is on disk, for its caller
  * may have committed with synchronous_commit = off, and what is sent must not
@@ -705,6 +712,25 @@ claim_row(TupleTableSlot *slot, DestReceiver *self)
 	return more;
 }
 
+/*
+ * Lock a row of the claim that runs, until the end of the transaction, for it is to be taken.  Returns false if
+ * somebody holds it, or has changed it just now.
+ */
+bool
+store_lock_claimed(const ClaimedRow *row)
+{
+	ItemPointerData tid = row->tid;
+	TM_FailureData failure;
+	TM_Result	result;
+
+	if (claimed_table == NULL)
+		return true;
+	result = table_tuple_lock(claimed_table, &tid, GetActiveSnapshot(), locked_row, GetCurrentCommandId(true),
+							  LockTupleNoKeyExclusive, LockWaitSkip, 0, &failure);
+	ExecClearTuple(locked_row);
+	return result == TM_Ok;
+}
+
 static void
 claim_startup(DestReceiver *self, int operation, TupleDesc desc)
 {
@@ -790,10 +816,18 @@ fetch_claim_param(ParamListInfo params, int number, bool speculative, ParamExter
 	return &params->params[number - 1];
 }
 
+/* Whether a claim goes on behind a mark of due times. */
+static bool
+claims_by_due(ClaimKind kind)
+{
+	return kind == CLAIM_DUE || kind == CLAIM_WEBHOOK_DUE;
+}
+
 /*
  * Claim rows of several channels, at most shares[i].limit of each, that belong
- * to worker (of nworkers) and that nobody holds, and hand each to callback as it
- * comes.  They are locked until the end of the transaction.  Returns how many.
+ * to worker (of nworkers), and hand each to callback as it comes.  Idle and due rows
+ * are to be locked by it (store_lock_claimed); the others are locked here, and those
+ * that somebody holds left out.  Returns how many were handed.
  */
 int
 store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
@@ -819,7 +853,7 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 		},
 		.callback = callback,
 		.arg = arg,
-		.by_due = kind == CLAIM_WEBHOOK_DUE,
+		.by_due = claims_by_due(kind),
 		.checked_xid = InvalidTransactionId
 	};
 	Datum	   *limits = palloc(nshares * sizeof(Datum));
@@ -829,8 +863,8 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 		.shares = shares,
 		.nshares = nshares,
 		.memory = CurrentMemoryContext,
-		.awaited = kind == CLAIM_IDLE || kind == CLAIM_WEBHOOK_IDLE || kind == CLAIM_WEBHOOK_RECEIVED || kind == CLAIM_WEBHOOK_DUE,
-		.by_due = kind == CLAIM_WEBHOOK_DUE,
+		.awaited = kind != CLAIM_RESEND && kind != CLAIM_DEAD_LETTER,
+		.by_due = claims_by_due(kind),
 		.kind = kind == CLAIM_WEBHOOK_RECEIVED ? WAITING_RECEIVED : WAITING_IDLE
 	};
 	Datum		values[8];
@@ -859,7 +893,19 @@ store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 												 ALLOCSET_DEFAULT_SIZES);
 	options.params = params;
 	options.dest = &receiver.pub;
+	claimed_table = NULL;
+	if (kind == CLAIM_IDLE || kind == CLAIM_DUE)
+	{
+		claimed_table = table_open(get_relname_relid("messages", installation.schema_oid), RowShareLock);
+		locked_row = table_slot_create(claimed_table, NULL);
+	}
 	SPI_execute_plan_extended(statement_plan(&statements[statement], installation.schema), &options);
+	if (claimed_table)
+	{
+		ExecDropSingleTupleTableSlot(locked_row);
+		table_close(claimed_table, NoLock);
+		claimed_table = NULL;
+	}
 	MemoryContextDelete(receiver.row_context);
 	return receiver.n;
 }

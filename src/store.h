@@ -20,8 +20,11 @@
 
 typedef enum ClaimKind
 {
+	/* their rows are locked one by one (store_lock_claimed) */
 	CLAIM_IDLE,					/* above the channel's mark, by id */
-	CLAIM_DUE,					/* scheduled and retry, by due time */
+	CLAIM_DUE,					/* scheduled and retry, above a mark, by due time and id */
+
+	/* these skip what somebody holds, and lock what they give */
 	CLAIM_RESEND,				/* sent, not acknowledged for too long */
 	CLAIM_DEAD_LETTER,			/* dead, not yet written to the topic for that */
 
@@ -36,14 +39,14 @@ typedef struct ClaimShare
 {
 	Channel    *channel;
 	int64		low;			/* rows up to it are done with, where a kind has a mark */
-	TimestampTz low_due;		/* of CLAIM_WEBHOOK_DUE: that was due then, and low was its id */
+	TimestampTz low_due;		/* of claims by due time: that was due then, and low was its id */
 	int			limit;			/* most rows */
 } ClaimShare;
 
 /* A claimed row; pointers are valid during the callback. */
 typedef struct ClaimedRow
 {
-	ItemPointerData tid;		/* locked by us: does not move */
+	ItemPointerData tid;		/* does not move once it is locked by us */
 	int64		id;
 	int32		epoch;			/* one of ours; 0: the current one */
 	int			share;			/* index of its ClaimShare */
@@ -60,7 +63,7 @@ typedef struct ClaimedRow
 	text	   *event_type;
 	text	   *last_error;
 	TimestampTz finished_at;	/* DT_NOEND: it is not */
-	TimestampTz due_at;			/* of CLAIM_WEBHOOK_DUE; else DT_NOBEGIN */
+	TimestampTz due_at;			/* of claims by due time; else DT_NOBEGIN */
 } ClaimedRow;
 
 /* The row that a claim is handling; when it has failed, the one that it failed with.  Id 0: none. */
@@ -68,12 +71,12 @@ typedef struct ClaimPoint
 {
 	int64		id;
 	int			share;
-	TimestampTz due;			/* of CLAIM_WEBHOOK_DUE; else DT_NOBEGIN */
+	TimestampTz due;			/* of claims by due time; else DT_NOBEGIN */
 } ClaimPoint;
 
 extern ClaimPoint claim_point;
 
-/* Takes a row; false ends the claim (the row stays locked, and counts). */
+/* Takes a row; false ends the claim (the row counts). */
 typedef bool (*ClaimCallback) (const ClaimedRow *row, void *arg);
 
 /* What a record or a consumer says of a message. */
@@ -155,6 +158,7 @@ extern void store_sweep_due(void);
 extern void store_sweep_dead_letters(WaitingCallback found);
 extern int	store_claim(ClaimKind kind, ClaimShare *shares, int nshares, int worker,
 						int nworkers, ClaimCallback callback, void *arg);
+extern bool store_lock_claimed(const ClaimedRow *row);
 extern void store_mark_sent(const SentMark *marks, int n);
 extern void store_mark_refused(const RefusedMark *marks, int n);
 extern void store_mark_dead_letters(const RefusedMark *marks, int n);

@@ -96,7 +96,7 @@ $began = time;
 $waiter->query("COMMIT PREPARED 'p'");
 in_time($prepared, $began, 'COMMIT PREPARED');
 
-# a row that a user holds is passed over; a sweep finds it once it is free
+# a row that a user holds is passed over, and sent once it is free
 $node->append_conf('postgresql.conf', "msgsys.poll_interval = '200ms'\n");
 $node->reload;
 ok(poll_sql($node, 10, "SELECT current_setting('msgsys.poll_interval')", '200ms'), 'with a short poll interval');

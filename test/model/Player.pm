@@ -675,10 +675,13 @@ sub clean
 	$self->auto('TRUNCATE model_log');
 	unlink glob "$self->{sink}{log}.m*";
 	$self->auto("SELECT msg_unsubscribe(id) FROM msg_subscriptions");
+	# this is not a client in a hurry
+	$self->auto("SET lock_timeout = '30s'");
 	for my $c (grep { !$_->{dropped} } @{ $self->{h}{channels} })
 	{
 		defined $self->auto("SELECT msg_channel_drop('$c->{name}', discard => true)") or $self->finding('drop', $self->{last_error} // '?');
 	}
+	$self->auto("SET lock_timeout = '150ms'");
 }
 
 1;

@@ -1,6 +1,7 @@
 # The model: random histories (History.pm) of clients, operators, endpoints and faults, played against a server (Player.pm), which
-# says what was promised and is not so. MODEL_SECONDS is how long (60), MODEL_SEED the first seed (the time), MODEL_SEEDS a list
-# of seeds to play instead. A history that fails is made shorter, and printed.
+# says what was promised and is not so. First come those that have failed before (seeds), then fresh ones for MODEL_SECONDS (60).
+# MODEL_SEED is the first seed of a run without the former, MODEL_SEEDS a list to play alone. A history that fails is made
+# shorter, and printed; its seed goes into the file once what it found is mended.
 use strict;
 use warnings;
 use lib 'test/lib', 'test/model';
@@ -11,9 +12,14 @@ use Sink;
 use Test::More;
 use Time::HiRes 'time';
 
-my $seconds = $ENV{MODEL_SECONDS} || 60;
+my $only    = $ENV{MODEL_SEEDS}   || '';
+my $seconds = $only ? 0 : $ENV{MODEL_SECONDS} || 60;
 my $seed    = $ENV{MODEL_SEED}    || int(time) % 1_000_000;
-my @seeds   = split /[ ,]+/, $ENV{MODEL_SEEDS} // '';
+my @seeds   = split /[ ,]+/, $only;
+
+# Seeds that have failed before, one a line, each with what it found.
+sub kept { open(my $in, '<', 'test/model/seeds') or die "seeds: $!"; return map { /^(\d+)/ ? $1 : () } <$in> }
+@seeds = kept() unless $only || $ENV{MODEL_SEED};
 my $share   = 0.05;    # of histories that each operation must occur in
 
 my ($bootstrap, $dir) = kafka_start();
@@ -52,17 +58,15 @@ sub shrink
 	return { %$history, steps => \@steps };
 }
 
-my $end = time + $seconds;
+my $end;    # once the kept ones are played
 my $histories = 0;
-while (@seeds || time < $end)
+while (@seeds || time < ($end //= time + $seconds))
 {
-	my $from_list = @seeds > 0;
-	my $history = generate($from_list ? shift @seeds : $seed++);
+	my $history = generate(@seeds ? shift @seeds : $seed++);
 	$histories++;
 	my %has = map { $_->[0] => 1 } @{ $history->{steps} };
 	$occurs{$_}++ for keys %has;
 	my @found = play($history);
-	last if $from_list && !@found && !@seeds;
 	next unless @found;
 	$findings += @found;
 	fail("seed $history->{seed}");

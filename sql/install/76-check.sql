@@ -303,8 +303,10 @@ BEGIN
 		('extension absent', 'extension-absent', 'warning', 'Workers do not see the extension in this database.', 'Look again in a moment: they may have just been started.'),
 		('copy, not adopted', 'copy', 'error', 'This is a copy: nothing is sent.',
 			'If it shall send, say what became of its original: msg_adopt(''gone'') or msg_adopt(''lives'').'),
+		('broker settings wrong', 'broker-settings', 'error', 'The settings of the Kafka client cannot be used, so nothing is sent or read.',
+			'Put msgsys.kafka_brokers, msgsys.kafka_options or msgsys.kafka_options_file right, and reload the configuration.'),
 		('broker down', 'broker-down', 'warning', 'Kafka does not answer.',
-			'See whether msgsys.kafka_brokers is right, and whether this server can reach those brokers and the addresses that they advertise.')
+			'See whether msgsys.kafka_brokers is right, whether this server can reach those brokers and the addresses that they advertise, and whether they want another protocol or password (msgsys.kafka_options).')
 	) t(state, name, severity, words, hint) ON t.state = k.state
 	WHERE k.database = here GROUP BY t.name, t.severity, t.words, t.hint;
 	RETURN QUERY

@@ -134,6 +134,7 @@ forged('no-such-process', q{SELECT database, stage, worker, CASE WHEN stage = 'r
 forged('no-process', $state->('webhook', 'no worker slot'), undef, 'no process can be started');
 forged('worker-stopped', $state->('webhook', 'stopped'), undef, 'a worker that ended');
 forged('no-database', $state->('relay', 'no database'), undef, 'a database that takes no connections');
+forged('broker-settings', $state->('relay', 'broker settings wrong'), undef, 'settings that the Kafka client does not take');
 forged('broker-down', $state->('relay', 'broker down'), undef, 'a broker that does not answer');
 forged('copy', $state->('relay', 'copy, not adopted'), undef, 'a copy');
 forged('extension-absent', $state->('relay', 'extension absent'), undef, 'a worker that sees no extension');

@@ -295,7 +295,7 @@ BEGIN
 	END IF;
 	RETURN QUERY
 	SELECT t.name, t.severity, count(*), array_agg(format('%s %s', k.stage, k.worker) ORDER BY k.stage, k.worker),
-		t.words || coalesce(format(' The latest error: %s.', (array_agg(k.last_error ORDER BY k.last_error_at DESC) FILTER (WHERE k.last_error <> ''))[1]), ''), t.hint
+		t.words || coalesce(' The latest error: ' || (array_agg(k.last_error ORDER BY k.last_error_at DESC) FILTER (WHERE k.last_error <> ''))[1] || '.', ''), t.hint
 	FROM @extschema@.msg_worker_slots() k JOIN (VALUES
 		('stopped', 'worker-stopped', 'warning', 'Workers have ended, and are started again after a pause.', 'See their last_error in msg_workers, and the server''s log.'),
 		('no worker slot', 'no-process', 'error', 'Workers cannot be started: no process is left for them.', 'Raise max_worker_processes, and restart the server.'),

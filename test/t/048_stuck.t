@@ -121,6 +121,7 @@ sub forged
 	$session->query("CREATE OR REPLACE FUNCTION msg_worker_slots($slots) RETURNS SETOF record LANGUAGE sql AS \$f\$ $of_slots \$f\$") if $of_slots;
 	$session->query("CREATE OR REPLACE FUNCTION msg_check_library($library) RETURNS record LANGUAGE sql AS \$f\$ $of_library \$f\$") if $of_library;
 	is($session->query($found), $what, $text);
+	is($session->query(q{SELECT count(*) FROM msg_check() WHERE detail ~ 'error: ?\.$'}), 0, 'no error is announced that there is not');
 	$session->query('ROLLBACK');
 }
 my $all = 'SELECT * FROM public.real_slots()';

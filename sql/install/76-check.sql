@@ -164,7 +164,7 @@ BEGIN
 			examples := late[1:5]::text[];
 			detail := format('Messages of channel "%s" wait (%s) for longer than %s, while %s.', l.channel, l.waits, margin,
 				CASE WHEN l.idle THEN format('every %s worker is idle', l.stage) ELSE 'later ones have gone' END)
-				|| coalesce(format(' The latest error of a %s worker: %s.', l.stage, l.last_error), '');
+				|| coalesce(format(' The latest error of a %s worker: ', l.stage) || nullif(l.last_error, '') || '.', '');
 			hint := CASE WHEN l.waits = 'sent' THEN 'Their records may be gone from the topic (retention, compaction, a deleted topic): set resend_after with msg_channel_set() to send them again.'
 				WHEN l.stage = 'relay' THEN 'Look again: it may be work under way. If they stay and the error names their topic, make it in Kafka, or name another with msg_channel_set();'
 					|| ' otherwise restart that worker with pg_terminate_backend().'

@@ -72,3 +72,10 @@ CREATE TRIGGER unwanted BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION 
 SELECT msg_create('1') IS NULL AS create_is_null, msg_create_raw('\x01') IS NULL AS raw_is_null, msg_create('1', dedup_key => 'unwanted') IS NULL AS once_is_null;
 DROP TRIGGER unwanted ON messages;
 DROP FUNCTION unwanted;
+
+-- samples: prices as a shop writes them
+BEGIN;
+SELECT msg_sample(100, channel => 'orders');
+SELECT count(*) FILTER (WHERE payload ->> 'total' ~ '^\d+\.\d\d$' AND payload #>> '{items,0,price}' ~ '^\d+\.\d\d$') AS prices
+	FROM messages WHERE message_key ~ '^customer-';
+ROLLBACK;

@@ -83,6 +83,7 @@ UPDATE messages SET status = 'dead', finished_at = now(), attempts = 10, last_er
 SELECT msg_redrive('t'), msg_redrive('hook', error => '%404%'), msg_redrive('hook', "to" => now() - interval '1 h');
 SELECT msg_redrive('hook', error => 'status 5%', "limit" => 2), msg_redrive('hook', "from" => now() - interval '1 h', error => 'timeout'), msg_redrive();
 SELECT status, attempts, count(*), count(finished_at) AS finished, count(dlq_pending) AS letters FROM messages GROUP BY 1, 2;
+SELECT msg_redrive('no such channel');
 
 -- what was received and waited for the webhook ends with it
 UPDATE messages SET status = 'received', finished_at = NULL WHERE payload = '1';

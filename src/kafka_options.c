@@ -338,6 +338,59 @@ set_options_file(Setup *setup, const char *path)
 		close(fd);
 }
 
+/* Whether a text of this length is the name of a protocol of Kafka, in any case. */
+static bool
+is_protocol(const char *text, size_t length)
+{
+	static const char *const protocols[] = {"plaintext", "ssl", "sasl_plaintext", "sasl_ssl"};
+
+	for (int i = 0; i < lengthof(protocols); i++)
+		if (strlen(protocols[i]) == length && strncasecmp(text, protocols[i], length) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Refuse brokers that the library would silently make something else of: it
+ * gives up the whole list at a protocol that it does not know, and takes a
+ * port of more than 16 bits for its lower ones.
+ */
+static void
+check_server(Setup *setup, const char *server)
+{
+	const char *scheme = strstr(server, "://");
+	const char *host = scheme ? scheme + 3 : server;
+	const char *colon;
+
+	if (scheme && !is_protocol(server, scheme - server))
+		wrong(setup, "brokers: \"%s\" does not begin with a protocol of Kafka (host:port is enough)", server);
+	colon = strrchr(host, ':');
+	if (colon == NULL || (colon != strchr(host, ':') && colon[-1] != ']'))
+		return;					/* no port, or an IPv6 address without one */
+	if (colon[1] != '\0' && colon[1] != '/')
+	{
+		char	   *end;
+		long		port = strtol(colon + 1, &end, 10);
+
+		if (!isdigit((unsigned char) colon[1]) || (*end != '\0' && *end != '/') || port < 1 || port > 65535)
+			wrong(setup, "brokers: \"%s\" has no port between 1 and 65535", server);
+	}
+}
+
+static void
+check_servers(Setup *setup, const char *servers)
+{
+	char	   *copy = strdup(servers);
+	char	   *rest = copy;
+	char	   *server;
+
+	if (copy == NULL)
+		wrong(setup, "out of memory");
+	while (setup->ok && (server = strsep(&rest, ",")) != NULL)
+		check_server(setup, trim(server));
+	free(copy);
+}
+
 /* see kafka_options.h */
 bool
 kafka_configure(rd_kafka_conf_t *conf, const BrokerConfig *config, bool *must_hurry,
@@ -347,6 +400,8 @@ kafka_configure(rd_kafka_conf_t *conf, const BrokerConfig *config, bool *must_hu
 
 	if (config->servers == NULL || config->servers[0] == '\0')
 		wrong(&setup, "no broker is configured");
+	else
+		check_servers(&setup, config->servers);
 
 	set_all(&setup, common_settings, lengthof(common_settings));
 	set_property(&setup, "bootstrap.servers", config->servers);

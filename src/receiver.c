@@ -601,7 +601,12 @@ notice_broker(void)
 	else if (reading_unanswered == 0 && down)
 		ereport(LOG, (errmsg("msgsys receiver has the broker back")));
 	else
+	{
+		/* the reason may be known only after a while, and be another one meanwhile */
+		if (down)
+			slot_error(reading_reason);
 		return;
+	}
 	down = reading_unanswered > 0;
 }
 

@@ -166,6 +166,7 @@ static const char *const state_names[] = {
 	[WORKER_PAUSED] = "paused",
 	[WORKER_COPY] = "copy, not adopted",
 	[WORKER_NO_BROKER] = "no broker set",
+	[WORKER_BROKER_SETTINGS] = "broker settings wrong",
 	[WORKER_BROKER_DOWN] = "broker down",
 	[WORKER_IDLE] = "idle",
 	[WORKER_BUSY] = "busy",

@@ -27,6 +27,7 @@ typedef enum WorkerState
 	WORKER_PAUSED,
 	WORKER_COPY,				/* this is a copy: waits for msg_adopt() */
 	WORKER_NO_BROKER,			/* no broker is configured */
+	WORKER_BROKER_SETTINGS,		/* the settings of its Kafka client cannot be used */
 	WORKER_BROKER_DOWN,
 	WORKER_IDLE,
 	WORKER_BUSY

@@ -834,7 +834,7 @@ worker_open_broker(BrokerRole role)
 	broker = broker_open(&config, err, sizeof(err));
 	if (broker == NULL)
 	{
-		slot_state(WORKER_NO_BROKER);
+		slot_state(WORKER_BROKER_SETTINGS);
 		slot_error(err);
 		if (!complained)
 			ereport(LOG,

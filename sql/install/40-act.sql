@@ -68,22 +68,31 @@ COMMENT ON FUNCTION @extschema@.msg_retry_many IS 'sends those of these messages
 /*
  * msg_redrive(channel, from, to, error, limit): send dead messages again, with all their attempts before them: of a channel (NULL: of any),
  * that died within a time (NULL: ever), whose last_error is LIKE a pattern (NULL: any), at most so many, the oldest first.
- * Returns how many.
+ * Returns how many. Errors: 42704 there is neither a channel nor a dead message of that name.
  */
 CREATE FUNCTION @extschema@.msg_redrive(channel text DEFAULT NULL, "from" timestamptz DEFAULT NULL, "to" timestamptz DEFAULT NULL,
 	error text DEFAULT NULL, "limit" bigint DEFAULT NULL) RETURNS bigint
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-WITH chosen AS (
-	SELECT m.id FROM @extschema@.messages m
-	WHERE m.status = 'dead' AND (msg_redrive.channel IS NULL OR m.channel = msg_redrive.channel)
-		AND (msg_redrive."from" IS NULL OR m.finished_at >= msg_redrive."from") AND (msg_redrive."to" IS NULL OR m.finished_at < msg_redrive."to")
-		AND (msg_redrive.error IS NULL OR m.last_error LIKE msg_redrive.error)
-	ORDER BY m.id LIMIT msg_redrive."limit" FOR NO KEY UPDATE SKIP LOCKED),
-driven AS (
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	driven bigint;
+BEGIN
+	WITH chosen AS (
+		SELECT m.id FROM @extschema@.messages m
+		WHERE m.status = 'dead' AND (msg_redrive.channel IS NULL OR m.channel = msg_redrive.channel)
+			AND (msg_redrive."from" IS NULL OR m.finished_at >= msg_redrive."from") AND (msg_redrive."to" IS NULL OR m.finished_at < msg_redrive."to")
+			AND (msg_redrive.error IS NULL OR m.last_error LIKE msg_redrive.error)
+		ORDER BY m.id LIMIT msg_redrive."limit" FOR NO KEY UPDATE SKIP LOCKED)
 	UPDATE @extschema@.messages m SET status = 'retry', due_at = @extschema@.msg_now(), attempts = 0, finished_at = NULL, dlq_pending = NULL
-	FROM chosen WHERE m.id = chosen.id RETURNING 1)
-SELECT count(*) FROM driven
-$$;
+	FROM chosen WHERE m.id = chosen.id;
+	GET DIAGNOSTICS driven = ROW_COUNT;
+	-- a channel that was dropped may have left dead messages
+	IF driven = 0 AND NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings c WHERE c.channel = msg_redrive.channel)
+		AND NOT EXISTS (SELECT FROM @extschema@.messages m WHERE m.channel = msg_redrive.channel AND m.status = 'dead') AND msg_redrive.channel IS NOT NULL THEN
+		RAISE undefined_object USING MESSAGE = format('channel "%s" does not exist', msg_redrive.channel);
+	END IF;
+	RETURN driven;
+END $$;
 COMMENT ON FUNCTION @extschema@.msg_redrive IS 'sends dead messages again, chosen by channel, time of death and error, and returns how many';
 
 /*

@@ -35,7 +35,7 @@ BEGIN
 	END IF;
 	-- each number that is drawn is a hash of the message's number and the seed
 	WITH drawn AS (
-		SELECT g, 1000 + r[1] % 9000 AS customer, 100000 + g AS number, 1 + r[2] % 3 AS count, (100 + r[3] % 20000) / 100.0 AS price, names[1 + r[1] % 25] AS name,
+		SELECT g, 1000 + r[1] % 9000 AS customer, 100000 + g AS number, 1 + r[2] % 3 AS count, round((100 + r[3] % 20000) / 100.0, 2) AS price, names[1 + r[1] % 25] AS name,
 			goods[1 + r[4] % 10] AS good, currencies[1 + r[1] % 4] AS currency, events[1 + r[5] % 5] AS event, '+9055' || lpad((r[1] % 9000 * 11003 % 100000000)::text, 8, '0') AS phone
 		FROM generate_series(1, msg_sample.n) g,
 			LATERAL (SELECT ARRAY(SELECT hashint8extended(g, msg_sample.seed * 8 + k) & 2147483647 FROM generate_series(1, 5) k) AS r OFFSET 0) r),

@@ -28,7 +28,7 @@ COMMENT ON COLUMN @extschema@.msg_workers.database IS 'the database that it work
 COMMENT ON COLUMN @extschema@.msg_workers.stage IS 'relay, receiver, webhook, scheduler or http';
 COMMENT ON COLUMN @extschema@.msg_workers.worker IS 'its number within the stage, from 0';
 COMMENT ON COLUMN @extschema@.msg_workers.pid IS 'its process; null while it has none';
-COMMENT ON COLUMN @extschema@.msg_workers.state IS 'busy or idle; paused (all channels are), no broker set, broker down, extension absent, copy, not adopted (see msg_adopt()); not needed (no process: no channel has a topic, or one that is read, or a webhook), standby (starts at the promotion); starting, stopped, no worker slot (raise max_worker_processes), no database';
+COMMENT ON COLUMN @extschema@.msg_workers.state IS 'busy or idle; paused (all channels are), no broker set, broker settings wrong (see last_error), broker down, extension absent, copy, not adopted (see msg_adopt()); not needed (no process: no channel has a topic, or one that is read, or a webhook), standby (starts at the promotion); starting, stopped, no worker slot (raise max_worker_processes), no database';
 COMMENT ON COLUMN @extschema@.msg_workers.started_at IS 'when it was started the last time';
 COMMENT ON COLUMN @extschema@.msg_workers.active_at IS 'when it last had something to do, or looked';
 COMMENT ON COLUMN @extschema@.msg_workers.claimed IS 'messages that it took to send them';

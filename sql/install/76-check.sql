@@ -164,7 +164,7 @@ BEGIN
 			examples := late[1:5]::text[];
 			detail := format('Messages of channel "%s" wait (%s) for longer than %s, while %s.', l.channel, l.waits, margin,
 				CASE WHEN l.idle THEN format('every %s worker is idle', l.stage) ELSE 'later ones have gone' END)
-				|| coalesce(format(' The latest error of a %s worker: %s.', l.stage, l.last_error), '');
+				|| coalesce(format(' The latest error of a %s worker: ', l.stage) || nullif(l.last_error, '') || '.', '');
 			hint := CASE WHEN l.waits = 'sent' THEN 'Their records may be gone from the topic (retention, compaction, a deleted topic): set resend_after with msg_channel_set() to send them again.'
 				WHEN l.stage = 'relay' THEN 'Look again: it may be work under way. If they stay and the error names their topic, make it in Kafka, or name another with msg_channel_set();'
 					|| ' otherwise restart that worker with pg_terminate_backend().'
@@ -295,7 +295,7 @@ BEGIN
 	END IF;
 	RETURN QUERY
 	SELECT t.name, t.severity, count(*), array_agg(format('%s %s', k.stage, k.worker) ORDER BY k.stage, k.worker),
-		t.words || coalesce(format(' The latest error: %s.', (array_agg(k.last_error ORDER BY k.last_error_at DESC) FILTER (WHERE k.last_error <> ''))[1]), ''), t.hint
+		t.words || coalesce(' The latest error: ' || (array_agg(k.last_error ORDER BY k.last_error_at DESC) FILTER (WHERE k.last_error <> ''))[1] || '.', ''), t.hint
 	FROM @extschema@.msg_worker_slots() k JOIN (VALUES
 		('stopped', 'worker-stopped', 'warning', 'Workers have ended, and are started again after a pause.', 'See their last_error in msg_workers, and the server''s log.'),
 		('no worker slot', 'no-process', 'error', 'Workers cannot be started: no process is left for them.', 'Raise max_worker_processes, and restart the server.'),
@@ -303,8 +303,10 @@ BEGIN
 		('extension absent', 'extension-absent', 'warning', 'Workers do not see the extension in this database.', 'Look again in a moment: they may have just been started.'),
 		('copy, not adopted', 'copy', 'error', 'This is a copy: nothing is sent.',
 			'If it shall send, say what became of its original: msg_adopt(''gone'') or msg_adopt(''lives'').'),
+		('broker settings wrong', 'broker-settings', 'error', 'The settings of the Kafka client cannot be used, so nothing is sent or read.',
+			'Put msgsys.kafka_brokers, msgsys.kafka_options or msgsys.kafka_options_file right, and reload the configuration.'),
 		('broker down', 'broker-down', 'warning', 'Kafka does not answer.',
-			'See whether msgsys.kafka_brokers is right, and whether this server can reach those brokers and the addresses that they advertise.')
+			'See whether msgsys.kafka_brokers is right, whether this server can reach those brokers and the addresses that they advertise, and whether they want another protocol or password (msgsys.kafka_options).')
 	) t(state, name, severity, words, hint) ON t.state = k.state
 	WHERE k.database = here GROUP BY t.name, t.severity, t.words, t.hint;
 	RETURN QUERY

@@ -94,6 +94,22 @@ with_setting('msgsys.http_role', 'nobody', 'setting msgsys.http_role', 'a role t
 $node->safe_psql('postgres', 'CREATE ROLE boss SUPERUSER; CREATE ROLE lazy');
 with_setting('msgsys.http_role', 'boss', 'setting msgsys.http_role', 'a role that is a superuser');
 with_setting('msgsys.http_anonymous_role', 'nobody', 'setting msgsys.http_anonymous_role', 'an anonymous role that does not exist');
+
+# what the Kafka client does not take, and a broker that is not there: each worker tells of the latest one
+for ([ 'msgsys.kafka_options', 'securty.protocol=ssl', 'broker-settings', 'securty.protocol' ],
+	[ 'msgsys.kafka_brokers', 'http://127.0.0.1:1', 'broker-settings', 'http://127.0.0.1:1' ],
+	[ 'msgsys.kafka_brokers', '127.0.0.1:1', 'broker-down', '127.0.0.1:1' ],
+	[ 'msgsys.kafka_brokers', '127.0.0.1:2', 'broker-down', '127.0.0.1:2' ])
+{
+	my ($setting, $value, $name, $words) = @$_;
+	$node->safe_psql('postgres', "ALTER SYSTEM SET $setting = '$value'");
+	$node->reload;
+	finds(20, $name, "$setting = $value");
+	ok(poll_sql($node, 20, "SELECT count(*) FROM msg_workers WHERE stage IN ('relay', 'receiver') AND strpos(last_error, '$words') > 0", 2), 'relay and receiver say why')
+		or diag($node->safe_psql('postgres', 'SELECT stage, state, last_error FROM msg_workers'));
+	$node->safe_psql('postgres', "ALTER SYSTEM RESET $setting");
+}
+$node->reload;
 finds(20, '', 'all settings are well again');
 $node->safe_psql('postgres', "ALTER SYSTEM SET msgsys.role = 'lazy'");
 $node->reload;

@@ -101,14 +101,14 @@ open_mock(BrokerRole role, const char *options)
 	return broker;
 }
 
-/* Try to open with options that are wrong; returns the words. */
+/* Try to open with settings that are wrong; returns the words. */
 static const char *
-open_error(const char *options, const char *options_file)
+open_error_at(const char *servers, const char *options, const char *options_file)
 {
 	static char err[512];
 	BrokerConfig config = {
 		.role = BROKER_PRODUCER,
-		.servers = "127.0.0.1:1",
+		.servers = servers,
 		.options = options,
 		.options_file = options_file
 	};
@@ -122,6 +122,12 @@ open_error(const char *options, const char *options_file)
 		return "";
 	}
 	return err;
+}
+
+static const char *
+open_error(const char *options, const char *options_file)
+{
+	return open_error_at("127.0.0.1:1", options, options_file);
 }
 
 /* Close, and say how long it took. */
@@ -203,6 +209,8 @@ test_options(void)
 	int			fd = mkstemp(path);
 	const char *text = "# a comment, with a comma\n  client.id = x,y \r\n\nsasl.password=a\\,b\n";
 	const char *bad = "sasl.password=hunter2\nno.such=1\n";
+	const char *servers[] = {"localhost", "a:1, b:65535,", "[::1]:1", "[::1]", "::1", "PLAINTEXT://a:1/", "SASL_ssl://a", ":1", "a:", NULL};
+	const char *not_servers[] = {"http://a:1", "://a:1", "a:0", "a:65536", "a:b", "a:1,b:99999", "[::1]:x", "a:1x", NULL};
 
 	ok(strstr(open_error("no.such.option=1", NULL), "no.such.option"), "unknown option is named");
 	ok(strstr(open_error("linger.ms=soon", NULL), "linger.ms"), "bad value is named: %s", open_error("linger.ms=soon", NULL));
@@ -228,6 +236,11 @@ test_options(void)
 	   "what would break the contract is refused");
 	ok(*open_error("acks=all,enable.idempotence=true,enable.auto.commit=false", NULL) == '\0',
 	   "what is so anyway is not");
+
+	for (int i = 0; servers[i]; i++)
+		ok(*open_error_at(servers[i], NULL, NULL) == '\0', "brokers %s: %s", servers[i], open_error_at(servers[i], NULL, NULL));
+	for (int i = 0; not_servers[i]; i++)
+		ok(strstr(open_error_at(not_servers[i], NULL, NULL), "brokers: "), "brokers %s: %s", not_servers[i], open_error_at(not_servers[i], NULL, NULL));
 
 	if (write(fd, text, strlen(text)) < 0)
 		abort();

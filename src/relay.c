@@ -20,6 +20,7 @@
 #include "catch_up.h"
 #include "channel.h"
 #include "fate.h"
+#include "json_fields.h"
 #include "monotonic.h"
 #include "pace.h"
 #include "payload.h"
@@ -310,7 +311,7 @@ item_done(Batch *batch, Item *item, BrokerOutcome outcome, const char *reason)
 	item->reported = true;
 	item->outcome = outcome;
 	item->reason = outcome == BROKER_OK || outcome == BROKER_UNKNOWN ? NULL :
-		MemoryContextStrdup(batch_context, reason);
+		MemoryContextStrdup(batch_context, presentable(reason, strlen(reason), strlen(reason)));
 	switch (outcome)
 	{
 		case BROKER_OK:

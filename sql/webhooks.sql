@@ -69,6 +69,13 @@ SELECT msg_webhook_set('hook', method => 'GET');
 SELECT msg_webhook_set('hook', concurrency => 0);
 SELECT msg_webhook_set('hook', timeout => '1 h');
 SELECT msg_webhook_set('hook', redirects => 100);
+SELECT msg_webhook_set('hook', headers => jsonb_build_object('X-One', repeat('x', 70000)));
+SELECT msg_webhook_set('hook', secret_headers => jsonb_build_object('X-Key', repeat('x', 70000)));
+SELECT msg_webhook_set('hook', bearer => repeat('x', 70000));
+SELECT msg_webhook_set('hook', body_template => jsonb_build_object('x', repeat('x', 2000000)));
+SELECT msg_webhook_set('hook', ca_file => repeat('x', 5000));
+SELECT msg_webhook_set('hook', retry_schedule => array_fill('1 s'::interval, ARRAY[1001]));
+SELECT msg_webhook_enable('hook', false, repeat('x', 10000));
 
 -- taken away
 SELECT headers, retry_schedule, rate, ca_file FROM msg_webhook_set('hook', headers => '{}', retry_schedule => '{}', rate => 5, ca_file => '/x');

@@ -97,6 +97,10 @@ BEGIN
 	ELSIF msg_webhook_keep_secret.kind IN ('bearer', 'basic') AND msg_webhook_keep_secret.value ~ '[[:cntrl:]]' THEN
 		RAISE invalid_parameter_value USING MESSAGE = format('%s has a control character', msg_webhook_keep_secret.kind);
 	END IF;
+	-- here, for the error of a constraint would tell the log of it
+	IF octet_length(msg_webhook_keep_secret.value) > 65536 OR octet_length(msg_webhook_keep_secret.name) > 256 THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('%s is too large', msg_webhook_keep_secret.kind), HINT = 'It has at most 65536 bytes, and its name 256.';
+	END IF;
 	DELETE FROM @extschema@.msg_webhook_secrets s
 	WHERE s.channel = msg_webhook_keep_secret.channel AND s.kind = msg_webhook_keep_secret.kind AND lower(s.name) = lower(msg_webhook_keep_secret.name);
 	IF msg_webhook_keep_secret.value <> '' THEN

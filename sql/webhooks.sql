@@ -20,7 +20,9 @@ BEGIN
 	FOREACH u IN ARRAY ARRAY['http://127.1/', 'http://2130706433/', 'http://0x7f.1/', 'http://0177.0.0.1/', 'http://0/', 'http://[::1]/', 'http://[::ffff:127.0.0.1]/',
 		'http://[64:ff9b::7f00:1]/', 'http://[2002:7f00:1::]/', 'http://10.0.0.1/', 'http://172.16.0.1/', 'http://192.168.1.1/', 'http://169.254.169.254/',
 		'http://100.64.0.1/', 'http://224.0.0.1/', 'http://[fe80::1]/', 'http://[fd00::1]/', 'http://0.0.0.0/', 'ftp://example.com/', 'file:///etc/passwd',
-		'gopher://example.com/', 'example.com', 'http:///x', 'http://user:pw@example.com/', E'http://example.com/\nX', 'http://localhost\@example.com/']
+		'gopher://example.com/', 'example.com', 'http:///x', 'http://user:pw@example.com/', E'http://example.com/\nX', 'http://localhost\@example.com/',
+		'http://[fe80::1%25eth0]/', 'http://[fe80::1%eth0]/', 'http://[::]/', 'http://[64:ff9b:1::7f00:1]/', 'http://[::127.0.0.1]/', 'http://127.0.0.1./', 'http://0x7f000001/',
+		'http://017700000001/', 'http://{key}/', 'http://127.0.0.{key}/', 'http://127%2e0.0.1/', 'http://' || repeat('a', 300) || '/', 'http://example.com/' || repeat('a', 9000)]
 	LOOP
 		BEGIN
 			PERFORM msg_webhook_set('hook', u);
@@ -31,6 +33,26 @@ BEGIN
 	END LOOP;
 END $$;
 SELECT url FROM msg_webhooks;
+-- and of a proxy's
+DO $$
+DECLARE
+	u text;
+BEGIN
+	FOREACH u IN ARRAY ARRAY['http://127.0.0.1:3128', '10.0.0.1:3128', 'socks5h://user:pw@[::1]:1080', 'SOCKS5://0x7f.1', 'https://localhost', 'http://user@10.0.0.1@127.0.0.1',
+		'gopher://example.com', 'file:///etc/passwd', 'http://example.com x', E'http://example.com\n', 'http://', 'http://example.com:99999', '://example.com']
+	LOOP
+		BEGIN
+			PERFORM msg_webhook_set('hook', proxy => u);
+			RAISE NOTICE 'accepted: %', u;
+		EXCEPTION WHEN invalid_parameter_value THEN
+			NULL;
+		END;
+	END LOOP;
+END $$;
+SELECT msg_webhook_set('hook', proxy => '10.0.0.1:3128');
+SELECT msg_webhook_set('hook', proxy => 'ftp://proxy.example.com');
+SELECT proxy FROM msg_webhook_set('hook', proxy => 'http://user:pw@proxy.example.com:3128');
+SELECT proxy FROM msg_webhook_set('hook', proxy => '');
 
 -- headers
 SELECT msg_webhook_set('hook', headers => '{"X-One": "1", "a b": "2"}');
@@ -47,6 +69,13 @@ SELECT msg_webhook_set('hook', method => 'GET');
 SELECT msg_webhook_set('hook', concurrency => 0);
 SELECT msg_webhook_set('hook', timeout => '1 h');
 SELECT msg_webhook_set('hook', redirects => 100);
+SELECT msg_webhook_set('hook', headers => jsonb_build_object('X-One', repeat('x', 70000)));
+SELECT msg_webhook_set('hook', secret_headers => jsonb_build_object('X-Key', repeat('x', 70000)));
+SELECT msg_webhook_set('hook', bearer => repeat('x', 70000));
+SELECT msg_webhook_set('hook', body_template => jsonb_build_object('x', repeat('x', 2000000)));
+SELECT msg_webhook_set('hook', ca_file => repeat('x', 5000));
+SELECT msg_webhook_set('hook', retry_schedule => array_fill('1 s'::interval, ARRAY[1001]));
+SELECT msg_webhook_enable('hook', false, repeat('x', 10000));
 
 -- taken away
 SELECT headers, retry_schedule, rate, ca_file FROM msg_webhook_set('hook', headers => '{}', retry_schedule => '{}', rate => 5, ca_file => '/x');

@@ -300,7 +300,7 @@ read_url(Cache *cache, const char *url, char *err, size_t errlen)
 	else if (strncmp(url, "rediss://", 9) == 0)
 	{
 #ifndef MSGSYS_HIREDIS_SSL
-		return explain(err, errlen, "this hiredis has no TLS");
+		return explain(err, errlen, "rediss:// needs TLS, which hiredis has from version 1.0 on, and msgsys was built without it");
 #endif
 		cache->tls = true;
 		rest = url + 9;

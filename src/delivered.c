@@ -8,13 +8,17 @@
  */
 #include "msgsys.h"
 
+#include <ctype.h>
+
 #include "cache.h"
 #include "delivered.h"
 #include "record.h"
+#include "rest_error.h"
 #include "shmem.h"
 
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -137,9 +141,42 @@ delivered_flush(void)
 	failing = true;
 }
 
+/* Whether a JSON text has a number with an exponent, which is short here and long in the database. */
+static bool
+has_exponent(const char *text)
+{
+	bool		string = false;
+
+	for (const char *c = text; *c; c++)
+	{
+		if (*c == '"')
+			string = !string;
+		else if (string && *c == '\\' && c[1])
+			c++;
+		else if (!string && (*c == 'e' || *c == 'E') && c > text && (isdigit((unsigned char) c[-1]) || c[-1] == '.'))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether a value can be one that build_value() made.  Whoever writes to Redis may have written it;
+ * what it is not is as good as nothing, for the table has the message too.
+ */
+static bool
+is_entry(const char *value, size_t length)
+{
+	Jsonb	   *json;
+
+	if (strlen(value) != length || !pg_verifymbstr(value, length, true) || has_exponent(value))
+		return false;
+	json = rest_try_json(value);
+	return json && JB_ROOT_IS_OBJECT(json);
+}
+
 /*
  * msg_cache_get(name text) returns text
- * What Redis has of a message of this name (uuid:id); NULL where it has nothing, or does not answer.
+ * What Redis has of a message of this name (uuid:id), a JSON object; NULL where it has none, or does not answer.
  */
 Datum
 msg_cache_get(PG_FUNCTION_ARGS)
@@ -147,14 +184,16 @@ msg_cache_get(PG_FUNCTION_ARGS)
 	char		err[256];
 	char	   *value = NULL;
 	size_t		length = 0;
-	text	   *result;
+	char	   *kept;
 
 	if (open_cache(WARNING) == NULL ||
 		cache_get(cache, cache_key(text_to_cstring(PG_GETARG_TEXT_PP(0))), &value, &length, err, sizeof(err)) != 1)
 		PG_RETURN_NULL();
-	result = cstring_to_text_with_len(value, length);
+	kept = pnstrdup(value, length);
 	free(value);
-	PG_RETURN_TEXT_P(result);
+	if (!is_entry(kept, length))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(kept, length));
 }
 
 /*

@@ -9,8 +9,8 @@
 #include <stddef.h>
 
 /*
- * Write words into err, of errlen bytes, where there is room for any.  Returns
- * false, so that "return explain(...)" is a failure.
+ * Write words into err, of errlen bytes, where there is room for any; whoever said them, they
+ * are UTF-8 without control characters.  Returns false, so that "return explain(...)" is a failure.
  */
 extern bool explain(char *err, size_t errlen, const char *format,...)
 			__attribute__((format(printf, 3, 4)));

@@ -198,13 +198,18 @@ page(Call *call, const char *directory)
 	call_reply_field(call, "Location", psprintf("%s/", directory));
 }
 
-/* Fields for a page of another origin. */
+/*
+ * Fields for a page of another origin.  Where none is named, any may use the interface, as with
+ * PostgREST; but what a token guards not, and is for those inside, it may not read.
+ */
 static void
-cross_origin(Call *call)
+cross_origin(Call *call, Route route)
 {
 	const char *origin = call_field(call, "origin");
 
 	if (origin == NULL)
+		return;
+	if (setting_http_cors_origins[0] == '\0' && (route == ROUTE_METRICS || route == ROUTE_HEALTH || route == ROUTE_UI))
 		return;
 	if (setting_http_cors_origins[0] == '\0')
 		call_reply_field(call, "Access-Control-Allow-Origin", "*");
@@ -253,7 +258,7 @@ is_foreign(const Call *call)
 	if (http_auth_token(call) || (origin && setting_lists(setting_http_cors_origins, origin)))
 		return false;
 	if (site)
-		return strcmp(site, "cross-site") == 0 || strcmp(site, "same-site") == 0;
+		return strcmp(site, "same-origin") != 0 && strcmp(site, "none") != 0;
 	if (origin == NULL)
 		return false;
 	origin = strstr(origin, "://");
@@ -358,7 +363,7 @@ answer(Call *call)
 		rest_error_reply(call, error);
 	}
 	PG_END_TRY();
-	cross_origin(call);
+	cross_origin(call, route);
 	return route;
 }
 

@@ -6,6 +6,7 @@
 
 #include "ack.h"
 #include "functions.h"
+#include "json_fields.h"
 #include "notes.h"
 #include "shmem.h"
 #include "store.h"
@@ -287,7 +288,8 @@ msg_worker_slots(PG_FUNCTION_ARGS)
 		values[6] = TimestampTzGetDatum(view.active_at);
 		nulls[6] = view.active_at == 0;
 		values[7] = counters_json(&view);
-		values[8] = CStringGetTextDatum(view.error);
+		/* of another database too, whose encoding may be another, and cut where there was no room */
+		values[8] = CStringGetTextDatum(presentable(view.error, strlen(view.error), sizeof(view.error)));
 		values[9] = TimestampTzGetDatum(view.error_at);
 		nulls[8] = nulls[9] = view.error_at == 0;
 		SRF_RETURN_NEXT(context, HeapTupleGetDatum(heap_form_tuple(context->tuple_desc, values, nulls)));

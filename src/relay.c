@@ -21,6 +21,7 @@
 #include "channel.h"
 #include "fate.h"
 #include "held.h"
+#include "json_fields.h"
 #include "monotonic.h"
 #include "pace.h"
 #include "payload.h"
@@ -321,7 +322,7 @@ item_done(Batch *batch, Item *item, BrokerOutcome outcome, const char *reason)
 	item->reported = true;
 	item->outcome = outcome;
 	item->reason = outcome == BROKER_OK || outcome == BROKER_UNKNOWN ? NULL :
-		MemoryContextStrdup(batch_context, reason);
+		MemoryContextStrdup(batch_context, presentable(reason, strlen(reason), strlen(reason)));
 	switch (outcome)
 	{
 		case BROKER_OK:

@@ -16,10 +16,31 @@
 #include "utils/memutils.h"
 
 pg_noreturn static void
-refuse_body(const char *message)
+refuse_body(const char *message, const char *hint)
 {
-	rest_refuse(400, "PGRST102", message, NULL, NULL);
+	rest_refuse(400, "PGRST102", message, NULL, hint);
 }
+
+/* Whether a body is an object or an array by its looks, whatever its Content-Type says. */
+static bool
+looks_like_json(const char *text)
+{
+	text += strspn(text, " \t\r\n");
+	return *text == '{' || *text == '[';
+}
+
+/* The same of a form. */
+static bool
+looks_like_form(const char *text)
+{
+	size_t		length = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.%+");
+
+	return length > 0 && text[length] == '=';
+}
+
+#define HINT_JSON	"The body looks like JSON: send it with the header \"Content-Type: application/json\"."
+#define HINT_FORM	"The body looks like a form: send it with the header \"Content-Type: application/x-www-form-urlencoded\"; without one it is taken for JSON."
+#define HINT_TYPES	"Bodies are of the type application/json or application/x-www-form-urlencoded."
 
 /* Whether an error says that a text is no JSON, rather than that something else went wrong. */
 static bool
@@ -81,7 +102,7 @@ parse_json(const char *text)
 	}
 	PG_END_TRY();
 	if (json == NULL)
-		refuse_body("Empty or invalid json");
+		refuse_body("Empty or invalid json", looks_like_form(text) ? HINT_FORM : NULL);
 	return json;
 }
 
@@ -157,11 +178,11 @@ read_array(RestBody *body, bool any_names)
 		if (token != WJB_ELEM)
 			continue;
 		if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
-			refuse_body("All object keys must match");
+			refuse_body("All object keys must match", NULL);
 		if (body->nrows++ == 0 && !any_names)
 			body->names = names_of(value.val.binary.data);
 		else if (!any_names && !same_names(value.val.binary.data, body->names))
-			refuse_body("All object keys must match");
+			refuse_body("All object keys must match", NULL);
 	}
 }
 
@@ -175,13 +196,18 @@ rest_body(const Call *call, bool any_names, bool empty_object, RestBody *body)
 	if (strcmp(type, "application/json") == 0 || strcmp(type, "application/vnd.pgrst.array+json") == 0)
 	{
 		if (strlen(text) != call->http->body_length)
-			refuse_body("Empty or invalid json");
+			refuse_body("Empty or invalid json", NULL);
 		body->json = parse_json(*text == '\0' && empty_object ? "{}" : text);
 	}
 	else if (strcmp(type, "application/x-www-form-urlencoded") == 0)
+	{
+		/* what curl -d calls everything: all of it would be the name of a column */
+		if (looks_like_json(text))
+			refuse_body("The body is no form, as its Content-Type says", HINT_JSON);
 		body->json = parse_form(text);
+	}
 	else
-		refuse_body(psprintf("Content-Type not acceptable: %s", type));
+		refuse_body(psprintf("Content-Type not acceptable: %s", type), looks_like_json(text) ? HINT_JSON : HINT_TYPES);
 
 	if (JB_ROOT_IS_OBJECT(body->json))
 	{
@@ -191,7 +217,7 @@ rest_body(const Call *call, bool any_names, bool empty_object, RestBody *body)
 	}
 	body->array = true;
 	if (JB_ROOT_IS_SCALAR(body->json) && any_names)
-		refuse_body("All object keys must match");
+		refuse_body("All object keys must match", NULL);
 	if (JB_ROOT_IS_SCALAR(body->json))
 		body->json = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("[]")));
 	read_array(body, any_names);

@@ -20,6 +20,7 @@
 #include <strings.h>
 
 #define HOST_MAX		255
+#define URL_MAX			8192	/* bytes: servers take no longer request line */
 #define LIST_SEPARATORS	", \t\r\n"
 
 #define lengthof(array)		((int) (sizeof(array) / sizeof((array)[0])))
@@ -415,6 +416,8 @@ ssrf_check_url(const SsrfAllow *allow, const char *url, char *err, size_t errlen
 	bool		bracketed;
 	char		host[HOST_MAX + 1];
 
+	if (strlen(url) > URL_MAX)
+		return explain(err, errlen, "the URL has more than %d bytes", URL_MAX);
 	for (const char *c = url; *c; c++)
 		if ((unsigned char) *c <= ' ' || *c == 0x7f || *c == '\\')
 			return explain(err, errlen, "the URL has a blank, a backslash or a control character");

@@ -41,8 +41,33 @@ without_placeholders(const char *url)
 	return out.data;
 }
 
+/*
+ * A proxy's URL as one whose host can be judged as a webhook's: the protocols that libcurl
+ * knows proxies of, none for http, may have a user and a password.  NULL: it is none.
+ */
+static const char *
+proxy_as_url(const char *proxy)
+{
+	static const char *const schemes[] = {"http", "https", "socks4", "socks4a", "socks5", "socks5h"};
+	const char *rest = strstr(proxy, "://");
+	bool		known = rest == NULL;
+	const char *at;
+
+	for (int i = 0; rest && i < lengthof(schemes); i++)
+		known |= strlen(schemes[i]) == rest - proxy && pg_strncasecmp(proxy, schemes[i], rest - proxy) == 0;
+	if (!known)
+		return NULL;
+	rest = rest ? rest + strlen("://") : proxy;
+	for (const char *c = proxy; *c; c++)
+		if ((unsigned char) *c <= ' ' || *c == 0x7f)
+			return NULL;
+	at = memchr(rest, '@', strcspn(rest, "/?#"));
+	return psprintf("http://%s", at ? at + 1 : rest);
+}
+
+/* Refuse what is certainly no URL to be called; what its name leads to is judged when it is. */
 static void
-check_url(const char *url)
+check_url(const char *what, const char *url)
 {
 	char		err[256];
 	SsrfAllow  *allow = ssrf_allow_parse(setting_webhook_allow ? setting_webhook_allow : "", err, sizeof(err));
@@ -57,7 +82,7 @@ check_url(const char *url)
 	if (!ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("not a URL that a webhook can have: %s", err),
+				 errmsg("not a URL that %s can have: %s", what, err),
 				 errhint("It is http or https; addresses that are not public have to be in msgsys.webhook_allow.")));
 }
 
@@ -76,16 +101,28 @@ check_header_name(const char *name, int length)
 }
 
 /*
- * msg_webhook_check(url text, headers jsonb) returns void
+ * msg_webhook_check(url text, headers jsonb, proxy text) returns void
  * The SQL definition has the contract.
  */
 Datum
 msg_webhook_check(PG_FUNCTION_ARGS)
 {
 	if (!PG_ARGISNULL(0))
-		check_url(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+		check_url("a webhook", text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (!PG_ARGISNULL(1))
 		headers_check(PG_GETARG_JSONB_P(1), check_header_name);
+	/* an empty one takes it away */
+	if (!PG_ARGISNULL(2) && VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(2)) > 0)
+	{
+		const char *url = proxy_as_url(text_to_cstring(PG_GETARG_TEXT_PP(2)));
+
+		if (url == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("not a URL that a proxy can have"),
+					 errhint("It is http, https, socks4, socks4a, socks5 or socks5h, without blanks.")));
+		check_url("a proxy", url);
+	}
 	PG_RETURN_VOID();
 }
 

@@ -171,7 +171,11 @@ CREATE TABLE @extschema@.msg_webhooks (
 	CONSTRAINT msg_webhooks_limits CHECK (concurrency BETWEEN 1 AND 10000 AND rate > 0 AND redirects BETWEEN 0 AND 20),
 	CONSTRAINT msg_webhooks_breaker CHECK (breaker_share > 0 AND breaker_calls > 0 AND breaker_window BETWEEN '1 s' AND '1 h'
 		AND breaker_pause BETWEEN '1 ms' AND breaker_pause_max AND breaker_pause_max <= '1 day'),
-	CONSTRAINT msg_webhooks_retry CHECK (retry_after_max >= '0')
+	CONSTRAINT msg_webhooks_retry CHECK (retry_after_max >= '0'),
+	-- workers keep all webhooks' settings in memory, and make each request of them; endpoints take no headers as large
+	CONSTRAINT msg_webhooks_sizes CHECK (octet_length(url) <= 8192 AND octet_length(proxy) <= 8192 AND octet_length(ca_file) <= 4096 AND octet_length(disabled_reason) <= 8192
+		AND octet_length(headers::text) <= 65536 AND octet_length(body_template::text) <= 1048576
+		AND cardinality(success_codes) <= 1000 AND cardinality(retry_codes) <= 1000 AND cardinality(retry_schedule) <= 1000)
 );
 COMMENT ON TABLE @extschema@.msg_webhooks IS 'the HTTP endpoints that channels deliver to, a row a channel at most; set them with msg_webhook_set()';
 COMMENT ON COLUMN @extschema@.msg_webhooks.channel IS 'the channel';
@@ -213,7 +217,8 @@ CREATE TABLE @extschema@.msg_webhook_secrets (
 	value			text NOT NULL,
 	created_at		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	expires_at		timestamptz,
-	CONSTRAINT msg_webhook_secrets_kind CHECK (kind IN ('signing', 'header', 'bearer', 'basic', 'client_cert', 'client_key'))
+	CONSTRAINT msg_webhook_secrets_kind CHECK (kind IN ('signing', 'header', 'bearer', 'basic', 'client_cert', 'client_key')),
+	CONSTRAINT msg_webhook_secrets_sizes CHECK (octet_length(name) <= 256 AND octet_length(value) <= 65536)
 );
 CREATE UNIQUE INDEX msg_webhook_secrets_one ON @extschema@.msg_webhook_secrets (channel, kind, name) WHERE kind <> 'signing';
 COMMENT ON TABLE @extschema@.msg_webhook_secrets IS 'what only the workers may read: signing secrets, secret headers, credentials; msg_grant() lets nobody else';

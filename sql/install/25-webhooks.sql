@@ -1,12 +1,12 @@
 -- 25-webhooks.sql: webhooks: settings, secrets, checks.
 
 /*
- * msg_webhook_check(url, headers): refuse what cannot be a webhook's: 22023 for a URL that is none, or not http(s), or whose host is a
- * literal address that may not be called, and for headers with control characters or of a reserved name.
+ * msg_webhook_check(url, headers, proxy): refuse what cannot be a webhook's: 22023 for a URL that is none, or not http(s), or whose host is a
+ * literal address that may not be called, for a proxy's likewise, and for headers with control characters or of a reserved name.
  */
-CREATE FUNCTION @extschema@.msg_webhook_check(url text, headers jsonb DEFAULT NULL) RETURNS void
+CREATE FUNCTION @extschema@.msg_webhook_check(url text, headers jsonb DEFAULT NULL, proxy text DEFAULT NULL) RETURNS void
 AS 'MODULE_PATHNAME', 'msg_webhook_check' LANGUAGE C VOLATILE;
-COMMENT ON FUNCTION @extschema@.msg_webhook_check IS 'refuses a URL or headers that a webhook cannot have';
+COMMENT ON FUNCTION @extschema@.msg_webhook_check IS 'refuses a URL, headers or a proxy that a webhook cannot have';
 
 /* msg_webhook_secret(): a new signing secret, "whsec_" and 32 random bytes in base64. */
 CREATE FUNCTION @extschema@.msg_webhook_secret() RETURNS text
@@ -47,8 +47,8 @@ BEGIN
 		RAISE invalid_parameter_value USING MESSAGE = format('channel "%s" has a topic and the ack "none", so that nothing would reach its webhook', c.channel),
 			HINT = 'Use the ack readback or topic, or take the topic away.';
 	END IF;
-	PERFORM @extschema@.msg_webhook_check(msg_webhook_set.url, msg_webhook_set.headers),
-		@extschema@.msg_webhook_check(NULL, jsonb_strip_nulls(msg_webhook_set.secret_headers));
+	PERFORM @extschema@.msg_webhook_check(msg_webhook_set.url, msg_webhook_set.headers, msg_webhook_set.proxy),
+		@extschema@.msg_webhook_check(NULL::text, jsonb_strip_nulls(msg_webhook_set.secret_headers), NULL::text);
 	SELECT * INTO w FROM @extschema@.msg_webhooks o WHERE o.channel = msg_webhook_set.channel FOR UPDATE;
 	IF NOT FOUND THEN
 		IF msg_webhook_set.url IS NULL THEN
@@ -93,9 +93,13 @@ RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_cat
 #variable_conflict use_column
 BEGIN
 	IF msg_webhook_keep_secret.kind = 'header' THEN
-		PERFORM @extschema@.msg_webhook_check(NULL, jsonb_build_object(msg_webhook_keep_secret.name, coalesce(msg_webhook_keep_secret.value, '')));
+		PERFORM @extschema@.msg_webhook_check(NULL::text, jsonb_build_object(msg_webhook_keep_secret.name, coalesce(msg_webhook_keep_secret.value, '')), NULL::text);
 	ELSIF msg_webhook_keep_secret.kind IN ('bearer', 'basic') AND msg_webhook_keep_secret.value ~ '[[:cntrl:]]' THEN
 		RAISE invalid_parameter_value USING MESSAGE = format('%s has a control character', msg_webhook_keep_secret.kind);
+	END IF;
+	-- here, for the error of a constraint would tell the log of it
+	IF octet_length(msg_webhook_keep_secret.value) > 65536 OR octet_length(msg_webhook_keep_secret.name) > 256 THEN
+		RAISE invalid_parameter_value USING MESSAGE = format('%s is too large', msg_webhook_keep_secret.kind), HINT = 'It has at most 65536 bytes, and its name 256.';
 	END IF;
 	DELETE FROM @extschema@.msg_webhook_secrets s
 	WHERE s.channel = msg_webhook_keep_secret.channel AND s.kind = msg_webhook_keep_secret.kind AND lower(s.name) = lower(msg_webhook_keep_secret.name);
@@ -153,7 +157,7 @@ DECLARE
 BEGIN
 	-- what msg_webhook_set() refuses, the table does
 	IF TG_OP <> 'DELETE' THEN
-		PERFORM @extschema@.msg_webhook_check(NULL, NEW.headers);
+		PERFORM @extschema@.msg_webhook_check(NULL::text, NEW.headers, NULL::text);
 	END IF;
 	IF TG_OP = 'INSERT' THEN
 		-- before its first row, the channel "default" has secrets for the URL of the configuration

@@ -47,6 +47,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
 	month constant timestamp := date_trunc('month', at AT TIME ZONE 'UTC');
 	name constant text := 'msg_archive_' || to_char(month, 'YYYY_MM');
+	grantee oid;
 BEGIN
 	IF EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 		WHERE i.inhparent = '@extschema@.msg_archive'::regclass AND c.relname = name AND c.relnamespace = '@extschema@'::regnamespace) THEN
@@ -60,6 +61,12 @@ BEGIN
 		RAISE duplicate_table USING MESSAGE = format('"%s" is there, and is no partition of msg_archive', name),
 			HINT = 'Rename it, or drop it: finished messages of that month are archived into a table of this name.';
 	END;
+	-- what default privileges gave: who may read messages is said by rights on msg_archive
+	FOR grantee IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a
+		WHERE c.relname = name AND c.relnamespace = '@extschema@'::regnamespace AND a.grantee <> c.relowner
+	LOOP
+		EXECUTE format('REVOKE ALL ON @extschema@.%I FROM %s CASCADE', name, CASE grantee WHEN '0'::oid THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END);
+	END LOOP;
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_archive_partition IS 'makes a month''s partition of msg_archive; called by msg_purge_step()';
 

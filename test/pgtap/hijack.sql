@@ -111,6 +111,8 @@ SELECT is_empty(format('SELECT pg_temp.body_faults(%s)', oid), proname || ' reso
 -- tables that lie where partitions are to be
 SELECT throws_ok($$SELECT public.msg_archive_partition('2026-10-11'::timestamptz)$$, '42P07', '"msg_archive_2026_10" is there, and is no partition of msg_archive', 'a table is not taken for a partition');
 SELECT lives_ok($$SELECT public.msg_archive_partition('2026-11-11'::timestamptz), public.msg_archive_partition('2026-11-12'::timestamptz)$$, 'a partition is');
+SELECT is_empty($$SELECT c.relname, a.grantee::regrole FROM pg_class c, aclexplode(c.relacl) a WHERE c.relname = 'msg_archive_2026_11' AND a.grantee <> c.relowner$$,
+	'whose rows nobody reads by default privileges');
 -- rights are for what is the extension's
 CREATE ROLE hijack_reader;
 SELECT lives_ok($$SELECT public.msg_grant('hijack_reader'::name, 'operator'::text)$$, 'rights are granted');

@@ -34,6 +34,38 @@ for my $message ('no JSON', '{', '[' x 100_000, '{"code": 1}')
 }
 is(pid(), $pid, 'in the same worker');
 
+# ---- nor deaf to an administrator, nor a session of the database in which the same is raised
+# end_it(HOW): a request that sleeps is under way after such an error; end it, and its worker
+sub end_it
+{
+	my ($function, $state) = @_;
+	my $worker = pid();
+	$node->safe_psql('postgres', "ALTER SYSTEM SET msgsys.http_statement_timeout = '1h'; SELECT pg_reload_conf()");
+	run("DO \$do\$ BEGIN RAISE sqlstate 'PGRST' USING MESSAGE = 'no JSON'; END \$do\$");
+	ok(poll_sql($node, 10, 'SHOW msgsys.http_statement_timeout', '1h'), 'requests may last');
+	my $busy = Program->new('curl', '-s', '-o', '/dev/null', '-w', '%{http_code}\n', '-X', 'POST', '-H', 'Content-Type: application/json', '-H', 'Authorization: Bearer ' . token({ role => 'operator' }),
+		'-d', q({"query": "SELECT m.run($$SELECT pg_sleep(300)$$)"}), $facade->url('/rpc/msg_create_from_query'));
+	ok(poll_sql($node, 20, "SELECT count(*) FROM pg_stat_activity WHERE pid = $worker AND wait_event = 'PgSleep'", 1), 'one does');
+	$node->safe_psql('postgres', "SELECT $function($worker)");
+	ok($busy->await(qr/\d{3}\n/, 20), "$function() ends it");
+	$busy->stop;
+	return $worker;
+}
+is(end_it('pg_cancel_backend'), pid(), 'a cancel ends the request alone');
+my $ended = end_it('pg_terminate_backend');
+ok(poll_until(20, sub { my $now = pid(); $now ne '' && $now ne $ended && run('SELECT 1')->{status} == 200 }), 'another worker takes the place of one that was terminated');
+$node->safe_psql('postgres', "ALTER SYSTEM RESET msgsys.http_statement_timeout; SELECT pg_reload_conf()");
+ok(poll_sql($node, 10, 'SHOW msgsys.http_statement_timeout', '2s'), 'requests may not last any more');
+$pid = pid();
+my $backend = session($node);
+$backend->query("DO \$\$ BEGIN RAISE sqlstate 'PGRST' USING MESSAGE = 'no JSON'; END \$\$") for 1 .. 2;
+my $backend_pid = $backend->query('SELECT pg_backend_pid()');
+$backend->send('SELECT pg_sleep(300)');
+ok(poll_sql($node, 20, "SELECT count(*) FROM pg_stat_activity WHERE pid = $backend_pid AND wait_event = 'PgSleep'", 1), 'a session sleeps after it raised the same');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($backend_pid)");
+ok(poll_sql($node, 10, "SELECT count(*) FROM pg_stat_activity WHERE pid = $backend_pid", 0), 'and is terminated');
+$backend->stop;
+
 # ---- a function that catches the cancel goes on for a second
 my $rude = run(q{DO $do$ BEGIN LOOP BEGIN PERFORM pg_sleep(30); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $do$});
 isnt($rude->{status}, 200, 'who catches a cancel for ever gets no answer');

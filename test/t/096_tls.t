@@ -8,7 +8,7 @@ use Test::More;
 
 plan skip_all => 'nginx is not installed' unless grep { -x "$_/nginx" } split(/:/, $ENV{PATH}), '/usr/sbin';
 my $dir = tempdir();
-my ($tls, $mutual, $two) = map { IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1')->sockport } 1 .. 3;
+my ($tls, $mutual, $two, $away, $plain) = map { IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1')->sockport } 1 .. 5;
 sub openssl { system("openssl $_[0] 2>/dev/null") == 0 or die "openssl $_[0]"; }
 openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout $dir/ca.key -out $dir/ca.pem -batch");
 openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=other -keyout $dir/other.key -out $dir/other.pem -batch");
@@ -23,12 +23,17 @@ print $conf <<END;
 pid $dir/pid; error_log $dir/error.log;
 events { worker_connections 256; }
 http {
-	log_format seen '\$server_port \$server_protocol \$ssl_client_s_dn \$connection \$ssl_session_reused'; access_log $dir/seen seen;
+	log_format seen '\$server_port \$server_protocol \$ssl_client_s_dn \$connection \$ssl_session_reused \$request_method \$request_uri \$http_authorization \$http_webhook_signature \$content_type \$request_length';
+	access_log $dir/seen seen;
 	client_body_temp_path $dir/b; proxy_temp_path $dir/p; fastcgi_temp_path $dir/f; uwsgi_temp_path $dir/u; scgi_temp_path $dir/s;
 	ssl_certificate $dir/server.pem; ssl_certificate_key $dir/server.key;
-	server { listen 127.0.0.1:$tls ssl; location / { return 202; } }
+	server { listen 127.0.0.1:$tls ssl; location / { return 202; }
+		location /plain { return 307 http://127.0.0.1:$plain/; } location /other { return 303 https://127.0.0.1:$away/seen; } location = /see { return 303 /seen; } }
+	server { listen 127.0.0.1:$plain; location / { return 202; } }
+	server { listen 127.0.0.1:$away ssl; ssl_client_certificate $dir/ca.pem; ssl_verify_client optional; location / { return 202; } }
 	server { listen 127.0.0.1:$two ssl http2; location / { return 202; } }
-	server { listen 127.0.0.1:$mutual ssl; ssl_client_certificate $dir/ca.pem; ssl_verify_client on; location / { return 202; } }
+	server { listen 127.0.0.1:$mutual ssl; ssl_client_certificate $dir/ca.pem; ssl_verify_client on; location / { return 202; }
+		location /away { return 307 https://127.0.0.1:$away/; } location /near { return 307 /here; } }
 }
 END
 close $conf;
@@ -82,5 +87,23 @@ ok(poll_until(10, sub { seen() >= $before + 500 }), 'are seen there');
 my %connections = map { ((split)[3] => 1) } grep { /^$mutual/ } (seen())[ $before .. seen() - 1 ];
 cmp_ok(scalar keys %connections, '<=', 64, 'over as many connections as may be open at once');
 is(try_it('nobody', "https://127.0.0.1:$mutual/", "ca_file => '$dir/ca.pem'"), 'dead status 400', 'a channel without a certificate does not get into them');
+
+# ---- redirects: TLS is not given up, a certificate is shown to none but its own origin, and 303 asks by GET
+my $trusting = "ca_file => '$dir/ca.pem', redirects => 2, bearer => 'token'";
+is(try_it('giveup', "https://127.0.0.1:$tls/plain", $trusting), 'dead broken 307', 'a redirect from https to http is not followed');
+is($session->query("SELECT last_error FROM messages WHERE channel = 'giveup'") =~ /from https to http/ ? 1 : 0, 1, 'and the message says so');
+is(scalar(grep { /^$plain / } seen()), 0, 'nothing comes there');
+my $shown = "$trusting, client_cert => " . text('client.pem') . ', client_key => ' . text('client.key');
+is(try_it('near', "https://127.0.0.1:$mutual/near", $shown), 'delivered ', 'a redirect to the same origin');
+saw(qr{^$mutual \S+ CN=client \d+ \S+ POST /here Bearer token }, 'is shown our certificate, as the first request was');
+is(try_it('away', "https://127.0.0.1:$mutual/away", $shown), 'delivered ', 'a redirect to another origin that would take one');
+saw(qr{^$away \S+ - \d+ \S+ POST / - }, 'is shown none, and no token');
+is(try_it('see', "https://127.0.0.1:$tls/see", $trusting), 'delivered ', '303 to the same origin');
+saw(qr{^$tls \S+ - \d+ \S+ GET /seen Bearer token - - }, 'is followed by a GET without a body and its Content-Type, with the token');
+$session->query("SELECT msg_channel_rotate_secret('see')");
+is(try_it('see', "https://127.0.0.1:$tls/see", $trusting), 'delivered ', 'the same with a signing secret');
+saw(qr{^$tls \S+ - \d+ \S+ GET /seen Bearer token - - }, 'no signature of a body that is not there goes along');
+is(try_it('other', "https://127.0.0.1:$tls/other", $trusting), 'delivered ', '303 to another origin');
+saw(qr{^$away \S+ - \d+ \S+ GET /seen - - - }, 'without the token');
 $node->stop;
 done_testing();

@@ -50,8 +50,8 @@ like($value->{sentAt}, qr/^\d{4}-\d\d-\d\dT[\d:.]+Z$/, 'the time');
 my $ttl = cli("-n 2 ttl $prefix$id");
 ok($ttl > 3500 && $ttl <= 3600, 'it goes after msgsys.redis_ttl');
 is($session->query("SELECT msg_cached($id) ->> 'code'"), 200, 'msg_cached answers');
-cli("-n 2 set $prefix$id 7");
-is($session->query("SELECT msg_cached($id)"), 7, 'from Redis');
+cli("-n 2 set $prefix$id '{\"code\": 7}'");
+is($session->query("SELECT msg_cached($id)"), '{"code": 7}', 'from Redis');
 my $older = $id;
 # another installation that shares the Redis and the prefix, and has a message with this id
 $node->safe_psql('postgres', 'CREATE DATABASE second');
@@ -94,14 +94,15 @@ ok(poll_until(30, sub { deliver(1); log_count($node, 'has Redis back') == 3 }), 
 is(stats($node)->{'webhook.cached'} + stats($node)->{'webhook.uncached'}, stats($node)->{'webhook.delivered'}, 'each delivery was cached or counted as not');
 
 # ---- a Redis that is no friend: a byte now and then, and claims of what is to come
+my $there;    # its port
 sub foe
 {
 	my ($answer, $pause) = @_;
 	my $foe = Program->new('perl', '-MIO::Socket::INET', '-MTime::HiRes=sleep', '-e', q{
-		$SIG{PIPE} = 'IGNORE'; $| = 1; my ($answer, $pause) = @ARGV; $answer =~ s/\\r\\n/\r\n/g;
+		$SIG{PIPE} = 'IGNORE'; $| = 1; my ($answer, $pause) = @ARGV; $answer =~ s/\\\\r\\\\n/\r\n/g; $answer =~ s/\\\\x(..)/chr hex $1/ge;
 		my $s = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1'); print $s->sockport, "\n";
-		while (my $c = $s->accept) { for my $byte (split(//, $answer), ('x') x 1000) { last unless $c->syswrite($byte); sleep $pause if $pause } close $c }}, $answer, $pause);
-	my ($there) = $foe->await(qr/(\d+)/, 10) =~ /(\d+)/ or die $foe->{err};
+		while (my $c = $s->accept) { $c->sysread(my $question, 65536); print "asked\n"; for my $byte (split(//, $answer), ('x') x 1000) { last unless $c->syswrite($byte); sleep $pause if $pause } close $c }}, '--', $answer, $pause);
+	($there) = $foe->await(qr/(\d+)/, 10) =~ /(\d+)/ or die $foe->{err};
 	$node->append_conf('postgresql.conf', "msgsys.redis_url = 'redis://127.0.0.1:$there'\n");
 	$node->reload;
 	return $foe;
@@ -114,6 +115,24 @@ $foe->stop;
 $foe = foe('*2000000000\r\n', 0);
 is($node->safe_psql('postgres', "SELECT msg_cached($id) ->> 'code'"), 200, 'one that claims two thousand million answers makes nothing large: the table answers');
 $foe->stop;
+# what it has of a message is no entry, or what the database could not hold: each connection gets the next
+my @entries = ('{]}x', '{"a": "\\u0000"}', '{"a": "\x00"}', '{"a": "\xff\xfe"}', '{"code": 1e131071}', '[' x 100_000, '7', '"text"', '[]', '', '{"code": 1');
+for my $entry (@entries)
+{
+	my $length = length($entry =~ s/\\x../x/gr);
+	$foe = foe("\$$length\\r\\n$entry\\r\\n", 0);
+	ok(poll_sql($node, 10, 'SHOW msgsys.redis_url', "redis://127.0.0.1:$there"), 'Redis is another');
+	is(($node->psql('postgres', "SELECT msg_cached($id) ->> 'code'"))[1], 200, 'the table answers in place of ' . substr($entry, 0, 20));
+	like($foe->output, qr/asked/, 'which Redis was asked before');
+	$foe->stop;
+}
+# and its words are for a terminal, or for no database
+$foe = foe('-ERR \x1b[31m\xff\xc3' . '\xc3\xa9' x 200 . '\r\n', 0);
+# a new worker tells it
+$session->query("SELECT pg_terminate_backend(pid) FROM msg_workers WHERE stage = 'webhook'");
+ok(poll_until(20, sub { deliver(1); (($node->psql('postgres', "SELECT last_error FROM msg_workers WHERE last_error LIKE 'ERR %'"))[1] // '') =~ /^ERR \?\[31m\?\?(\xc3\xa9)+\??$/ }), 'an error is told without what is no text');
+is(log_count($node, '\x1b'), 0, 'in the log too');
+$foe->stop;
 
 # ---- a wrong URL
 $node->append_conf('postgresql.conf', "msgsys.redis_url = 'http://127.0.0.1/'\n");
@@ -125,7 +144,15 @@ like($node->safe_psql('postgres', "DO \$\$BEGIN PERFORM msg_cache_fill(); EXCEPT
 # ---- TLS
 SKIP:
 {
-	skip 'this hiredis has no TLS', 1 if system('pkg-config --exists hiredis_ssl') != 0;
+	if (system('pkg-config --exists hiredis_ssl') != 0)
+	{
+		$node->append_conf('postgresql.conf', "msgsys.redis_url = 'rediss://127.0.0.1'\n");
+		$node->reload;
+		ok(poll_until(20, sub { deliver(1); log_count($node, 'msgsys.redis_url cannot be used: rediss:// needs TLS') >= 1 }), 'TLS where hiredis has none: that is said');
+		my ($code, $out, $err) = $node->psql('postgres', 'SELECT msg_cache_fill()');
+		like($err, qr/rediss:.* needs TLS, which hiredis has from version 1.0 on/, 'and an error in a session');
+		skip 'this hiredis has no TLS', 1;
+	}
 	my $dir = tempdir();
 	my $openssl = sub { system("cd $dir && openssl $_[0] 2>/dev/null") == 0 or die "openssl $_[0]" };
 	$openssl->("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=$_ -keyout $_.key -out $_.pem -batch") for qw(ca other);

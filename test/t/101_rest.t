@@ -149,7 +149,18 @@ is_answer('no JSON', ask('POST', '/messages', body => '{"a":'), 400, {}, error('
 is_answer('nothing at all', ask('POST', '/messages', body => ''), 400, {}, error('PGRST102', 'Empty or invalid json'));
 is_answer('an unknown column', ask('POST', '/messages', body => { payload => 1, nope => 1 }), 400, {}, error('PGRST204', q{Could not find the 'nope' column of 'messages' in the schema cache}));
 is_answer('an unknown one in columns=', ask('POST', '/messages?columns=nope', body => { payload => 1 }), 400, {}, error('PGRST204', q{Could not find the 'nope' column of 'messages' in the schema cache}));
-is_answer('another type of body', ask('POST', '/messages', body => 'x', headers => { 'Content-Type' => 'text/plain' }), 400, {}, error('PGRST102', 'Content-Type not acceptable: text/plain'));
+is_answer('another type of body', ask('POST', '/messages', body => 'x', headers => { 'Content-Type' => 'text/plain' }), 400, {}, error('PGRST102', 'Content-Type not acceptable: text/plain', undef, 'Bodies are of the type application/json or application/x-www-form-urlencoded.'));
+# what is forgotten most often, and what curl -d says then
+my $is_json = 'The body looks like JSON: send it with the header "Content-Type: application/json".';
+my $form = 'application/x-www-form-urlencoded';
+for my $body ('{"payload": 1}', " [ {\"payload\": 1} ]")
+{
+	is_answer('JSON as a form', ask('POST', $_, body => $body, headers => { 'Content-Type' => $form }), 400, {}, error('PGRST102', 'The body is no form, as its Content-Type says', undef, $is_json))
+	  for '/messages', '/messages?columns=payload', '/rpc/msg_create';
+	is_answer('JSON as text', ask('POST', '/messages', body => $body, headers => { 'Content-Type' => 'text/plain;charset=UTF-8' }), 400, {}, error('PGRST102', 'Content-Type not acceptable: text/plain', undef, $is_json));
+}
+my $untyped = raw_request($facade->{port}, "POST /messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer " . token({ role => 'operator' }) . "\r\nContent-Length: 25\r\n\r\npayload=1&message_key=%61");
+like($untyped, qr{^HTTP/1.1 400.*PGRST102.*Empty or invalid json.*looks like a form.*x-www-form-urlencoded.*taken for JSON}s, 'a form without a type');
 is_answer('what the extension refuses', ask('POST', '/messages', body => { payload => 1, channel => 'nowhere' }), 400, {}, error('42704', 'channel "nowhere" does not exist', undef, 'Make it with msg_channel_set().'));
 is_answer('a constraint', ask('POST', '/messages', body => { channel => 'default' }), 400, { 'Proxy-Status' => 'PostgREST; error=23514' });
 is_answer('a duplicate', ask('POST', '/msg_channels', body => { channel => 'orders' }), 409, { 'Proxy-Status' => 'PostgREST; error=23505' });
@@ -165,7 +176,7 @@ is_answer('max-affected is not for them', ask('POST', '/messages', body => [ { p
 is_answer('count=estimated', ask('POST', '/messages', body => { payload => 1 }, headers => { Prefer => 'count=estimated, tx=rollback' }), 201, { 'Content-Range' => '*/1' });
 is_answer('missing=default without columns=', ask('POST', '/messages', body => { payload => 1 }, headers => { Prefer => 'missing=default, tx=rollback' }), 201, { 'Preference-Applied' => 'missing=default, tx=rollback' });
 is_answer('columns= and no object', ask('POST', '/messages?columns=payload', body => '5'), 400, { 'Proxy-Status' => 'PostgREST; error=PGRST102' });
-is_answer('a type that only answers have', ask('POST', '/messages', body => '{"payload": 1}', headers => { 'Content-Type' => 'application/vnd.pgrst.object+json' }), 400, {}, error('PGRST102', 'Content-Type not acceptable: application/vnd.pgrst.object+json'));
+is_answer('a type that only answers have', ask('POST', '/messages', body => '{"payload": 1}', headers => { 'Content-Type' => 'application/vnd.pgrst.object+json' }), 400, {}, error('PGRST102', 'Content-Type not acceptable: application/vnd.pgrst.object+json', undef, $is_json));
 
 # ---- upsert
 my %merge = (Prefer => 'resolution=merge-duplicates,return=representation');
@@ -278,6 +289,9 @@ is_answer('a preflight, without a token', $facade->ask('OPTIONS', '/messages', h
 	{ 'Access-Control-Allow-Origin' => '*', 'Access-Control-Allow-Methods' => 'GET, POST, PATCH, PUT, DELETE, OPTIONS, HEAD', 'Access-Control-Allow-Headers' => 'Authorization, Foo,Bar, Accept, Accept-Language, Content-Language', 'Access-Control-Max-Age' => 86400 });
 is_answer('from another origin', get('/messages?limit=0', Origin => 'http://example.com'), 200,
 	{ 'Access-Control-Allow-Origin' => '*', 'Access-Control-Expose-Headers' => 'Content-Encoding, Content-Location, Content-Range, Content-Type, Date, Location, Server, Transfer-Encoding, Range-Unit' });
+is_answer("what no token guards, from another origin: $_", $facade->ask('GET', $_, headers => { Origin => 'http://example.com' }), 200, { 'Access-Control-Allow-Origin' => undef, 'Access-Control-Expose-Headers' => undef })
+  for '/metrics', '/health/live', '/ui/';
+is_answer('what a browser says of where it is that we do not know', $facade->ask('POST', '/messages', body => { payload => 1 }, headers => { 'Sec-Fetch-Site' => 'beside' }), 403, {});
 
 # ---- what the database says of status and headers
 $node->safe_psql('postgres', q{CREATE FUNCTION f_tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

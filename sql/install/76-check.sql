@@ -19,68 +19,10 @@ CREATE FUNCTION @extschema@.msg_check_backlog(channel text) RETURNS bigint
 AS 'MODULE_PATHNAME', 'msg_check_backlog' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION @extschema@.msg_check_backlog IS 'how many messages of a channel wait, by the counter that msgsys.max_backlog is compared with';
 
-/*
- * msg_check_live(): the channels that have unfinished messages, and in which way they wait: idle, due, sent, received, dead letter.
- * By hops from channel to channel on the indexes of live rows, so that it costs what there are channels.
- */
-CREATE FUNCTION @extschema@.msg_check_live(OUT channel text, OUT waits text, OUT first_id bigint) RETURNS SETOF record
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
-WITH RECURSIVE
-idle AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status = 'idle' ORDER BY m.channel, m.id LIMIT 1) UNION ALL
-	SELECT n.channel, n.id FROM idle i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
-		WHERE m.status = 'idle' AND m.channel > i.channel ORDER BY m.channel, m.id LIMIT 1) n),
-due AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status IN ('scheduled', 'retry') ORDER BY m.channel, m.due_at LIMIT 1) UNION ALL
-	SELECT n.channel, n.id FROM due i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
-		WHERE m.status IN ('scheduled', 'retry') AND m.channel > i.channel ORDER BY m.channel, m.due_at LIMIT 1) n),
-sent AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status = 'sent' AND m.finished_at IS NULL ORDER BY m.channel, m.sent_at LIMIT 1) UNION ALL
-	SELECT n.channel, n.id FROM sent i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
-		WHERE m.status = 'sent' AND m.finished_at IS NULL AND m.channel > i.channel ORDER BY m.channel, m.sent_at LIMIT 1) n),
-received AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status = 'received' AND m.finished_at IS NULL ORDER BY m.channel, m.id LIMIT 1) UNION ALL
-	SELECT n.channel, n.id FROM received i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
-		WHERE m.status = 'received' AND m.finished_at IS NULL AND m.channel > i.channel ORDER BY m.channel, m.id LIMIT 1) n),
-letters AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.dlq_pending ORDER BY m.channel, m.id LIMIT 1) UNION ALL
-	SELECT n.channel, n.id FROM letters i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
-		WHERE m.dlq_pending AND m.channel > i.channel ORDER BY m.channel, m.id LIMIT 1) n)
-SELECT channel, 'idle', id FROM idle UNION ALL SELECT channel, 'due', id FROM due UNION ALL SELECT channel, 'sent', id FROM sent
-UNION ALL SELECT channel, 'received', id FROM received UNION ALL SELECT channel, 'dead letter', id FROM letters
-$$;
-COMMENT ON FUNCTION @extschema@.msg_check_live IS 'the channels that have unfinished messages, and how these wait: idle, due, sent, received or dead letter';
-
-/*
- * msg_check_nobody(): those of msg_check_live() for which nobody acts under the configuration as it is, and why. The one place that
- * knows who acts: severity error where it is a state that no change of configuration may leave, warning where the configuration asks for it.
- */
-CREATE FUNCTION @extschema@.msg_check_nobody(OUT channel text, OUT waits text, OUT first_id bigint, OUT severity text, OUT reason text, OUT hint text)
-RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-SELECT l.channel, l.waits, l.first_id, r.severity, r.reason, r.hint
-FROM @extschema@.msg_check_live() l LEFT JOIN @extschema@.msg_channel_settings s ON s.channel = l.channel
-	LEFT JOIN @extschema@.msg_webhook_settings w ON w.channel = l.channel
-	CROSS JOIN LATERAL (VALUES
-		(s.channel IS NULL, 'error', 'the channel does not exist', 'Make it with msg_channel_set(), or finish its messages with msg_channel_drop(channel, discard => true) after that.'),
-		(l.waits IN ('idle', 'due') AND s.topic IS NULL AND w.channel IS NULL, 'warning', 'the channel has neither topic nor webhook',
-			'Give it one with msg_channel_set() or msg_webhook_set(), or cancel its messages.'),
-		(l.waits IN ('idle', 'due', 'dead letter') AND s.topic IS NOT NULL AND coalesce(current_setting('msgsys.kafka_brokers', true), '') = '', 'warning',
-			'no Kafka broker is set', 'Set msgsys.kafka_brokers.'),
-		(l.waits = 'sent' AND s.ack = 'none', 'error', 'the channel waits for no acknowledgement', 'Report this; set finished_at of these messages.'),
-		(l.waits = 'sent' AND s.topic IS NULL AND s.former_topics IS NULL, 'error', 'the channel has no topic any more from which they could be acknowledged',
-			'Give it its topic back, or set finished_at of these messages.'),
-		(l.waits = 'sent' AND coalesce(current_setting('msgsys.kafka_brokers', true), '') = '', 'warning', 'no Kafka broker is set', 'Set msgsys.kafka_brokers.'),
-		(l.waits = 'sent' AND s.ack = 'topic' AND current_setting('msgsys.acks_topic', true) = '', 'warning', 'there is no acknowledgement topic', 'Set msgsys.acks_topic.'),
-		(l.waits = 'received' AND w.channel IS NULL, 'error', 'the channel has no webhook any more', 'Give it one, or set finished_at of these messages.'),
-		(l.waits IN ('idle', 'due', 'received') AND w.channel IS NOT NULL AND (s.topic IS NULL OR l.waits = 'received') AND w.disabled_at IS NOT NULL, 'warning',
-			'the webhook is disabled', 'See disabled_reason in msg_webhooks; then call msg_webhook_enable().'),
-		(l.waits IN ('idle', 'due', 'received') AND w.channel IS NOT NULL AND (s.topic IS NULL OR l.waits = 'received')
-			AND current_setting('msgsys.webhook_workers', true) = '0', 'warning', 'msgsys.webhook_workers is 0', 'Raise it, and restart the server.'),
-		(l.waits = 'dead letter' AND s.topic IS NULL, 'error', 'the channel has no topic for its dead letters', 'Set dlq_pending of these messages to null, or give the channel a topic.')
-	) r(wrong, severity, reason, hint)
-WHERE r.wrong
-$$;
-COMMENT ON FUNCTION @extschema@.msg_check_nobody IS 'channels with unfinished messages for which nobody acts under the configuration as it is, and why';
-
 /* Who acts on what is unfinished, and whether he does: messages that nobody takes, and those that wait while a worker idles. */
 CREATE FUNCTION @extschema@.msg_check_unfinished(rows bigint)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
 	-- twice the time within which a sweep finds what no note told of
@@ -97,7 +39,7 @@ BEGIN
 	RETURN QUERY
 	SELECT 'nobody'::text, n.severity, c.count, ARRAY[n.first_id::text],
 		format('Messages of channel "%s" are unfinished (%s), and nobody acts on them: %s.', n.channel, n.waits, n.reason), n.hint
-	FROM @extschema@.msg_check_nobody() n, LATERAL (SELECT CASE n.waits
+	FROM @extschema@.msg_unreachable_channels n, LATERAL (SELECT CASE n.waits
 		WHEN 'idle' THEN (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.status = 'idle' LIMIT rows) x)
 		WHEN 'due' THEN (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.status IN ('scheduled', 'retry') LIMIT rows) x)
 		WHEN 'sent' THEN (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.status = 'sent' AND m.finished_at IS NULL LIMIT rows) x)
@@ -107,17 +49,18 @@ BEGIN
 	-- Waiting, while whoever takes it idles. What holds a channel back on purpose is left out: a pause, an open breaker, a key that
 	-- waits, a rate or pace by which the channel moves; and what came only just: a resume, a change, a start, a row that a transaction holds.
 	FOR l IN
+		WITH nobody AS MATERIALIZED (SELECT n.channel, n.waits FROM @extschema@.msg_unreachable_channels n)
 		SELECT v.channel, v.waits, v.first_id, k.idle, k.workers, k.last_error, s.topic, s.ack, s.resend_after, x.stage, p.next_at, p.channel IS NOT NULL AS paced,
 			x.stage = 'webhook' AND w.ordered AS ordered, CASE WHEN x.stage = 'webhook' THEN w.rate END AS rate,
 			CASE WHEN x.stage = 'webhook' THEN w.timeout ELSE '0' END AS timeout
-		FROM @extschema@.msg_check_live() v JOIN @extschema@.msg_channel_settings s ON s.channel = v.channel
+		FROM @extschema@.msg_unfinished v JOIN @extschema@.msg_channel_settings s ON s.channel = v.channel
 			LEFT JOIN @extschema@.msg_webhook_settings w ON w.channel = v.channel
 			LEFT JOIN @extschema@.msg_paces p ON p.channel = v.channel AND v.waits IN ('idle', 'due')
 			CROSS JOIN LATERAL (SELECT CASE WHEN v.waits = 'sent' THEN 'receiver' WHEN v.waits = 'received' OR s.topic IS NULL AND v.waits <> 'dead letter' THEN 'webhook' ELSE 'relay' END AS stage) x
 			CROSS JOIN LATERAL (SELECT bool_and(k.state = 'idle') AS idle, bool_and(k.state IN ('idle', 'busy') AND k.started_at < clock_timestamp() - margin) AS at_work, count(*) AS workers,
 					(array_agg(k.last_error ORDER BY k.last_error_at DESC NULLS LAST))[1] AS last_error
 				FROM @extschema@.msg_worker_slots() k WHERE k.database = current_database() AND k.stage = x.stage) k
-		WHERE NOT EXISTS (SELECT FROM @extschema@.msg_check_nobody() n WHERE n.channel = v.channel AND n.waits = v.waits)
+		WHERE NOT EXISTS (SELECT FROM nobody n WHERE n.channel = v.channel AND n.waits = v.waits)
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_pauses q WHERE q.channel IN ('*', v.channel))
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_pause_log q WHERE q.channel IN ('*', v.channel) AND q.at > clock_timestamp() - margin)
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_breakers b WHERE b.channel = v.channel)

@@ -210,8 +210,8 @@ $session = session($node);
 $session->query("SET client_min_messages = error; SELECT msg_channel_set('hook'), msg_channel_set('acks', topic => 'acks', ack => 'topic'); SELECT msg_webhook_set('hook', '" . $sink->url('/ok') . "')");
 waits('hook', 'idle');
 waits('acks', 'sent', sent_at => 'now()', attempts => 1);
-is($session->query(q{SELECT string_agg(concat_ws(': ', channel, reason), ', ' ORDER BY channel) FROM msg_check_nobody()}),
-	'acks: there is no acknowledgement topic, hook: msgsys.webhook_workers is 0', 'no acknowledgement topic, no webhook workers');
+is($session->query(q{SELECT string_agg(concat_ws(': ', channel, reason), ', ' ORDER BY channel) FROM msg_unreachable_channels}),
+	'acks: msgsys.acks_topic is empty, hook: msgsys.webhook_workers is 0', 'no acknowledgement topic, no webhook workers');
 $session->stop;
 $node->stop;
 $sink->stop;

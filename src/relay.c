@@ -120,6 +120,7 @@ static MemoryContext batch_context = NULL;
 static int	batch_limit = FIRST_BATCH;
 static bool careful = false;	/* a batch has failed: go on with small ones */
 static int	backoff = 0;		/* ms; 0: the broker answers */
+static char trouble[256] = "";	/* the latest with the broker */
 static int64 ask_again_at = 0;	/* ms */
 static List *parked = NIL;		/* of Parked */
 static uint64 passed = 0;		/* batches with rows that were committed */
@@ -139,7 +140,8 @@ broker_lost(const char *reason)
 		ereport(LOG,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("msgsys relay has lost the broker: %s", reason)));
-	slot_error(reason);			/* which may be known only after a while */
+	strlcpy(trouble, reason, sizeof(trouble));
+	slot_error(trouble);		/* which may be known only after a while */
 	backoff = Min(BACKOFF_LONGEST, Max(BACKOFF_FIRST, backoff * 2));
 	ask_again_at = now_ms() + backoff;
 	slot_state(WORKER_BROKER_DOWN);
@@ -237,6 +239,7 @@ broker_answers(void)
 	{
 		close_producer();
 		forget_topics();
+		slot_error_over(trouble);
 		backoff = 0;
 		ask_again_at = 0;
 		producer = worker_open_broker(BROKER_PRODUCER);
@@ -266,6 +269,7 @@ broker_answers(void)
 	}
 	if (backoff > 0)
 		ereport(LOG, (errmsg("msgsys relay has the broker back")));
+	slot_error_over(trouble);
 	backoff = 0;
 	return true;
 }
@@ -1319,6 +1323,24 @@ take_notes(void)
 	}
 }
 
+/* Whether a topic is one of our channels'. */
+static bool
+is_ours(const char *topic)
+{
+	ListCell   *lc;
+
+	foreach(lc, channels)
+	{
+		Channel    *channel = lfirst(lc);
+
+		if (channel->topic && (strcmp(topic, channel->topic) == 0 || strcmp(topic, channel->dead_topic) == 0 ||
+							   (channel->has_webhook && strcmp(topic, channel->retry_topic) == 0) ||
+							   (channel->ack == ACK_TOPIC && strcmp(topic, setting_acks_topic) == 0)))
+			return true;
+	}
+	return false;
+}
+
 /* Be told of channels that have a topic, and of no others. */
 static void
 want_notes(void)
@@ -1613,13 +1635,18 @@ relay_main(void)
 		if (reloaded)
 		{
 			want_notes();
+			topics_keep(is_ours);
 			worker_want_sweep();
 		}
 		worker_sweep(look);
 		if (relay_all(clock_now()))
 			continue;
 		if (broker_answers())
+		{
+			if (failure_pause == 0 && suspect_next() == PG_INT64_MAX && !topics_in_trouble())
+				slot_well();
 			slot_state(channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
+		}
 		worker_rest(idle_time(clock_now()));
 	}
 }

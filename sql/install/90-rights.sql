@@ -106,7 +106,7 @@ BEGIN
 	END IF;
 	-- the doctor
 	IF kind IN ('reader', 'operator') THEN
-		functions := functions || '{msg_check,msg_check_library,msg_check_files,msg_check_backlog,msg_check_unfinished,msg_check_messages,msg_check_workers,msg_check_settings,msg_check_objects,msg_check_tables,msg_check_sequences,msg_check_holds}'::text[];
+		functions := functions || '{msg_check,msg_check_library,msg_check_files,msg_check_backlog,msg_check_troubles,msg_check_topics,msg_check_unfinished,msg_check_messages,msg_check_workers,msg_check_settings,msg_check_objects,msg_check_tables,msg_check_sequences,msg_check_holds}'::text[];
 	END IF;
 	-- system 003's routes
 	IF kind IN ('reader', 'operator') THEN

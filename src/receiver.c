@@ -18,6 +18,7 @@
 #include "record.h"
 #include "shmem.h"
 #include "store.h"
+#include "suspect.h"
 #include "trouble.h"
 #include "worker.h"
 
@@ -31,7 +32,6 @@
 #define REOPEN_EVERY	2000	/* ms between two consumers, while topics come and go */
 #define RETRY_POSTPONED 500		/* ms between two tries at rows that users hold */
 #define BACKOFF_LONGEST 5000	/* ms between two tries, while nothing can be marked */
-#define TRIES_ALONE		3		/* at a record that cannot be marked while others can */
 #define SAMPLES			8		/* of a batch that could not be marked, to see whether to try it */
 
 /* What one record says of one message. */
@@ -412,8 +412,8 @@ mark_piecewise(Work *work)
 	else
 		for (int i = 0; i < work->n; i++)
 			work->events[i].failed = work->events[i].held = true;
-	for (int i = 0; i < work->n && passed > 0; i++)
-		if (work->events[i].failed && ++work->events[i].failures >= TRIES_ALONE)
+	for (int i = 0; i < work->n; i++)
+		if (work->events[i].failed && strike(&work->events[i].failures, passed > 0))
 			set_aside(&work->events[i], words);
 	if (passed > 0)
 		can_mark();

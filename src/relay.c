@@ -27,6 +27,7 @@
 #include "record.h"
 #include "shmem.h"
 #include "store.h"
+#include "suspect.h"
 #include "topic.h"
 #include "worker.h"
 
@@ -94,6 +95,8 @@ typedef struct Batch
 	bool		begun;			/* in a transaction */
 	bool		table_taken;	/* by somebody who wants it for himself */
 	int64		only;			/* the row to be tried alone; 0: all */
+	int64		first_id;		/* of the rows taken */
+	int			first_share;
 	int			nclaimed;
 	PaceResult	run;
 	TimestampTz began;
@@ -740,6 +743,11 @@ relay_row(const ClaimedRow *row, void *arg)
 	}
 	if (!take_row(batch, channel, row))
 		return !batch->cut;
+	if (rows_taken(batch) == 0)
+	{
+		batch->first_id = row->id;
+		batch->first_share = row->share;
+	}
 
 	if (fate)
 	{
@@ -1083,7 +1091,33 @@ set_aside(void *arg)
 	store_set_aside(suspect->id, suspect->kind == CLAIM_DEAD_LETTER, reason->message);
 }
 
-/* A row has failed alone; three times while others passed, and it is the row's fault. */
+/* A write that has nothing to do with messages. */
+static void
+write_elsewhere(void *arg)
+{
+	store_write_elsewhere();
+	ForceSyncCommit();
+}
+
+/* Whether a row is at fault that fails for long where there is no other: see suspect.h. */
+static bool
+alone_at_fault(const Suspect *suspect, const ErrorData *reason)
+{
+	ErrorData  *error;
+
+	if (suspect->failures_alone < STRIKES_ALONE || error_is_of_locks(reason))
+		return false;
+	switch (ERRCODE_TO_CATEGORY(reason->sqlerrcode))
+	{
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return false;
+	}
+	return worker_try_any(write_elsewhere, NULL, &error);
+}
+
+/* A row has failed alone; whether it is the row's fault, suspect.h says. */
 static void
 row_failed(ClaimKind kind, int64 id, Channel *channel, ErrorData *reason)
 {
@@ -1093,13 +1127,18 @@ row_failed(ClaimKind kind, int64 id, Channel *channel, ErrorData *reason)
 
 	if (kind == CLAIM_IDLE)
 		channel->held_low = Min(channel->held_low, id);
-	if (suspect->failures < 3 || !worker_try_any(set_aside, args, &error))
+	if (!suspect->at_fault && !alone_at_fault(suspect, reason))
+		return;
+	if (!worker_try_any(set_aside, args, &error))
 		return;
 	ereport(LOG,
 			(errmsg("msgsys relay sets message " INT64_FORMAT " aside: %s", id, reason->message),
-			 errdetail("It has failed three times alone while others passed.")));
+			 suspect->at_fault ? errdetail("It has failed three times alone while others passed.") :
+			 errdetail("It has failed %d times alone while there was no other, and other tables can be written.", suspect->failures_alone)));
 	suspect_forget(kind, id);
 	fate_forget(kind, id);
+	failure_pause = 0;
+	failed_until = 0;
 	status_changed(status_bucket(id));
 }
 
@@ -1145,11 +1184,10 @@ batch_failed(Batch *batch, ErrorData *error)
 		id = batch->only;
 		share = 0;
 	}
-	else if (id == 0 && rows == 1 && batch->n == 1)
+	else if (id == 0 && rows == 1)
 	{
-		id = batch->items[0].id;
-		for (share = 0; batch->shares[share].channel != batch->items[0].channel;)
-			share++;
+		id = batch->first_id;
+		share = batch->first_share;
 	}
 	/* when all fail, it is the environment: back off */
 	if (passed > passed_at_failure)

@@ -10,6 +10,7 @@
 #include "msgsys.h"
 
 #include "fate.h"
+#include "suspect.h"
 
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -123,21 +124,23 @@ suspect_enter(ClaimKind kind, int64 id, const char *channel, uint64 passed, int6
 	int64		key = fate_key(kind, id);
 	Suspect    *suspect;
 	bool		found;
+	bool		others_pass;
 
 	if (suspects == NULL)
 		suspects = make_table("msgsys suspects", sizeof(Suspect));
 	suspect = hash_search(suspects, &key, HASH_ENTER, &found);
 	if (!found)
 	{
-		suspect->failures = 0;
+		suspect->failures = suspect->failures_alone = 0;
 		suspect->id = id;
 		strlcpy(suspect->channel, channel, sizeof(suspect->channel));
 	}
 	suspect->kind = kind;
-	if (!found || passed > suspect->passed)
-		suspect->failures++;
+	others_pass = !found || passed > suspect->passed;
+	suspect->failures_alone = others_pass ? 0 : suspect->failures_alone + 1;
+	suspect->at_fault = strike(&suspect->failures, others_pass);
 	suspect->passed = passed;
-	suspect->retry_at = now + Min(TRY_LONGEST, TRY_AGAIN << Min(suspect->failures, 6));
+	suspect->retry_at = now + Min(TRY_LONGEST, TRY_AGAIN << Min(suspect->failures + suspect->failures_alone, 6));
 	return suspect;
 }
 

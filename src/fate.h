@@ -31,6 +31,8 @@ typedef struct Suspect
 	int64		id;
 	char		channel[CHANNEL_NAME_MAX];
 	int			failures;		/* while others passed */
+	int			failures_alone; /* since others passed */
+	bool		at_fault;
 	uint64		passed;			/* batches, when it failed last */
 	int64		retry_at;		/* ms */
 } Suspect;

@@ -269,8 +269,8 @@ msg_worker_slots(PG_FUNCTION_ARGS)
 	while (context->call_cntr < context->max_calls)
 	{
 		WorkerView	view;
-		Datum		values[10];
-		bool		nulls[10] = {false};
+		Datum		values[11];
+		bool		nulls[11] = {false};
 
 		if (!slot_view((int) context->call_cntr, &view))
 		{
@@ -292,6 +292,8 @@ msg_worker_slots(PG_FUNCTION_ARGS)
 		values[8] = CStringGetTextDatum(presentable(view.error, strlen(view.error), sizeof(view.error)));
 		values[9] = TimestampTzGetDatum(view.error_at);
 		nulls[8] = nulls[9] = view.error_at == 0;
+		values[10] = TimestampTzGetDatum(view.error_over_at);
+		nulls[10] = view.error_over_at == 0;
 		SRF_RETURN_NEXT(context, HeapTupleGetDatum(heap_form_tuple(context->tuple_desc, values, nulls)));
 	}
 	SRF_RETURN_DONE(context);

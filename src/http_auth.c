@@ -27,17 +27,19 @@
 #define KEYS_FILE_MAX	(256 * 1024)	/* bytes; a thousand keys */
 
 static JwtKeys *keys = NULL;
+static char trouble[256] = "";	/* with them, when they were read last */
 
 /* ---------------------------------------------------------------- keys */
 
 /* The keys cannot be used: nobody is let in by a token until they can. */
 static bool
-complain(const char *trouble)
+complain(const char *words)
 {
+	strlcpy(trouble, words, sizeof(trouble));
 	slot_error(trouble);
 	ereport(LOG,
 			(errcode(ERRCODE_CONFIG_FILE_ERROR),
-			 errmsg("msgsys cannot use the keys of msgsys.http_jwt_secret and msgsys.http_jwt_keys_file: %s", trouble)));
+			 errmsg("msgsys cannot use the keys of msgsys.http_jwt_secret and msgsys.http_jwt_keys_file: %s", words)));
 	return false;
 }
 
@@ -79,8 +81,10 @@ http_auth_load(void)
 	{
 		keys = jwt_keys_read((JwtAlgorithm) setting_http_jwt_algorithm, text.data, err, sizeof(err));
 		explicit_bzero(text.data, text.len);
-		return keys != NULL || complain(err);
+		if (keys == NULL)
+			return complain(err);
 	}
+	slot_error_over(trouble);
 	return true;
 }
 

@@ -18,6 +18,8 @@
 #include "record.h"
 #include "shmem.h"
 #include "store.h"
+#include "suspect.h"
+#include "trouble.h"
 #include "worker.h"
 
 #include "miscadmin.h"
@@ -30,7 +32,6 @@
 #define REOPEN_EVERY	2000	/* ms between two consumers, while topics come and go */
 #define RETRY_POSTPONED 500		/* ms between two tries at rows that users hold */
 #define BACKOFF_LONGEST 5000	/* ms between two tries, while nothing can be marked */
-#define TRIES_ALONE		3		/* at a record that cannot be marked while others can */
 #define SAMPLES			8		/* of a batch that could not be marked, to see whether to try it */
 
 /* What one record says of one message. */
@@ -51,6 +52,7 @@ typedef struct Event
 
 static Broker *consumer = NULL;
 static bool down = false;
+static char trouble[256] = "";	/* the latest with the broker, or with marks */
 static bool lost_partition = false; /* by this consumer */
 
 /* Times are those of now_ms(). */
@@ -79,8 +81,11 @@ read_event(const BrokerMessage *message, Event *event)
 		{
 			case ACK_READ:
 				return true;
-			case ACK_NOT_OURS:
 			case ACK_FORGED:
+				trouble_add(TROUBLE_ACKS, message->topic, "no token, or a wrong one");
+				slot_count_up(COUNT_FOREIGN, 1);
+				return false;
+			case ACK_NOT_OURS:
 				slot_count_up(COUNT_FOREIGN, 1);
 				return false;
 			case ACK_UNREADABLE:
@@ -365,6 +370,15 @@ set_aside(Event *event, const char *words)
 	event->held = false;
 }
 
+/* Something can be marked (again). */
+static void
+can_mark(void)
+{
+	if (backoff > 0)
+		slot_error_over(trouble);
+	backoff = 0;
+}
+
 /* Nothing can be marked: keep what there is, and wait. */
 static void
 back_off(const char *words)
@@ -372,7 +386,8 @@ back_off(const char *words)
 	if (backoff == 0)
 		ereport(LOG,
 				(errmsg("msgsys receiver cannot mark messages, and tries again: %s", words)));
-	slot_error(words);
+	strlcpy(trouble, words, sizeof(trouble));
+	slot_error(trouble);
 	backoff = Min(BACKOFF_LONGEST, Max(RETRY_POSTPONED, backoff * 2));
 }
 
@@ -397,11 +412,11 @@ mark_piecewise(Work *work)
 	else
 		for (int i = 0; i < work->n; i++)
 			work->events[i].failed = work->events[i].held = true;
-	for (int i = 0; i < work->n && passed > 0; i++)
-		if (work->events[i].failed && ++work->events[i].failures >= TRIES_ALONE)
+	for (int i = 0; i < work->n; i++)
+		if (work->events[i].failed && strike(&work->events[i].failures, passed > 0))
 			set_aside(&work->events[i], words);
 	if (passed > 0)
-		backoff = 0;
+		can_mark();
 	else
 		back_off(words);
 	postpone_held(work);
@@ -451,7 +466,7 @@ apply(Event *events, int n, TimestampTz began)
 	}
 	if (done)
 	{
-		backoff = 0;
+		can_mark();
 		readings_stored();
 	}
 	else
@@ -596,10 +611,14 @@ notice_broker(void)
 		ereport(LOG,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("msgsys receiver has lost the broker: %s", reading_reason)));
-		slot_error(reading_reason);
+		strlcpy(trouble, reading_reason, sizeof(trouble));
+		slot_error(trouble);
 	}
 	else if (reading_unanswered == 0 && down)
+	{
 		ereport(LOG, (errmsg("msgsys receiver has the broker back")));
+		slot_error_over(trouble);
+	}
 	else
 	{
 		/* the reason may be known only after a while, and be another one meanwhile */
@@ -661,6 +680,8 @@ receiver_main(void)
 		reloaded = opened = false;
 		if (receive_batch())
 			continue;
+		if (!down && backoff == 0 && npostponed == 0)
+			slot_well();
 		slot_state(down ? WORKER_BROKER_DOWN :
 				   channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
 		if (npostponed > 0)

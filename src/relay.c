@@ -28,6 +28,7 @@
 #include "record.h"
 #include "shmem.h"
 #include "store.h"
+#include "suspect.h"
 #include "topic.h"
 #include "worker.h"
 
@@ -95,6 +96,8 @@ typedef struct Batch
 	bool		begun;			/* in a transaction */
 	bool		table_taken;	/* by somebody who wants it for himself */
 	int64		only;			/* the row to be tried alone; 0: all */
+	int64		first_id;		/* of the rows taken */
+	int			first_share;
 	int			nclaimed;
 	PaceResult	run;
 	TimestampTz began;
@@ -121,6 +124,7 @@ static MemoryContext batch_context = NULL;
 static int	batch_limit = FIRST_BATCH;
 static bool careful = false;	/* a batch has failed: go on with small ones */
 static int	backoff = 0;		/* ms; 0: the broker answers */
+static char trouble[256] = "";	/* the latest with the broker */
 static int64 ask_again_at = 0;	/* ms */
 static List *parked = NIL;		/* of Parked */
 static uint64 passed = 0;		/* batches with rows that were committed */
@@ -140,7 +144,8 @@ broker_lost(const char *reason)
 		ereport(LOG,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("msgsys relay has lost the broker: %s", reason)));
-	slot_error(reason);			/* which may be known only after a while */
+	strlcpy(trouble, reason, sizeof(trouble));
+	slot_error(trouble);		/* which may be known only after a while */
 	backoff = Min(BACKOFF_LONGEST, Max(BACKOFF_FIRST, backoff * 2));
 	ask_again_at = now_ms() + backoff;
 	slot_state(WORKER_BROKER_DOWN);
@@ -238,6 +243,7 @@ broker_answers(void)
 	{
 		close_producer();
 		forget_topics();
+		slot_error_over(trouble);
 		backoff = 0;
 		ask_again_at = 0;
 		producer = worker_open_broker(BROKER_PRODUCER);
@@ -267,6 +273,7 @@ broker_answers(void)
 	}
 	if (backoff > 0)
 		ereport(LOG, (errmsg("msgsys relay has the broker back")));
+	slot_error_over(trouble);
 	backoff = 0;
 	return true;
 }
@@ -737,6 +744,11 @@ relay_row(const ClaimedRow *row, void *arg)
 	}
 	if (!take_row(batch, channel, row))
 		return !batch->cut;
+	if (rows_taken(batch) == 0)
+	{
+		batch->first_id = row->id;
+		batch->first_share = row->share;
+	}
 
 	if (fate)
 	{
@@ -1080,7 +1092,33 @@ set_aside(void *arg)
 	store_set_aside(suspect->id, suspect->kind == CLAIM_DEAD_LETTER, reason->message);
 }
 
-/* A row has failed alone; three times while others passed, and it is the row's fault. */
+/* A write that has nothing to do with messages. */
+static void
+write_elsewhere(void *arg)
+{
+	store_write_elsewhere();
+	ForceSyncCommit();
+}
+
+/* Whether a row is at fault that fails for long where there is no other: see suspect.h. */
+static bool
+alone_at_fault(const Suspect *suspect, const ErrorData *reason)
+{
+	ErrorData  *error;
+
+	if (suspect->failures_alone < STRIKES_ALONE || error_is_of_locks(reason))
+		return false;
+	switch (ERRCODE_TO_CATEGORY(reason->sqlerrcode))
+	{
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return false;
+	}
+	return worker_try_any(write_elsewhere, NULL, &error);
+}
+
+/* A row has failed alone; whether it is the row's fault, suspect.h says. */
 static void
 row_failed(ClaimKind kind, int64 id, Channel *channel, ErrorData *reason)
 {
@@ -1090,13 +1128,18 @@ row_failed(ClaimKind kind, int64 id, Channel *channel, ErrorData *reason)
 
 	if (kind == CLAIM_IDLE)
 		channel->held_low = Min(channel->held_low, id);
-	if (suspect->failures < 3 || !worker_try_any(set_aside, args, &error))
+	if (!suspect->at_fault && !alone_at_fault(suspect, reason))
+		return;
+	if (!worker_try_any(set_aside, args, &error))
 		return;
 	ereport(LOG,
 			(errmsg("msgsys relay sets message " INT64_FORMAT " aside: %s", id, reason->message),
-			 errdetail("It has failed three times alone while others passed.")));
+			 suspect->at_fault ? errdetail("It has failed three times alone while others passed.") :
+			 errdetail("It has failed %d times alone while there was no other, and other tables can be written.", suspect->failures_alone)));
 	suspect_forget(kind, id);
 	fate_forget(kind, id);
+	failure_pause = 0;
+	failed_until = 0;
 	status_changed(status_bucket(id));
 }
 
@@ -1142,11 +1185,10 @@ batch_failed(Batch *batch, ErrorData *error)
 		id = batch->only;
 		share = 0;
 	}
-	else if (id == 0 && rows == 1 && batch->n == 1)
+	else if (id == 0 && rows == 1)
 	{
-		id = batch->items[0].id;
-		for (share = 0; batch->shares[share].channel != batch->items[0].channel;)
-			share++;
+		id = batch->first_id;
+		share = batch->first_share;
 	}
 	/* when all fail, it is the environment: back off */
 	if (passed > passed_at_failure)
@@ -1318,6 +1360,24 @@ take_notes(void)
 		/* a death is noted as something that is due */
 		look_for_dead |= notes[i].due != DT_NOEND;
 	}
+}
+
+/* Whether a topic is one of our channels'. */
+static bool
+is_ours(const char *topic)
+{
+	ListCell   *lc;
+
+	foreach(lc, channels)
+	{
+		Channel    *channel = lfirst(lc);
+
+		if (channel->topic && (strcmp(topic, channel->topic) == 0 || strcmp(topic, channel->dead_topic) == 0 ||
+							   (channel->has_webhook && strcmp(topic, channel->retry_topic) == 0) ||
+							   (channel->ack == ACK_TOPIC && strcmp(topic, setting_acks_topic) == 0)))
+			return true;
+	}
+	return false;
 }
 
 /* Be told of channels that have a topic, and of no others. */
@@ -1614,13 +1674,18 @@ relay_main(void)
 		if (reloaded)
 		{
 			want_notes();
+			topics_keep(is_ours);
 			worker_want_sweep();
 		}
 		worker_sweep(look);
 		if (relay_all(clock_now()))
 			continue;
 		if (broker_answers())
+		{
+			if (failure_pause == 0 && suspect_next() == PG_INT64_MAX && !topics_in_trouble())
+				slot_well();
 			slot_state(channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
+		}
 		worker_rest(idle_time(clock_now()));
 	}
 }

@@ -95,6 +95,17 @@ run_jobs(TimestampTz now)
 	return next;
 }
 
+/* Whether a job failed the last time. */
+static bool
+any_failed(void)
+{
+	bool		any = false;
+
+	for (ScheduledJob *job = jobs; job->run; job++)
+		any |= job->pause > 0;
+	return any;
+}
+
 /* Say which stages the channels need; a stage that starts looks at all that waits. */
 static void
 say_what_is_needed(void)
@@ -187,6 +198,8 @@ scheduler_main(void)
 		now = clock_now();
 		if (next <= now)
 			continue;
+		if (!any_failed())
+			slot_well();
 		slot_state(WORKER_IDLE);
 		/* round up, lest a time is missed by less than a millisecond */
 		worker_rest(Min(Min(setting_poll_interval, Max(0, last_look + setting_sweep_interval - now_ms())),

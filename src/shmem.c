@@ -28,6 +28,7 @@
 #include "compat.h"
 #include "metrics.h"
 #include "shmem.h"
+#include "trouble.h"
 
 #include <unistd.h>
 
@@ -43,6 +44,7 @@
 #include "utils/hsearch.h"
 #include "utils/timestamp.h"
 
+#define WELL_AFTER		60000	/* ms; longer than any pause between two tries */
 #define MAX_BLOCKED		16		/* databases being dropped at the same time */
 #define WAIT_BUCKETS	64		/* condition variables of msg_wait */
 #define NO_ID			PG_INT64_MAX
@@ -61,6 +63,8 @@ typedef struct WorkerSlot
 	WorkerState state;
 	TimestampTz started_at;
 	TimestampTz error_at;
+	TimestampTz error_over_at;	/* 0: it may last */
+	bool		error_at_start; /* the launcher has told of it: the process could not be started */
 	char		error[256];
 	pg_atomic_uint64 active_at;
 	pg_atomic_uint64 counters[COUNT_COUNTERS];
@@ -228,8 +232,8 @@ shmem_request(void)
 	RequestAddinShmemSpace(mul_size(setting_max_channels, sizeof(ChannelKey)));
 	RequestAddinShmemSpace(hash_estimate_size(setting_max_channels,
 											  sizeof(ChannelEntry)));
-	RequestAddinShmemSpace(metrics_size());
-	RequestNamedLWLockTranche(MSGSYS_NAME, 2);
+	RequestAddinShmemSpace(add_size(metrics_size(), troubles_size()));
+	RequestNamedLWLockTranche(MSGSYS_NAME, 3);
 }
 
 /*
@@ -293,6 +297,7 @@ shmem_startup(void)
 	names_init();
 	backlog_init();
 	metrics_init();
+	troubles_init();
 	cells = ShmemInitStruct("msgsys notes", cells_size(), &found);
 	if (!found)
 		for (int i = 0; i < slot_count() * setting_max_channels; i++)
@@ -370,7 +375,7 @@ slot_reserve(Oid dboid, const char *database, Stage stage, int number)
 		slot->proc = NULL;
 		slot->state = WORKER_STOPPED;
 		slot->started_at = 0;
-		slot->error_at = 0;
+		slot->error_at = slot->error_over_at = 0;
 		slot->error[0] = '\0';
 		pg_atomic_write_u32(&slot->needed, 0);
 		memset(slot->retired, 0, sizeof(slot->retired));
@@ -454,6 +459,15 @@ set_error(WorkerSlot *slot, const char *error)
 {
 	strlcpy(slot->error, error, sizeof(slot->error));
 	slot->error_at = GetCurrentTimestamp();
+	slot->error_over_at = 0;
+	slot->error_at_start = false;
+}
+
+static void
+set_error_over(WorkerSlot *slot)
+{
+	if (slot->error_at != 0 && slot->error_over_at == 0)
+		slot->error_over_at = GetCurrentTimestamp();
 }
 
 /* The launcher's word on a slot that has no process. */
@@ -463,7 +477,10 @@ slot_set_state(int slot, WorkerState state, const char *error)
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	shared->slots[slot].state = state;
 	if (error)
+	{
 		set_error(&shared->slots[slot], error);
+		shared->slots[slot].error_at_start = true;
+	}
 	LWLockRelease(shared->lock);
 }
 
@@ -499,6 +516,7 @@ slot_view(int i, WorkerView *view)
 		}
 		view->connections = pg_atomic_read_u32(&slot->connections);
 		view->error_at = slot->error_at;
+		view->error_over_at = slot->error_over_at;
 		strlcpy(view->error, slot->error, sizeof(view->error));
 	}
 	LWLockRelease(shared->lock);
@@ -591,7 +609,10 @@ slot_attach(int i, uint64 start)
 	pg_atomic_write_u32(&slot->overflow, 0);
 	pg_atomic_write_u32(&slot->sweep, 1);
 	pg_atomic_write_u32(&slot->noted, 1);
+	if (slot->error_at_start)
+		set_error_over(slot);
 	LWLockRelease(shared->lock);
+	troubles_begin(slot->dboid, slot->stage, slot->number);
 	return true;
 }
 
@@ -709,6 +730,33 @@ slot_error(const char *error)
 {
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	set_error(&shared->slots[my_slot], error);
+	LWLockRelease(shared->lock);
+}
+
+/* What this worker has called its latest error is over. */
+void
+slot_error_over(const char *error)
+{
+	WorkerSlot *slot = &shared->slots[my_slot];
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	if (error[0] != '\0' && strncmp(slot->error, error, sizeof(slot->error) - 1) == 0)
+		set_error_over(slot);
+	LWLockRelease(shared->lock);
+}
+
+/* This worker knows of no trouble: its latest error is over, once none has come for long. */
+void
+slot_well(void)
+{
+	WorkerSlot *slot = &shared->slots[my_slot];
+
+	/* mostly there is nothing to do; nobody else writes these but before this process began */
+	if (slot->error_at == 0 || slot->error_over_at != 0 ||
+		!TimestampDifferenceExceeds(Max(slot->error_at, slot->started_at), GetCurrentTimestamp(), WELL_AFTER))
+		return;
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	set_error_over(slot);
 	LWLockRelease(shared->lock);
 }
 

@@ -79,6 +79,7 @@ typedef struct WorkerView
 	Durations	histograms[HISTOGRAM_COUNT];
 	uint32		connections;
 	TimestampTz error_at;
+	TimestampTz error_over_at;	/* 0: it may last */
 	char		error[256];
 } WorkerView;
 
@@ -111,6 +112,8 @@ extern int	slot_number(void);
 extern void slot_state(WorkerState state);
 extern void slot_count_up(Counter counter, uint64 n);
 extern void slot_error(const char *error);
+extern void slot_error_over(const char *error);
+extern void slot_well(void);
 extern void slot_observe(Histogram histogram, const Durations *durations);
 extern void slot_connections(uint32 n);
 extern void slot_need(uint32 stages);

@@ -55,6 +55,8 @@ typedef enum StoreStatement
 	MARK_UNACKNOWLEDGED,
 	MARK_REFUSED,
 	SET_ASIDE,
+	WRITE_ELSEWHERE,
+	UNWRITE_ELSEWHERE,
 	SET_LETTER_ASIDE,
 	MARK_EXPIRED,
 	NEXT_DUE,
@@ -269,6 +271,14 @@ static Statement statements[STATEMENTS] =
 		"FROM unnest($1, $2, $3) u(t, permanent, reason), @.msg_channel_settings c "
 		"WHERE m.ctid = u.t AND c.channel = m.channel AND m.status IN ('idle', 'scheduled', 'retry', 'sent')",
 		4, {TIDARRAYOID, BOOLARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
+	},
+	[WRITE_ELSEWHERE] = {
+		"INSERT INTO @.msg_breakers (channel, worker, state, since, calls, failures, trips) VALUES ('', -1 - $1, 'open', $2, 0, 0, 0)",
+		2, {INT4OID, TIMESTAMPTZOID}
+	},
+	[UNWRITE_ELSEWHERE] = {
+		"DELETE FROM @.msg_breakers WHERE channel = '' AND \"worker\" = -1 - $1",
+		1, {INT4OID}
 	},
 	/* These fail alone, so that there is no record of them to be had for the dead letters either. */
 	[SET_ASIDE] = {
@@ -1005,6 +1015,16 @@ store_mark_dead_letters(const RefusedMark *marks, int n)
 	values[0] = array_of(tids, n, TIDOID);
 	values[1] = text_array(reasons, n);
 	run(MARK_DEAD_LETTERS, values, NULL);
+}
+
+/* Write something, and take it back, in a table that has nothing to do with messages. */
+void
+store_write_elsewhere(void)
+{
+	Datum		values[2] = {Int32GetDatum(slot_number()), TimestampTzGetDatum(clock_now())};
+
+	run(WRITE_ELSEWHERE, values, NULL);
+	run(UNWRITE_ELSEWHERE, values, NULL);
 }
 
 /* A message, or its dead letter, cannot be handled: it is done with. */

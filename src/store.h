@@ -162,6 +162,7 @@ extern bool store_lock_claimed(const ClaimedRow *row);
 extern void store_mark_sent(const SentMark *marks, int n);
 extern void store_mark_refused(const RefusedMark *marks, int n);
 extern void store_mark_dead_letters(const RefusedMark *marks, int n);
+extern void store_write_elsewhere(void);
 extern void store_set_aside(int64 id, bool dead_letter, const char *error);
 extern void store_mark_unacknowledged(const ItemPointerData *tids, int n);
 extern void store_mark_expired(const ItemPointerData *tids, int n);

@@ -14,6 +14,7 @@
 #include "shmem.h"
 #include "store.h"
 #include "topic.h"
+#include "trouble.h"
 #include "worker.h"
 
 #include "miscadmin.h"
@@ -57,10 +58,53 @@ topic_find(const char *name)
 	return last;
 }
 
+/* What was said of a topic holds no more. */
+static void
+unsay(Topic *topic)
+{
+	trouble_over(TROUBLE_TOPIC, topic->name);
+	slot_error_over(topic->words);
+	topic->said = false;
+	topic->pause = 0;
+	topic->ask_at = 0;
+}
+
+/* Say no more of topics that are not ours; NULL: of any. */
+void
+topics_keep(bool (*is_ours) (const char *name))
+{
+	HASH_SEQ_STATUS scan;
+	Topic	   *topic;
+
+	if (topics == NULL)
+		return;
+	hash_seq_init(&scan, topics);
+	while ((topic = hash_seq_search(&scan)) != NULL)
+		if (topic->said && (is_ours == NULL || !is_ours(topic->name)))
+			unsay(topic);
+}
+
+/* Whether a topic is in an outage, or a partition of it. */
+bool
+topics_in_trouble(void)
+{
+	HASH_SEQ_STATUS scan;
+	Topic	   *topic;
+	bool		any = false;
+
+	if (topics == NULL)
+		return false;
+	hash_seq_init(&scan, topics);
+	while ((topic = hash_seq_search(&scan)) != NULL)
+		any |= topic->said;
+	return any;
+}
+
 /* Forget all: the broker is another one. */
 void
 topics_forget(void)
 {
+	topics_keep(NULL);
 	if (topics)
 		hash_destroy(topics);
 	topics = NULL;
@@ -144,16 +188,15 @@ ask_later(Topic *topic)
 static void
 say_outage(Topic *topic, const char *reason)
 {
-	char	   *words;
-
+	if (!topic->said || strcmp(topic->reason, reason) != 0)
+		trouble_add(TROUBLE_TOPIC, topic->name, reason);
 	strlcpy(topic->reason, reason, sizeof(topic->reason));
 	if (topic->said)
 		return;
 	topic->said = true;
-	words = psprintf("messages for topic \"%s\" wait: %s", topic->name, topic->reason);
-	ereport(LOG, (errmsg("msgsys relay: %s", words)));
-	slot_error(words);
-	pfree(words);
+	snprintf(topic->words, sizeof(topic->words), "messages for topic \"%s\" wait: %s", topic->name, topic->reason);
+	ereport(LOG, (errmsg("msgsys relay: %s", topic->words)));
+	slot_error(topic->words);
 }
 
 /* Say that they wait no more, once that is so. */
@@ -163,9 +206,7 @@ say_recovery(Topic *topic)
 	if (!topic->said || topic->trouble || topic->down)
 		return;
 	ereport(LOG, (errmsg("msgsys relay: topic \"%s\" takes messages again", topic->name)));
-	topic->said = false;
-	topic->pause = 0;
-	topic->ask_at = 0;
+	unsay(topic);
 }
 
 /* A topic takes no records at present: its messages wait. */

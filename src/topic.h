@@ -35,6 +35,7 @@ typedef struct Topic
 	int			partitions;
 	Bitmapset  *down;			/* partitions that have no leader */
 	char		reason[160];	/* of the outage */
+	char		words[480];		/* that were said of it */
 } Topic;
 
 extern Topic *topic_find(const char *name);
@@ -45,6 +46,8 @@ extern void topic_proven(Topic *topic);
 extern void topics_take_answers(Broker *producer, void (*back) (Topic *topic));
 extern void topics_unasked(void);
 extern void topics_forget(void);
+extern void topics_keep(bool (*is_ours) (const char *name));
+extern bool topics_in_trouble(void);
 extern void topics_look_begin(void);
 extern int64 topics_next_question(void);
 

@@ -534,6 +534,7 @@ webhook_main(void)
 		http_tick(client);
 		/* some may have ended at once, and nothing tells of that later */
 		take_results();
+		slot_well();
 		slot_state(http_pending(client) > 0 || flush_is_busy() ? WORKER_BUSY :
 				   channels_all_paused() ? WORKER_PAUSED : WORKER_IDLE);
 		pgstat_report_activity(STATE_IDLE, NULL);

@@ -21,6 +21,7 @@
 #include "request.h"
 #include "shmem.h"
 #include "store.h"
+#include "suspect.h"
 #include "webhook_claim.h"
 #include "worker.h"
 
@@ -34,7 +35,6 @@
 #define JOBS_MOST		20000	/* in memory */
 #define JOBS_SIZE_MOST	(64 * 1024 * 1024)
 #define READ_LEAST		256		/* rows of an ordered channel that are read at once: most may have to wait */
-#define TRIES			3		/* at making a message a request */
 #define PAUSE_FIRST		300		/* ms after a claim that failed; doubles */
 #define PAUSE_LONGEST	10000
 
@@ -223,7 +223,7 @@ build_suspect(Suspect *suspect, Job *job, Build *b)
 		suspect_forget(suspect);
 		return true;
 	}
-	if (++suspect->failures >= TRIES)
+	if (strike(&suspect->failures, true))
 	{
 		if (webhook_is_sound(endpoint->webhook, &its_fault))
 		{
@@ -479,7 +479,7 @@ blame_unread(Claim *claim, int64 id, TimestampTz due, const ErrorData *error)
 	if (suspect == NULL)
 		suspect = suspect_make(endpoint, id);
 	move_cursor(endpoint, claim->kind, &row);
-	if (++suspect->failures < TRIES)
+	if (!strike(&suspect->failures, true))
 	{
 		suspect->again_ms = now_ms() + 1000 * suspect->failures;
 		return;

@@ -757,6 +757,7 @@ broker_settings(void)
 
 static char *opened_with = NULL;
 static bool complained = false; /* of what it was opened with */
+static char trouble[256] = "";	/* with that */
 static bool exit_registered = false;
 
 /* Whether the settings differ from those of the last worker_open_broker(). */
@@ -821,6 +822,7 @@ worker_open_broker(BrokerRole role)
 			pfree(opened_with);
 		opened_with = MemoryContextStrdup(TopMemoryContext, broker_settings());
 		complained = false;
+		slot_error_over(trouble);
 	}
 	if (setting_kafka_brokers[0] == '\0')
 	{
@@ -835,7 +837,8 @@ worker_open_broker(BrokerRole role)
 	if (broker == NULL)
 	{
 		slot_state(WORKER_BROKER_SETTINGS);
-		slot_error(err);
+		strlcpy(trouble, err, sizeof(trouble));
+		slot_error(trouble);
 		if (!complained)
 			ereport(LOG,
 					(errcode(ERRCODE_CONFIG_FILE_ERROR),

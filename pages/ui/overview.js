@@ -54,7 +54,7 @@ export default function overview() {
 			waits.show(backlog, (b) => b.channel + " " + b.status, (b) => [h("a", { href: "#/messages?" + new URLSearchParams({ status: b.status, channel: b.channel }) }, b.channel), b.status, count(b.count) + bound,
 				span(seconds(b.oldest_age))], "Nothing waits.");
 			workers.show(now.workers, (w) => w.stage + w.worker, (w) => [w.stage, count(w.worker), h("span", { class: isWell(w) ? "" : "bad" }, (isWell(w) ? "" : "⚠ ") + w.state), count(w.sent), count(w.received),
-				count(w.delivered), count(w.failed), w.last_error ? w.last_error + (w.last_error_at ? " (" + at(w.last_error_at) + ")" : "") : ""], "No worker runs.");
+				count(w.delivered), count(w.failed), w.last_error ? w.last_error + (w.last_error_at ? " (" + at(w.last_error_at) + (w.error_over_at ? ", over" : "") + ")" : "") : ""], "No worker runs.");
 		},
 		end: plots.end,
 	};

@@ -2,7 +2,7 @@
 
 CREATE FUNCTION @extschema@.msg_worker_slots(
 	OUT database text, OUT stage text, OUT worker integer, OUT pid integer, OUT state text, OUT started_at timestamptz,
-	OUT active_at timestamptz, OUT counters jsonb, OUT last_error text, OUT last_error_at timestamptz)
+	OUT active_at timestamptz, OUT counters jsonb, OUT last_error text, OUT last_error_at timestamptz, OUT error_over_at timestamptz)
 RETURNS SETOF record AS 'MODULE_PATHNAME', 'msg_worker_slots' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION @extschema@.msg_worker_slots IS 'the workers of all databases, from shared memory; see the view msg_workers';
 
@@ -10,7 +10,7 @@ CREATE VIEW @extschema@.msg_workers AS
 SELECT database, stage, worker, pid, state, started_at, active_at,
 	(counters ->> 'claimed')::bigint AS claimed, (counters ->> 'sent')::bigint AS sent, (counters ->> 'refused')::bigint AS refused,
 	(counters ->> 'records')::bigint AS records, (counters ->> 'received')::bigint AS received,
-	(counters ->> 'delivered')::bigint AS delivered, (counters ->> 'failed')::bigint AS failed, last_error, last_error_at
+	(counters ->> 'delivered')::bigint AS delivered, (counters ->> 'failed')::bigint AS failed, last_error, last_error_at, error_over_at
 FROM @extschema@.msg_worker_slots();
 COMMENT ON VIEW @extschema@.msg_workers IS 'one row a worker: process, state, counters since its start, latest error';
 
@@ -40,6 +40,7 @@ COMMENT ON COLUMN @extschema@.msg_workers.delivered IS 'messages that a webhook 
 COMMENT ON COLUMN @extschema@.msg_workers.failed IS 'attempts at a webhook that failed; of http: answers that did';
 COMMENT ON COLUMN @extschema@.msg_workers.last_error IS 'what went wrong last, also when it is well again';
 COMMENT ON COLUMN @extschema@.msg_workers.last_error_at IS 'when that was';
+COMMENT ON COLUMN @extschema@.msg_workers.error_over_at IS 'since when it is over, as far as the worker knows: at once where its end is known, else a minute after the last error; null: it may last';
 COMMENT ON COLUMN @extschema@.msg_backlog.channel IS 'the channel';
 COMMENT ON COLUMN @extschema@.msg_backlog.status IS 'scheduled, idle, retry, or sent and received where more is to come';
 COMMENT ON COLUMN @extschema@.msg_backlog.count IS 'how many messages';

@@ -19,68 +19,46 @@ CREATE FUNCTION @extschema@.msg_check_backlog(channel text) RETURNS bigint
 AS 'MODULE_PATHNAME', 'msg_check_backlog' LANGUAGE C VOLATILE STRICT;
 COMMENT ON FUNCTION @extschema@.msg_check_backlog IS 'how many messages of a channel wait, by the counter that msgsys.max_backlog is compared with';
 
-/*
- * msg_check_live(): the channels that have unfinished messages, and in which way they wait: idle, due, sent, received, dead letter.
- * By hops from channel to channel on the indexes of live rows, so that it costs what there are channels.
- */
-CREATE FUNCTION @extschema@.msg_check_live(OUT channel text, OUT waits text, OUT first_id bigint) RETURNS SETOF record
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
-WITH RECURSIVE
-idle AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status = 'idle' ORDER BY m.channel, m.id LIMIT 1) UNION ALL
-	SELECT n.channel, n.id FROM idle i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
-		WHERE m.status = 'idle' AND m.channel > i.channel ORDER BY m.channel, m.id LIMIT 1) n),
-due AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status IN ('scheduled', 'retry') ORDER BY m.channel, m.due_at LIMIT 1) UNION ALL
-	SELECT n.channel, n.id FROM due i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
-		WHERE m.status IN ('scheduled', 'retry') AND m.channel > i.channel ORDER BY m.channel, m.due_at LIMIT 1) n),
-sent AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status = 'sent' AND m.finished_at IS NULL ORDER BY m.channel, m.sent_at LIMIT 1) UNION ALL
-	SELECT n.channel, n.id FROM sent i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
-		WHERE m.status = 'sent' AND m.finished_at IS NULL AND m.channel > i.channel ORDER BY m.channel, m.sent_at LIMIT 1) n),
-received AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.status = 'received' AND m.finished_at IS NULL ORDER BY m.channel, m.id LIMIT 1) UNION ALL
-	SELECT n.channel, n.id FROM received i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
-		WHERE m.status = 'received' AND m.finished_at IS NULL AND m.channel > i.channel ORDER BY m.channel, m.id LIMIT 1) n),
-letters AS ((SELECT m.channel, m.id FROM @extschema@.messages m WHERE m.dlq_pending ORDER BY m.channel, m.id LIMIT 1) UNION ALL
-	SELECT n.channel, n.id FROM letters i, LATERAL (SELECT m.channel, m.id FROM @extschema@.messages m
-		WHERE m.dlq_pending AND m.channel > i.channel ORDER BY m.channel, m.id LIMIT 1) n)
-SELECT channel, 'idle', id FROM idle UNION ALL SELECT channel, 'due', id FROM due UNION ALL SELECT channel, 'sent', id FROM sent
-UNION ALL SELECT channel, 'received', id FROM received UNION ALL SELECT channel, 'dead letter', id FROM letters
-$$;
-COMMENT ON FUNCTION @extschema@.msg_check_live IS 'the channels that have unfinished messages, and how these wait: idle, due, sent, received or dead letter';
+/* msg_check_troubles(): what this database's workers know, and no table shows: topics that take no records; acknowledgements that do not count. */
+CREATE FUNCTION @extschema@.msg_check_troubles(OUT kind text, OUT stage text, OUT worker integer, OUT topic text, OUT reason text,
+	OUT count bigint, OUT since timestamptz, OUT latest timestamptz) RETURNS SETOF record AS 'MODULE_PATHNAME', 'msg_check_troubles' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION @extschema@.msg_check_troubles IS 'troubles that this database''s workers know of and no table shows';
 
-/*
- * msg_check_nobody(): those of msg_check_live() for which nobody acts under the configuration as it is, and why. The one place that
- * knows who acts: severity error where it is a state that no change of configuration may leave, warning where the configuration asks for it.
- */
-CREATE FUNCTION @extschema@.msg_check_nobody(OUT channel text, OUT waits text, OUT first_id bigint, OUT severity text, OUT reason text, OUT hint text)
-RETURNS SETOF record LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-SELECT l.channel, l.waits, l.first_id, r.severity, r.reason, r.hint
-FROM @extschema@.msg_check_live() l LEFT JOIN @extschema@.msg_channel_settings s ON s.channel = l.channel
-	LEFT JOIN @extschema@.msg_webhook_settings w ON w.channel = l.channel
-	CROSS JOIN LATERAL (VALUES
-		(s.channel IS NULL, 'error', 'the channel does not exist', 'Make it with msg_channel_set(), or finish its messages with msg_channel_drop(channel, discard => true) after that.'),
-		(l.waits IN ('idle', 'due') AND s.topic IS NULL AND w.channel IS NULL, 'warning', 'the channel has neither topic nor webhook',
-			'Give it one with msg_channel_set() or msg_webhook_set(), or cancel its messages.'),
-		(l.waits IN ('idle', 'due', 'dead letter') AND s.topic IS NOT NULL AND coalesce(current_setting('msgsys.kafka_brokers', true), '') = '', 'warning',
-			'no Kafka broker is set', 'Set msgsys.kafka_brokers.'),
-		(l.waits = 'sent' AND s.ack = 'none', 'error', 'the channel waits for no acknowledgement', 'Report this; set finished_at of these messages.'),
-		(l.waits = 'sent' AND s.topic IS NULL AND s.former_topics IS NULL, 'error', 'the channel has no topic any more from which they could be acknowledged',
-			'Give it its topic back, or set finished_at of these messages.'),
-		(l.waits = 'sent' AND coalesce(current_setting('msgsys.kafka_brokers', true), '') = '', 'warning', 'no Kafka broker is set', 'Set msgsys.kafka_brokers.'),
-		(l.waits = 'sent' AND s.ack = 'topic' AND current_setting('msgsys.acks_topic', true) = '', 'warning', 'there is no acknowledgement topic', 'Set msgsys.acks_topic.'),
-		(l.waits = 'received' AND w.channel IS NULL, 'error', 'the channel has no webhook any more', 'Give it one, or set finished_at of these messages.'),
-		(l.waits IN ('idle', 'due', 'received') AND w.channel IS NOT NULL AND (s.topic IS NULL OR l.waits = 'received') AND w.disabled_at IS NOT NULL, 'warning',
-			'the webhook is disabled', 'See disabled_reason in msg_webhooks; then call msg_webhook_enable().'),
-		(l.waits IN ('idle', 'due', 'received') AND w.channel IS NOT NULL AND (s.topic IS NULL OR l.waits = 'received')
-			AND current_setting('msgsys.webhook_workers', true) = '0', 'warning', 'msgsys.webhook_workers is 0', 'Raise it, and restart the server.'),
-		(l.waits = 'dead letter' AND s.topic IS NULL, 'error', 'the channel has no topic for its dead letters', 'Set dlq_pending of these messages to null, or give the channel a topic.')
-	) r(wrong, severity, reason, hint)
-WHERE r.wrong
-$$;
-COMMENT ON FUNCTION @extschema@.msg_check_nobody IS 'channels with unfinished messages for which nobody acts under the configuration as it is, and why';
+/* Topics that take no records, and what waits for them; acknowledgements that do not count. */
+CREATE FUNCTION @extschema@.msg_check_topics(rows bigint)
+RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
+	SELECT 'topic'::text, 'warning'::text, sum(w.n)::bigint, (array_agg(w.channel ORDER BY w.channel))[1:5],
+		format('Topic "%s" does not take messages, since %s: %s. %s messages of channels wait for it: %s.', t.topic, date_trunc('second', t.since), t.reason, sum(w.n), string_agg(w.channel, ', ' ORDER BY w.channel)),
+		CASE WHEN t.reason ~* 'authoriz' THEN 'Give the user that msgsys connects to Kafka as the rights to describe and write it; see msgsys.kafka_options_file.'
+			WHEN t.reason ~* 'unknown topic' THEN 'Make it in Kafka, or name another one with msg_channel_set().'
+			WHEN t.reason ~* 'invalid topic' THEN 'Name another one with msg_channel_set().'
+			ELSE 'See whether its partitions have leaders, and whether their brokers answer.' END || ' The messages go by themselves once it takes them.'
+	FROM (SELECT x.topic, min(x.since) AS since, (array_agg(x.reason ORDER BY x.latest DESC))[1] AS reason FROM @extschema@.msg_check_troubles() x WHERE x.kind = 'topic' GROUP BY x.topic) t
+		CROSS JOIN LATERAL (SELECT s.channel,
+			(SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.status = 'idle' AND m.channel = s.channel AND t.topic IN (s.topic, a.topic) LIMIT rows) y)
+			-- which of the two it is, an attempt before tells
+			+ (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.status IN ('scheduled', 'retry') AND m.channel = s.channel AND m.due_at <= @extschema@.msg_now()
+				AND t.topic IN (CASE WHEN m.status = 'retry' AND s.has_webhook THEN s.topic || '.retry' ELSE s.topic END, a.topic) LIMIT rows) y)
+			+ (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.dlq_pending AND m.channel = s.channel AND t.topic = s.topic || '.dlq' LIMIT rows) y) AS n
+			FROM @extschema@.msg_channel_settings s CROSS JOIN LATERAL (SELECT CASE WHEN s.ack = 'topic' THEN current_setting('msgsys.acks_topic', true) END AS topic) a
+			WHERE s.topic IS NOT NULL AND t.topic IN (s.topic, s.topic || '.retry', s.topic || '.dlq', a.topic)) w
+	WHERE w.n > 0 GROUP BY t.topic, t.since, t.reason;
+	RETURN QUERY
+	SELECT 'token'::text, 'warning'::text, sum(x.count)::bigint, array_agg(DISTINCT x.topic),
+		format('Acknowledgements did not count: they have %s. The first came at %s, the latest at %s.', string_agg(DISTINCT x.reason, ', '), date_trunc('second', min(x.since)), date_trunc('second', max(x.latest))),
+		'Have consumers copy the record''s header msgsys-stamp into the acknowledgement as token, or set msgsys.ack_token to off; where these are not your consumers'', close the topic to others.'::text
+	FROM @extschema@.msg_check_troubles() x WHERE x.kind = 'acknowledgements' AND x.latest > clock_timestamp() - interval '1 day' HAVING count(*) > 0;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_check_topics IS 'part of msg_check(): topics that take no records, acknowledgements that do not count';
 
 /* Who acts on what is unfinished, and whether he does: messages that nobody takes, and those that wait while a worker idles. */
 CREATE FUNCTION @extschema@.msg_check_unfinished(rows bigint)
 RETURNS TABLE ("check" text, severity text, count bigint, examples text[], detail text, hint text)
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
 	-- twice the time within which a sweep finds what no note told of
@@ -88,6 +66,9 @@ DECLARE
 	-- the epochs whose messages are sent here; others came from another installation, and are its affair
 	ours constant integer[] := ARRAY(SELECT n.epoch FROM @extschema@.msg_names n, pg_control_system() c, pg_database d WHERE d.datname = current_database() AND NOT n.theirs
 		AND n.system_identifier = c.system_identifier AND n.database_oid = d.oid AND n.identity = coalesce(current_setting('msgsys.identity', true), ''));
+	-- channels that wait for a topic, which msg_check_topics() tells of
+	held constant text[] := ARRAY(SELECT s.channel FROM @extschema@.msg_check_troubles() x JOIN @extschema@.msg_channel_settings s ON x.topic IN (s.topic, s.topic || '.retry', s.topic || '.dlq')
+		OR s.ack = 'topic' AND x.topic = current_setting('msgsys.acks_topic', true) WHERE x.kind = 'topic');
 	l record;
 	late bigint[];
 	due timestamptz;
@@ -97,7 +78,7 @@ BEGIN
 	RETURN QUERY
 	SELECT 'nobody'::text, n.severity, c.count, ARRAY[n.first_id::text],
 		format('Messages of channel "%s" are unfinished (%s), and nobody acts on them: %s.', n.channel, n.waits, n.reason), n.hint
-	FROM @extschema@.msg_check_nobody() n, LATERAL (SELECT CASE n.waits
+	FROM @extschema@.msg_unreachable_channels n, LATERAL (SELECT CASE n.waits
 		WHEN 'idle' THEN (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.status = 'idle' LIMIT rows) x)
 		WHEN 'due' THEN (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.status IN ('scheduled', 'retry') LIMIT rows) x)
 		WHEN 'sent' THEN (SELECT count(*) FROM (SELECT FROM @extschema@.messages m WHERE m.channel = n.channel AND m.status = 'sent' AND m.finished_at IS NULL LIMIT rows) x)
@@ -107,17 +88,20 @@ BEGIN
 	-- Waiting, while whoever takes it idles. What holds a channel back on purpose is left out: a pause, an open breaker, a key that
 	-- waits, a rate or pace by which the channel moves; and what came only just: a resume, a change, a start, a row that a transaction holds.
 	FOR l IN
+		WITH nobody AS MATERIALIZED (SELECT n.channel, n.waits FROM @extschema@.msg_unreachable_channels n)
 		SELECT v.channel, v.waits, v.first_id, k.idle, k.workers, k.last_error, s.topic, s.ack, s.resend_after, x.stage, p.next_at, p.channel IS NOT NULL AS paced,
 			x.stage = 'webhook' AND w.ordered AS ordered, CASE WHEN x.stage = 'webhook' THEN w.rate END AS rate,
 			CASE WHEN x.stage = 'webhook' THEN w.timeout ELSE '0' END AS timeout
-		FROM @extschema@.msg_check_live() v JOIN @extschema@.msg_channel_settings s ON s.channel = v.channel
+		FROM @extschema@.msg_unfinished v JOIN @extschema@.msg_channel_settings s ON s.channel = v.channel
 			LEFT JOIN @extschema@.msg_webhook_settings w ON w.channel = v.channel
 			LEFT JOIN @extschema@.msg_paces p ON p.channel = v.channel AND v.waits IN ('idle', 'due')
 			CROSS JOIN LATERAL (SELECT CASE WHEN v.waits = 'sent' THEN 'receiver' WHEN v.waits = 'received' OR s.topic IS NULL AND v.waits <> 'dead letter' THEN 'webhook' ELSE 'relay' END AS stage) x
 			CROSS JOIN LATERAL (SELECT bool_and(k.state = 'idle') AS idle, bool_and(k.state IN ('idle', 'busy') AND k.started_at < clock_timestamp() - margin) AS at_work, count(*) AS workers,
-					(array_agg(k.last_error ORDER BY k.last_error_at DESC NULLS LAST))[1] AS last_error
+					(array_agg(k.last_error ORDER BY k.last_error_at DESC) FILTER (WHERE k.last_error <> '' AND k.error_over_at IS NULL))[1] AS last_error
 				FROM @extschema@.msg_worker_slots() k WHERE k.database = current_database() AND k.stage = x.stage) k
-		WHERE NOT EXISTS (SELECT FROM @extschema@.msg_check_nobody() n WHERE n.channel = v.channel AND n.waits = v.waits)
+		WHERE NOT EXISTS (SELECT FROM nobody n WHERE n.channel = v.channel AND n.waits = v.waits)
+			-- said by its topic
+			AND NOT (x.stage = 'relay' AND v.channel = ANY (held))
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_pauses q WHERE q.channel IN ('*', v.channel))
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_pause_log q WHERE q.channel IN ('*', v.channel) AND q.at > clock_timestamp() - margin)
 			AND NOT EXISTS (SELECT FROM @extschema@.msg_breakers b WHERE b.channel = v.channel)
@@ -295,7 +279,7 @@ BEGIN
 	END IF;
 	RETURN QUERY
 	SELECT t.name, t.severity, count(*), array_agg(format('%s %s', k.stage, k.worker) ORDER BY k.stage, k.worker),
-		t.words || coalesce(' The latest error: ' || (array_agg(k.last_error ORDER BY k.last_error_at DESC) FILTER (WHERE k.last_error <> ''))[1] || '.', ''), t.hint
+		t.words || coalesce(' The latest error: ' || (array_agg(k.last_error ORDER BY k.last_error_at DESC) FILTER (WHERE k.last_error <> '' AND k.error_over_at IS NULL))[1] || '.', ''), t.hint
 	FROM @extschema@.msg_worker_slots() k JOIN (VALUES
 		('stopped', 'worker-stopped', 'warning', 'Workers have ended, and are started again after a pause.', 'See their last_error in msg_workers, and the server''s log.'),
 		('no worker slot', 'no-process', 'error', 'Workers cannot be started: no process is left for them.', 'Raise max_worker_processes, and restart the server.'),
@@ -626,7 +610,7 @@ DECLARE
 	sample constant bigint := 10000;
 	part text;
 	-- with all arguments, and their types: no function of others fits better
-	calls constant text[] := ARRAY['workers($1)', 'settings($1)', 'objects($1)', 'tables($1)', 'sequences($1)',
+	calls constant text[] := ARRAY['workers($1)', 'topics($1)', 'settings($1)', 'objects($1)', 'tables($1)', 'sequences($1)',
 		$c$holds($1, interval '10 min', interval '1 h', 1000000)$c$, 'unfinished($1)', 'messages($1)'];
 	call text;
 BEGIN

@@ -40,7 +40,7 @@ BEGIN
 		rights := rights || ARRAY['SELECT ' || t || 'messages', 'SELECT ' || t || 'msg_channels', 'SELECT ' || t || 'msg_channel_settings',
 			'SELECT ' || t || 'msg_pauses', 'SELECT ' || t || 'msg_pause_log', 'SELECT ' || t || 'msg_paces', 'SELECT ' || t || 'msg_runs', 'SELECT ' || t || 'msg_statistics', 'SELECT ' || t || 'msg_retention', 'SELECT ' || t || 'msg_archive',
 			'SELECT ' || t || 'msg_offsets', 'SELECT ' || t || 'msg_installation',
-			'SELECT (epoch, uuid, system_identifier, database_oid, identity, timeline, place, host, ordinal, first_id, last_id, began_at, ended_at, held_at, adopted_at, theirs, lost_records, lost_last_at) ' || t || 'msg_names', 'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_unreachable', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
+			'SELECT (epoch, uuid, system_identifier, database_oid, identity, timeline, place, host, ordinal, first_id, last_id, began_at, ended_at, held_at, adopted_at, theirs, lost_records, lost_last_at) ' || t || 'msg_names', 'SELECT ' || t || 'msg_backlog', 'SELECT ' || t || 'msg_unfinished', 'SELECT ' || t || 'msg_unreachable_channels', 'SELECT ' || t || 'msg_unreachable', 'SELECT ' || t || 'msg_workers', 'SELECT ' || t || 'msg_webhooks', 'SELECT ' || t || 'msg_webhook_settings',
 			'SELECT ' || t || 'msg_breakers', 'SELECT (id, message_id, channel, attempt, at, milliseconds, class, code) ' || t || 'msg_attempts'];
 	END IF;
 	IF kind = 'operator' THEN
@@ -106,7 +106,7 @@ BEGIN
 	END IF;
 	-- the doctor
 	IF kind IN ('reader', 'operator') THEN
-		functions := functions || '{msg_check,msg_check_library,msg_check_files,msg_check_backlog,msg_check_live,msg_check_nobody,msg_check_unfinished,msg_check_messages,msg_check_workers,msg_check_settings,msg_check_objects,msg_check_tables,msg_check_sequences,msg_check_holds}'::text[];
+		functions := functions || '{msg_check,msg_check_library,msg_check_files,msg_check_backlog,msg_check_troubles,msg_check_topics,msg_check_unfinished,msg_check_messages,msg_check_workers,msg_check_settings,msg_check_objects,msg_check_tables,msg_check_sequences,msg_check_holds}'::text[];
 	END IF;
 	-- system 003's routes
 	IF kind IN ('reader', 'operator') THEN

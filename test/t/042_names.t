@@ -9,6 +9,7 @@ use Test::More;
 my ($bootstrap) = kafka_start();
 my %settings = ('msgsys.kafka_brokers' => $bootstrap, 'msgsys.relay_workers' => 1, 'msgsys.receiver_workers' => 1);
 my $node = new_node('names', %settings, 'msgsys.databases' => 'postgres, there');
+expect_findings(token => 'acknowledgements are forged on purpose');
 kafka_create_topic($bootstrap, $_, 1) for qw(n acked msgsys.acks);
 $node->safe_psql('postgres', q{SELECT msg_channel_set('n', topic => 'n'); SELECT msg_channel_set('acked', topic => 'acked', ack => 'topic')});
 my $session = session($node);
@@ -59,6 +60,9 @@ kcat_produce($bootstrap, 'msgsys.acks', qq({"id": "$names[1]", "status": "delive
 	qq({"id": "$names[1]", "status": "delivered", "attempt": 2, "token": "$stamps[1]"}));
 ok(poll_until(10, sub { foreign() >= $before + 2 }), 'without its token an answer counts for nobody');
 is($session->query("SELECT status FROM messages WHERE id = $ids[1]"), 'sent', 'the message still waits');
+like($session->query(q{SELECT count, severity, examples, detail, hint FROM msg_check() WHERE "check" = 'token'}),
+	qr/^[0-9]+\|warning\|\{msgsys\.acks\}\|Acknowledgements did not count: they have no token.* The first came at 20.*, the latest at 20.*\|Have consumers copy/,
+	'and msg_check() says how many there were, since when, and what to do');
 kcat_produce($bootstrap, 'msgsys.acks', qq({"id": "$names[1]", "status": "delivered", "token": "$stamps[1]"}));
 is($session->query("SELECT msg_wait($ids[1], 'delivered', '10 s')"), 'delivered', 'with it, it does');
 

@@ -50,6 +50,23 @@ $session->query('TRUNCATE broken');
 ok(poll_sql($node, 30, "SELECT count(*) FROM messages WHERE status = 'idle'", 0), 'once it is mended, all are sent');
 is(scalar(read_topic($bootstrap, 'stream')), $all + 2000, 'and none was produced twice');
 cmp_ok(log_count($node, 'could not handle a batch', $from), '<=', 3, 'the log is not filled');
+
+# ---- one row, and nothing else: at fault once it has failed for long, if something else can be written
+# alone(NAME, COLUMNS, VALUES): such a row is set aside
+sub alone
+{
+	my ($name, $columns, $values) = @_;
+	my $alone = $session->query("WITH m AS (INSERT INTO messages (channel, payload$columns) VALUES ('stream', '1'$values) RETURNING id) INSERT INTO broken SELECT id FROM m RETURNING id");
+	ok(poll_sql($node, 40, "SELECT last_error FROM messages WHERE id = $alone AND status = 'dead'", 'this row is broken'), "$name: it is set aside");
+	is(log_count($node, "sets message $alone aside"), 1, 'as the log says');
+	return;
+}
+$session->query(q{CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	IF new.status IN ('sent', 'expired') AND EXISTS (SELECT FROM public.broken b WHERE b.id IN (0, new.id)) THEN RAISE 'this row is broken' USING ERRCODE = 'XX000'; END IF;
+	RETURN new; END $$});
+alone('one that cannot be marked sent', '', '');
+alone('one that has expired', ', expires_at', ", now() + interval '1 ms'");
+is($session->query('SELECT count(*) FROM msg_breakers'), 0, 'and nothing is left of the write');
 is(worker_pid($node, 'relay'), $pid, 'the relay is the same');
 $node->stop;
 done_testing();

@@ -100,10 +100,10 @@ for my $channel (sort keys %changes)
 }
 is($session->query(q{SELECT count(*) FROM msg_unreachable WHERE ends}), 0, 'nothing is left that nobody waits for');
 is($session->query(q{SELECT string_agg(DISTINCT channel || ': ' || reason, ', ' ORDER BY channel || ': ' || reason) FROM msg_unreachable}),
-	'deleted: its channel does not exist, hook-disabled: the webhook of its channel is disabled, hook-dropped-only: its channel has neither topic nor webhook, '
-	. 'topic-taken-ack: its channel has neither topic nor webhook, topic-taken: its channel has neither topic nor webhook', 'and what waits for another configuration is shown');
+	'deleted: the channel does not exist, hook-disabled: the webhook of the channel is disabled, hook-dropped-only: the channel has neither topic nor webhook, '
+	. 'topic-taken-ack: the channel has neither topic nor webhook, topic-taken: the channel has neither topic nor webhook', 'and what waits for another configuration is shown');
 is($session->query(q{SELECT DISTINCT last_error FROM messages WHERE channel = 'ack-topic-readback' AND event_type = 'sent'}), 'its topic is read from a later record on', 'with a reason');
-like($session->query(q{SELECT last_error FROM messages WHERE channel = 'topic-taken' AND event_type = 'dead'}), qr/dead letter: its channel has no topic/, 'a dead letter that has no topic is given up, with a reason');
+like($session->query(q{SELECT last_error FROM messages WHERE channel = 'topic-taken' AND event_type = 'dead'}), qr/dead letter: the channel has no topic/, 'a dead letter that has no topic is given up, with a reason');
 like($session->query(q{SELECT string_agg(DISTINCT last_error || attempts, ' ') FROM messages WHERE channel = 'resend' AND event_type IN ('idle', 'sent')}),
 	qr/^not acknowledged within 00:00:01 of the last of 2 attempts2$/, 'what is not acknowledged is sent max_attempts times');
 ok(poll_until(20, sub { read_topic($bootstrap, "resend.dlq") == 4 }), 'and is a dead letter');

@@ -108,7 +108,7 @@ $session->query(q{SELECT msg_channel_drop('kafka')});
 
 # ---- processes, as a forged view of them shows; each in a transaction that is rolled back
 my $slots = q{OUT database text, OUT stage text, OUT worker integer, OUT pid integer, OUT state text, OUT started_at timestamptz,
-	OUT active_at timestamptz, OUT counters jsonb, OUT last_error text, OUT last_error_at timestamptz};
+	OUT active_at timestamptz, OUT counters jsonb, OUT last_error text, OUT last_error_at timestamptz, OUT error_over_at timestamptz};
 my $library = q{OUT version text, OUT preloaded boolean, OUT launcher integer, OUT channels integer};
 $session->query("DO \$d\$ BEGIN EXECUTE format('CREATE FUNCTION real_slots($slots) RETURNS SETOF record AS %L, %L LANGUAGE C', probin, prosrc) FROM pg_proc WHERE proname = 'msg_worker_slots';
 	EXECUTE format('CREATE FUNCTION real_library($library) AS %L, %L LANGUAGE C', probin, prosrc) FROM pg_proc WHERE proname = 'msg_check_library'; END \$d\$");
@@ -125,12 +125,12 @@ sub forged
 	$session->query('ROLLBACK');
 }
 my $all = 'SELECT * FROM public.real_slots()';
-my $state = sub { "SELECT database, stage, worker, pid, CASE WHEN stage = '$_[0]' THEN '$_[1]' ELSE state END, started_at, active_at, counters, last_error, last_error_at FROM public.real_slots()" };
+my $state = sub { "SELECT database, stage, worker, pid, CASE WHEN stage = '$_[0]' THEN '$_[1]' ELSE state END, started_at, active_at, counters, last_error, last_error_at, error_over_at FROM public.real_slots()" };
 forged('', $all, 'SELECT * FROM public.real_library()', 'what is so');
 forged('two-workers', "$all UNION ALL $all WHERE stage = 'webhook'", undef, 'a seat with two workers');
-forged('two-workers', q{SELECT database, stage, worker, NULLIF(pid, pid), state, started_at, active_at, counters, last_error, last_error_at FROM public.real_slots()}, undef, 'processes that sit nowhere');
+forged('two-workers', q{SELECT database, stage, worker, NULLIF(pid, pid), state, started_at, active_at, counters, last_error, last_error_at, error_over_at FROM public.real_slots()}, undef, 'processes that sit nowhere');
 forged('no-seat', "$all WHERE stage <> 'relay'", undef, 'no seat for a relay');
-forged('no-such-process', q{SELECT database, stage, worker, CASE WHEN stage = 'relay' THEN 1 ELSE pid END, state, started_at, active_at, counters, last_error, last_error_at FROM public.real_slots()},
+forged('no-such-process', q{SELECT database, stage, worker, CASE WHEN stage = 'relay' THEN 1 ELSE pid END, state, started_at, active_at, counters, last_error, last_error_at, error_over_at FROM public.real_slots()},
 	undef, 'a seat whose process is gone');
 forged('no-process', $state->('webhook', 'no worker slot'), undef, 'no process can be started');
 forged('worker-stopped', $state->('webhook', 'stopped'), undef, 'a worker that ended');
@@ -140,8 +140,8 @@ forged('broker-down', $state->('relay', 'broker down'), undef, 'a broker that do
 forged('copy', $state->('relay', 'copy, not adopted'), undef, 'a copy');
 forged('extension-absent', $state->('relay', 'extension absent'), undef, 'a worker that sees no extension');
 forged('', $state->('relay', $_), undef, "$_ is no finding") for 'not needed', 'standby', 'no broker set', 'starting', 'paused';
-forged('setting', "$all UNION ALL SELECT 'other', 'relay', g, NULL, 'idle', now(), now(), '{}', NULL, NULL FROM generate_series(1, 30) g", undef, 'more processes than there may be');
-forged('', "$all UNION ALL SELECT 'other', 'relay', g, NULL, 'not needed', now(), now(), '{}', NULL, NULL FROM generate_series(1, 30) g", undef, 'seats that need none are not counted');
+forged('setting', "$all UNION ALL SELECT 'other', 'relay', g, NULL, 'idle', now(), now(), '{}', NULL, NULL, NULL FROM generate_series(1, 30) g", undef, 'more processes than there may be');
+forged('', "$all UNION ALL SELECT 'other', 'relay', g, NULL, 'not needed', now(), now(), '{}', NULL, NULL, NULL FROM generate_series(1, 30) g", undef, 'seats that need none are not counted');
 forged('no-launcher', undef, 'SELECT version, preloaded, NULL::integer, channels FROM public.real_library()', 'no launcher');
 forged('max-channels', undef, 'SELECT version, preloaded, launcher, 16 FROM public.real_library()', 'no place for another channel');
 forged('version', undef, q{SELECT '0', preloaded, launcher, channels FROM public.real_library()}, 'an older library');
@@ -156,7 +156,7 @@ $session->query($long_ago);
 forged('', $busy, undef, 'a message that waits for its turn');
 waits('plain', 'delivered', delivered_at => "now() - $hour", finished_at => "now() - $hour", received_at => "now() - $hour", sent_at => "now() - $hour", message_key => "'later'");
 forged('waiting', $busy, undef, 'a message that was passed over');
-forged('', $busy . q{ UNION ALL SELECT database, stage, 1, NULL, 'busy', started_at, active_at, counters, NULL, NULL FROM public.real_slots() WHERE stage = 'webhook'}, undef,
+forged('', $busy . q{ UNION ALL SELECT database, stage, 1, NULL, 'busy', started_at, active_at, counters, NULL, NULL, NULL FROM public.real_slots() WHERE stage = 'webhook'}, undef,
 	'but with two workers the later one may be the other one\'s');
 gone('plain');
 kill 'CONT', $webhook;
@@ -212,8 +212,8 @@ $session = session($node);
 $session->query("SET client_min_messages = error; SELECT msg_channel_set('hook'), msg_channel_set('acks', topic => 'acks', ack => 'topic'); SELECT msg_webhook_set('hook', '" . $sink->url('/ok') . "')");
 waits('hook', 'idle');
 waits('acks', 'sent', sent_at => 'now()', attempts => 1);
-is($session->query(q{SELECT string_agg(concat_ws(': ', channel, reason), ', ' ORDER BY channel) FROM msg_check_nobody()}),
-	'acks: there is no acknowledgement topic, hook: msgsys.webhook_workers is 0', 'no acknowledgement topic, no webhook workers');
+is($session->query(q{SELECT string_agg(concat_ws(': ', channel, reason), ', ' ORDER BY channel) FROM msg_unreachable_channels}),
+	'acks: msgsys.acks_topic is empty, hook: msgsys.webhook_workers is 0', 'no acknowledgement topic, no webhook workers');
 $session->stop;
 $node->stop;
 $sink->stop;

@@ -73,6 +73,8 @@ $node->safe_psql('postgres', 'CREATE DATABASE shop');
 state_is('shop', 'extension absent', 'a database without the extension');
 takes(2, 'CREATE EXTENSION wakes workers', sub { $node->safe_psql('shop', 'CREATE EXTENSION msgsys'); sends('shop', 'and they send') });
 state_is('shop', 'idle', 'and wait');
+is($node->safe_psql('postgres', q{SELECT bool_and(last_error ~ 'no such database' AND error_over_at > last_error_at) FROM msg_workers WHERE database = 'shop' AND last_error IS NOT NULL}), 't',
+	'that there was no such database is over');
 takes(2, 'DROP EXTENSION while workers run', sub { $node->safe_psql('shop', 'DROP EXTENSION msgsys') });
 state_is('shop', 'extension absent', 'workers notice');
 $node->safe_psql('shop', 'CREATE SCHEMA elsewhere; CREATE EXTENSION msgsys SCHEMA elsewhere');

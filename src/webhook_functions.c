@@ -116,12 +116,13 @@ msg_webhook_check(PG_FUNCTION_ARGS)
 	{
 		const char *url = proxy_as_url(text_to_cstring(PG_GETARG_TEXT_PP(2)));
 
-		if (url == NULL)
+		if (url)
+			check_url("a proxy", url);
+		else
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("not a URL that a proxy can have"),
 					 errhint("It is http, https, socks4, socks4a, socks5 or socks5h, without blanks.")));
-		check_url("a proxy", url);
 	}
 	PG_RETURN_VOID();
 }

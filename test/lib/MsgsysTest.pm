@@ -33,7 +33,7 @@ BEGIN
 	}
 }
 
-our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_topic poll_until poll_sql kcat_produce
+our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_topic poll_until poll_sql answers kill_worker kcat_produce
   read_topic record_stamp check_topic wait_workers worker_pid stats work_dir session topic_reader
   expect_findings kafka_start_later log_count command_ok append_to_file tempdir slurp_file);
 
@@ -220,6 +220,18 @@ sub poll_until
 		return 0 if time > $end;
 		sleep 0.02;    # between two looks
 	}
+}
+
+# answers(NODE): whether its server takes a query now; psql may end before it has taken it, which is an exception of the library's.
+sub answers { my ($node) = @_; return eval { $node->psql('postgres', 'SELECT 1') == 0 }; }
+
+# kill_worker(NODE, STAGE): kill -9, and wait until the server that the postmaster starts anew answers: the one before may do so for a moment.
+sub kill_worker
+{
+	my ($node, $stage) = @_;
+	my $since = log_count($node);
+	kill('KILL', worker_pid($node, $stage)) == 1 or die "no $stage";
+	return poll_until(30, sub { log_count($node, 'all server processes terminated; reinitializing', $since) && answers($node) });
 }
 
 # poll_sql(NODE, SECONDS, QUERY[, EXPECTED = t]): wait until the query answers that; false, with a diagnosis, if not.

@@ -498,7 +498,7 @@ sub do_kill_worker
 	for my $t (values %{ $self->{h}{open} }) { $t->{state} = 'lost'; }
 	$self->{h}{open} = {};
 	$self->{broken} = {};
-	poll_until(60, sub { $self->{node}->psql('postgres', 'SELECT 1') == 0 }) or die 'the server does not come back';
+	poll_until(60, sub { MsgsysTest::answers($self->{node}) }) or die 'the server does not come back';
 	$self->connect;
 }
 

@@ -39,23 +39,14 @@ sub disturb
 	$code->($session);
 	$created += $n;
 	cmp_ok($reached, '<', $n, "$name: after $reached of $n");
-	ok(poll_until(30, sub { $node->psql('postgres', 'SELECT 1') == 0 }), "$name: the server answers");
+	ok(poll_until(30, sub { answers($node) }), "$name: the server answers");
 	is($node->safe_psql('postgres', $unmarked), 0, "$name: no record was passed over");
 	ok(poll_sql($node, 30, "SELECT count(*) FROM messages WHERE status = 'received'", $created), "$name: all are received");
 	$session->stop;
 }
 
-# end the worker of a stage by this signal
-sub end_worker
-{
-	my ($signal, $stage) = @_;
-	my $pid = worker_pid($node, $stage);
-	return sub { kill($signal, $pid) == 1 or die "no $stage"; };
-}
-
 disturb('immediate shutdown', 'relay', 'sent', sub { $node->stop('immediate'); $node->start; });
-disturb('kill -9 of the relay', 'relay', 'sent', end_worker('KILL', 'relay'));
-disturb('kill -9 of the receiver', 'receiver', 'received', end_worker('KILL', 'receiver'));
+disturb("kill -9 of the $_->[0]", @$_, sub { kill_worker($node, $_->[0]) }) for ['relay', 'sent'], ['receiver', 'received'];
 for my $stage ('relay', 'receiver')
 {
 	ok(wait_workers($node), 'workers run again');

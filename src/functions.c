@@ -8,6 +8,7 @@
 #include "functions.h"
 #include "json_fields.h"
 #include "notes.h"
+#include "monotonic.h"
 #include "shmem.h"
 #include "store.h"
 
@@ -146,7 +147,7 @@ msg_wait(PG_FUNCTION_ARGS)
 	int64		id = PG_GETARG_INT64(0);
 	const char *wanted;
 	long		left = interval_milliseconds(PG_GETARG_INTERVAL_P(2));
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), left);
+	int64		until = now_ms() + left;
 	uint32		wait_event = compat_wait_event("MsgsysWait");
 	char	   *query;
 	Datum		status = (Datum) 0;
@@ -180,7 +181,7 @@ msg_wait(PG_FUNCTION_ARGS)
 		status_wait_prepare(id);
 		while (!look(query, id, wanted, &status))
 		{
-			left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+			left = (long) (until - now_ms());
 			if (left <= 0)
 				break;
 			if (RecoveryInProgress())

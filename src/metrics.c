@@ -13,6 +13,7 @@
 #include "compat.h"
 #include "http_transaction.h"
 #include "metrics.h"
+#include "monotonic.h"
 #include "shmem.h"
 #include "worker.h"
 
@@ -155,9 +156,9 @@ take_sample(const char *schema)
 void
 metrics_sample(void)
 {
-	static TimestampTz next = 0;
+	static int64 next = 0;
 	static bool complained = false;
-	TimestampTz began = GetCurrentTimestamp();
+	int64		began = now_ms();
 	MemoryContext context = CurrentMemoryContext;
 	const RestCatalog *catalog;
 
@@ -189,7 +190,7 @@ metrics_sample(void)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
-	next = GetCurrentTimestamp() + Max(SAMPLE_EVERY * INT64CONST(1000), SAMPLE_SHARE * (GetCurrentTimestamp() - began));
+	next = now_ms() + Max(SAMPLE_EVERY, SAMPLE_SHARE * (now_ms() - began));
 }
 
 /* ---------------------------------------------------------------- text */

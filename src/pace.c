@@ -81,6 +81,14 @@ try_run(void (*write) (void *arg), RunWork *work)
 	return false;
 }
 
+/* The clock was set back, where the next run is further off than a run from the next: it is due. */
+static void
+mind_clock(Pace *pace, TimestampTz now)
+{
+	if (pace->next_at > now + pace->every)
+		pace->next_at = now;
+}
+
 /* See to it that a run is under way, if there is one or it is time for one.  Returns whether there is. */
 bool
 pace_open(Channel *channel, TimestampTz now)
@@ -92,6 +100,7 @@ pace_open(Channel *channel, TimestampTz now)
 		return false;
 	if (pace->run_id != 0)
 		return true;
+	mind_clock(pace, now);
 	if (pace->next_at > now || !try_run(begin_run, &work))
 		return false;
 	pace->again_ms = 0;
@@ -118,13 +127,14 @@ pace_left(const Channel *channel)
 
 /* When this worker has to begin the next run; DT_NOEND: one is under way, or it is not ours. */
 TimestampTz
-pace_next(const Channel *channel)
+pace_next(Channel *channel)
 {
-	const Pace *pace = &channel->pace;
+	Pace	   *pace = &channel->pace;
 	int64		pause = pace->again_ms - now_ms();
 
 	if (!is_ours() || pace->run_id != 0)
 		return DT_NOEND;
+	mind_clock(pace, clock_now());
 	return pause <= 0 ? pace->next_at : Max(pace->next_at, TimestampTzPlusMilliseconds(clock_now(), pause));
 }
 

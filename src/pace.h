@@ -20,7 +20,7 @@ typedef struct PaceResult
 
 extern bool pace_open(Channel *channel, TimestampTz now);
 extern int	pace_left(const Channel *channel);
-extern TimestampTz pace_next(const Channel *channel);
+extern TimestampTz pace_next(Channel *channel);
 extern void pace_count(PaceResult *result, int64 id, bool success, const char *error);
 extern void pace_write(const PaceResult *result);
 extern void pace_settle(const PaceResult *result);

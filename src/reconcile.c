@@ -11,6 +11,7 @@
  */
 #include "msgsys.h"
 
+#include "monotonic.h"
 #include "reconcile.h"
 #include "shmem.h"
 #include "store.h"
@@ -30,7 +31,7 @@ static uint64 seen_generation = 0;	/* of the configuration */
 static TimestampTz seen_reload = 0;
 static long pause_ms = FIRST_PAUSE;
 static TransactionId horizon = InvalidTransactionId;	/* those before it may have known the old configuration */
-static TimestampTz next_pass = 0;
+static int64 next_pass = 0;		/* by now_ms() */
 
 /* Notice a change of the configuration: the passes begin anew. */
 static void
@@ -66,18 +67,19 @@ reconcile_run(TimestampTz now)
 {
 	int64		finished;
 	TransactionId oldest;
+	long		pause;
 
 	notice_change();
 	/* every job is asked when something has woken the scheduler */
-	if (now < next_pass && next_pass - now <= (int64) EVERY * 1000)
-		return next_pass;
-	next_pass = TimestampTzPlusMilliseconds(now, LOCKED_AGAIN);
+	if (now_ms() < next_pass)
+		return TimestampTzPlusMilliseconds(now, next_pass - now_ms());
+	next_pass = now_ms() + LOCKED_AGAIN;
 	if (!worker_begin())
-		return next_pass;
+		return TimestampTzPlusMilliseconds(now, LOCKED_AGAIN);
 	if (!store_lock_messages())
 	{
 		worker_commit();
-		return next_pass;
+		return TimestampTzPlusMilliseconds(now, LOCKED_AGAIN);
 	}
 	if (!TransactionIdIsValid(horizon))
 		horizon = ReadNextTransactionId();
@@ -86,6 +88,7 @@ reconcile_run(TimestampTz now)
 	worker_commit();
 	if (finished > 0)
 		status_changed(PG_UINT64_MAX);
-	next_pass = finished >= ROWS_AT_ONCE ? now : TimestampTzPlusMilliseconds(now, next_pause(oldest));
-	return next_pass;
+	pause = finished >= ROWS_AT_ONCE ? 0 : next_pause(oldest);
+	next_pass = now_ms() + pause;
+	return TimestampTzPlusMilliseconds(now, pause);
 }

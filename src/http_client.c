@@ -483,7 +483,7 @@ read_bundle(const char *path, char *err, size_t errlen)
 	return pem;
 }
 
-/* Settings of the connection: protocol, TLS, proxy, redirects. */
+/* Settings of the connection: protocol, TLS, proxy, redirects; false where a file of them cannot be used. */
 static bool
 configure_connection(Transfer *transfer, const HttpRequest *request, char *err, size_t errlen)
 {
@@ -562,6 +562,7 @@ configure_request(Transfer *transfer, const HttpRequest *request, char *err, siz
 						   clean(request->headers[i].name) ? request->headers[i].name : "?");
 		ok = add_header(transfer, request->headers[i].name, request->headers[i].value);
 	}
+	*fault = HTTP_UNUSABLE;
 	transfer->body = malloc(request->body_length + 1);
 	if (!ok || transfer->body == NULL)
 		return explain(err, errlen, "out of memory");
@@ -584,14 +585,15 @@ configure_request(Transfer *transfer, const HttpRequest *request, char *err, siz
 
 /* see http_client.h */
 bool
-http_start(HttpClient *client, const HttpRequest *request, char *err, size_t errlen)
+http_start(HttpClient *client, const HttpRequest *request, HttpOutcome *fault, char *err, size_t errlen)
 {
 	Transfer   *transfer = new_transfer(client);
 
+	*fault = HTTP_UNUSABLE;
 	if (transfer == NULL)
 		return explain(err, errlen, "out of memory");
 	if (!configure_connection(transfer, request, err, errlen) ||
-		!configure_request(transfer, request, err, errlen))
+		!configure_request(transfer, request, fault, err, errlen))
 	{
 		retire(client, transfer);
 		return false;
@@ -663,10 +665,11 @@ outcome_of(const Transfer *transfer, CURLcode code)
 			curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);
 			return sent > 0 ? HTTP_BROKEN : HTTP_BAD_REQUEST;
 		case CURLE_URL_MALFORMAT:
-		case CURLE_SSL_CERTPROBLEM:
-		case CURLE_SSL_CACERT_BADFILE:
 		case CURLE_BAD_FUNCTION_ARGUMENT:
 			return HTTP_BAD_REQUEST;
+		case CURLE_SSL_CERTPROBLEM:
+		case CURLE_SSL_CACERT_BADFILE:
+			return HTTP_UNUSABLE;
 		case CURLE_SSL_CONNECT_ERROR:
 		case CURLE_PEER_FAILED_VERIFICATION:
 		case CURLE_SSL_CIPHER:

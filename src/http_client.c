@@ -434,6 +434,25 @@ set_blob(CURL *easy, CURLoption option, const char *pem)
 	curl_easy_setopt(easy, option, &blob);
 }
 
+/*
+ * The certificate that we show, its key with it: libcurl takes a connection that is there where the certificate is
+ * the same, whatever the key, and who knows a certificate, which is no secret, would get into it.
+ */
+static bool
+set_client_cert(CURL *easy, const HttpRequest *request)
+{
+	const char *key = request->client_key ? request->client_key : "";
+	size_t		size = strlen(request->client_cert) + strlen(key) + 2;
+	char	   *both = malloc(size);
+
+	if (both == NULL)
+		return false;
+	snprintf(both, size, "%s\n%s", request->client_cert, key);
+	set_blob(easy, CURLOPT_SSLCERT_BLOB, both);
+	free(both);
+	return true;
+}
+
 /* A bundle of certificates that was read: most endpoints share a few. */
 #define BUNDLES_MAX		16
 
@@ -529,29 +548,30 @@ configure_connection(Transfer *transfer, const HttpRequest *request, char *err, 
 		curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
 		set_blob(easy, CURLOPT_CAINFO_BLOB, pem);
 	}
-	if (request->client_cert)
-		set_blob(easy, CURLOPT_SSLCERT_BLOB, request->client_cert);
+	if (request->client_cert && !set_client_cert(easy, request))
+		return explain(err, errlen, "out of memory");
 	if (request->client_key)
 		set_blob(easy, CURLOPT_SSLKEY_BLOB, request->client_key);
 	/* followed by us (follow()), for libcurl takes our headers along */
 	transfer->may_redirect = request->redirects > 0;
 	transfer->redirects_left = request->redirects;
 	transfer->timeout_ms = request->timeout_ms;
+	return true;
+}
+
+/* The request itself; *fault says whose fault it is where it cannot be made. */
+static bool
+configure_request(Transfer *transfer, const HttpRequest *request, HttpOutcome *fault, char *err, size_t errlen)
+{
+	CURL	   *easy = transfer->easy;
+	bool		ok;
+
+	*fault = HTTP_BAD_REQUEST;
 	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
 	if (!ssrf_check_path(request->url, err, errlen))
 		return false;
 	if (curl_easy_setopt(easy, CURLOPT_URL, request->url) != CURLE_OK)
 		return explain(err, errlen, "the URL cannot be used");
-	return true;
-}
-
-/* The request itself. */
-static bool
-configure_request(Transfer *transfer, const HttpRequest *request, char *err, size_t errlen)
-{
-	CURL	   *easy = transfer->easy;
-	bool		ok;
-
 	/* taken away: a large body would wait for an answer to it */
 	transfer->headers = curl_slist_append(NULL, "Expect:");
 	ok = transfer->headers != NULL;

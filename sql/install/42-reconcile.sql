@@ -2,7 +2,7 @@
 
 /*
  * Its cost is that of the channels that have something unfinished, found by hops from channel to channel, and of the rows that it
- * shows; of channels that are read back, that of their messages in status sent.
+ * shows. What was sent and will not be read back is not among them: the receiver finishes it (reading.c), which knows how far topics are read.
  */
 CREATE VIEW @extschema@.msg_unreachable AS
 WITH RECURSIVE
@@ -62,18 +62,7 @@ FROM judged j CROSS JOIN LATERAL (
 	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE j.kind = 'sent' AND m.status = 'sent' AND m.finished_at IS NULL AND m.channel = j.channel
 	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE j.kind = 'received' AND m.status = 'received' AND m.finished_at IS NULL AND m.channel = j.channel
 	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE j.kind = 'letter' AND m.dlq_pending AND m.channel = j.channel) m
-WHERE j.reason IS NOT NULL
-UNION ALL
--- the receiver is past it in every topic where its record may be, and it is not sent again
-SELECT m.id, m.channel, m.status, 'its topic is read from a later record on', true
-FROM settings s JOIN @extschema@.messages m ON m.channel = s.channel
-WHERE s.kind = 'sent' AND s.ack = 'readback' AND (s.topic IS NOT NULL OR s.former_topics IS NOT NULL) AND s.resend_after IS NULL AND NOT s.no_broker
-	AND m.status = 'sent' AND m.finished_at IS NULL AND m.kafka_offset IS NOT NULL
-	AND NOT EXISTS (SELECT FROM @extschema@.msg_offsets o
-		WHERE o.topic IN (SELECT x.t || y.suffix FROM pg_catalog.unnest(s.former_topics || s.topic) x(t), (VALUES (''), ('.retry')) y(suffix))
-		GROUP BY o.topic
-		-- a partition without a position is read from its beginning
-		HAVING coalesce(max(o.next_offset) FILTER (WHERE o."partition" = m.kafka_partition), 0) <= m.kafka_offset);
+WHERE j.reason IS NOT NULL;
 COMMENT ON VIEW @extschema@.msg_unreachable IS 'what is not finished and no worker will act on under the configuration as it is, and why; pauses do not count. Where ends is true, msg_reconcile() finishes it';
 COMMENT ON COLUMN @extschema@.msg_unreachable.id IS 'the message';
 COMMENT ON COLUMN @extschema@.msg_unreachable.channel IS 'its channel';

@@ -270,6 +270,20 @@ broker_answers(void)
 	return true;
 }
 
+/* Ask the broker, on behalf of what waits to be read back. */
+static bool
+broker_answers_now(void)
+{
+	char		err[256];
+
+	if (producer == NULL)
+		return false;
+	if (broker_reachable(producer, 500, err, sizeof(err)))
+		return true;
+	broker_lost(err);
+	return false;
+}
+
 /* Where a channel's rows of a kind go; retry: those that are tried again. */
 static const char *
 topic_of(const Channel *channel, ClaimKind kind, bool retry)
@@ -1592,7 +1606,7 @@ relay_main(void)
 
 	batch_context = AllocSetContextCreate(TopMemoryContext, "msgsys batch",
 										  ALLOCSET_DEFAULT_SIZES);
-	catch_up_begin();
+	catch_up_begin(broker_answers_now);
 	for (;;)
 	{
 		bool		reloaded = false;

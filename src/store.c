@@ -453,7 +453,7 @@ static Statement statements[STATEMENTS] =
 	},
 	/* Channels with a topic that has not been read to its end, as it was at a look after a time; none is null. */
 	[CATCHING_UP] = {
-		"SELECT s.channel, (SELECT max(looked_at) >= $1 FROM @.msg_offsets) FROM @.msg_channel_settings s "
+		"SELECT s.channel, (SELECT max(looked_at) >= $1 FROM @.msg_offsets), EXISTS (SELECT FROM @.msg_pauses p WHERE p.channel IN ('*', s.channel)) FROM @.msg_channel_settings s "
 		"WHERE s.ack = 'readback' AND s.topic IS NOT NULL AND EXISTS (SELECT FROM @.msg_offsets o WHERE o.topic = ANY (" READ_TOPICS ") "
 		"AND (o.looked_at IS NULL OR o.looked_at < $1 OR o.next_offset < o.high))",
 		1, {TIMESTAMPTZOID}
@@ -1475,19 +1475,21 @@ store_settle(List *names, TimestampTz sent_before, int limit, int skip, SettledC
 }
 
 /*
- * The names of channels (of char *, in cycle_context) with a topic that has not been read to
- * where it ended at some time after this one; whether any was looked at since.
+ * The channels (n, in cycle_context) with a topic that has not been read to where it
+ * ended at some time after this one; whether any topic was looked at since.
  */
-List *
-store_catching_up(TimestampTz looked_after, bool *any_look)
+CatchingUp *
+store_catching_up(TimestampTz looked_after, int *n, bool *any_look)
 {
 	Datum		values[1] = {TimestampTzGetDatum(looked_after)};
-	uint64		n = run(CATCHING_UP, values, NULL);
-	MemoryContext old = MemoryContextSwitchTo(cycle_context);
-	List	   *names = NIL;
+	MemoryContext old;
+	CatchingUp *result;
 
+	*n = (int) run(CATCHING_UP, values, NULL);
 	*any_look = false;
-	for (uint64 i = 0; i < n; i++)
+	old = MemoryContextSwitchTo(cycle_context);
+	result = palloc(Max(*n, 1) * sizeof(CatchingUp));
+	for (int i = 0; i < *n; i++)
 	{
 		bool		isnull;
 		Datum		looked = result_column(i, 2, &isnull);

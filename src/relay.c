@@ -728,10 +728,11 @@ relay_row(const ClaimedRow *row, void *arg)
 	bool		unacknowledged = batch->kind == CLAIM_RESEND && row->attempts >= channel->max_attempts;
 	Fate	   *fate;
 
+	/* the one that is to be tried alone is done with: this one's turn comes later */
+	if (batch->only && row->id != batch->only)
+		return batch->kind != CLAIM_IDLE;
 	batch->claimed[row->share]++;
 	move_mark(batch, channel, row);
-	if (batch->only && row->id != batch->only)
-		return batch->kind != CLAIM_IDLE || pass_over(batch, channel, row->id);
 	if (!batch->only && suspect_find(batch->kind, row->id))
 		return pass_over(batch, channel, row->id);
 
@@ -1279,6 +1280,8 @@ relay_suspect(void)
 	Suspect    *suspect = suspect_due(now_ms());
 	ClaimShare	share = {0};
 	Channel    *channel;
+	ClaimKind	kind;
+	int64		id;
 
 	if (suspect == NULL)
 		return;
@@ -1297,7 +1300,11 @@ relay_suspect(void)
 	share.low = suspect->kind == CLAIM_DUE ? PG_INT64_MIN : suspect->id - 1;
 	share.low_due = DT_NOBEGIN;
 	share.limit = suspect->kind == CLAIM_IDLE ? 1 : batch_limit;
-	(void) relay_batch(suspect->kind, &share, 1, suspect->id);
+	kind = suspect->kind;
+	id = suspect->id;
+	(void) relay_batch(kind, &share, 1, id);
+	if (suspect_find(kind, id) == NULL)
+		release_held(channel);
 }
 
 /* ---------------------------------------------------------------- main loop */

@@ -9,7 +9,7 @@
 
 #include "channel.h"
 
-extern void catch_up_begin(void);
+extern void catch_up_begin(bool (*answers) (void));
 extern bool catch_up_holds(const Channel *channel);
 extern long catch_up_pause(long otherwise);
 extern void catch_up_batch_begins(void);

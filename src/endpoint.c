@@ -10,12 +10,16 @@
 
 #include "endpoint.h"
 #include "monotonic.h"
+#include "shmem.h"
 
 #include "common/hashfn.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 List	   *endpoints = NIL;
+
+#define OUTAGE_FIRST	300		/* ms after a request that could not be made; doubles */
+#define OUTAGE_LONGEST	5000
 
 static HTAB *by_name = NULL;
 static HTAB *jobs = NULL;		/* id -> JobEntry */
@@ -108,6 +112,13 @@ has_token(Endpoint *endpoint, int64 *again_ms)
 	return false;
 }
 
+/* Whether its breaker, and an outage of its settings, let anything go now. */
+bool
+endpoint_may_call(const Endpoint *endpoint)
+{
+	return breaker_permits(&endpoint->breaker, now_ms()) && endpoint->outage_until_ms <= now_ms();
+}
+
 /*
  * Whether a request may be started now, while so many are under way in all; where
  * only time is wanting, *again_ms is lowered to when.
@@ -123,6 +134,12 @@ endpoint_permits(Endpoint *endpoint, int inflight, int64 *again_ms)
 	{
 		if (endpoint->breaker.state == BREAKER_OPEN)
 			*again_ms = Min(*again_ms, endpoint->breaker.until);
+		return false;
+	}
+	if (endpoint->outage && (endpoint->outage_until_ms > now_ms() || endpoint->inflight > 0))
+	{
+		if (endpoint->outage_until_ms > now_ms())
+			*again_ms = Min(*again_ms, endpoint->outage_until_ms);
 		return false;
 	}
 	if (endpoint->inflight >= endpoint->webhook->concurrency ||
@@ -162,6 +179,41 @@ endpoint_disable(Endpoint *endpoint, const char *reason)
 	if (endpoint->disable_reason == NULL)
 		endpoint->disable_reason = MemoryContextStrdup(TopMemoryContext, reason);
 	endpoint_give_back(endpoint);
+}
+
+/*
+ * No request of this endpoint can be made, whatever its message, because a file or a certificate of its
+ * settings cannot be used.  Its messages are as they were, and wait; one is tried now and then.
+ */
+void
+endpoint_outage(Endpoint *endpoint, const char *reason)
+{
+	slot_error(reason);
+	/* many may have been under way */
+	if (endpoint->outage_until_ms <= now_ms())
+		endpoint->outage_until_ms = now_ms() + Min((int64) OUTAGE_FIRST << Min(endpoint->outages++, 10), OUTAGE_LONGEST);
+	if (endpoint->outage && strcmp(endpoint->outage, reason) == 0)
+		return;
+	ereport(LOG,
+			(errcode(ERRCODE_CONFIG_FILE_ERROR),
+			 errmsg("msgsys cannot make requests for the webhook of channel \"%s\": %s", endpoint->name, reason),
+			 errdetail("Its messages wait, and no attempt is used up.")));
+	if (endpoint->outage)
+		pfree(endpoint->outage);
+	endpoint->outage = MemoryContextStrdup(TopMemoryContext, reason);
+}
+
+/* A request could be made. */
+void
+endpoint_outage_ends(Endpoint *endpoint)
+{
+	if (endpoint->outage == NULL)
+		return;
+	ereport(LOG, (errmsg("msgsys makes requests for the webhook of channel \"%s\" again", endpoint->name)));
+	pfree(endpoint->outage);
+	endpoint->outage = NULL;
+	endpoint->outages = 0;
+	endpoint->outage_until_ms = 0;
 }
 
 /* Rows of a kind above an id may be there. */
@@ -457,6 +509,22 @@ job_done(Job *job, bool final)
 	job_free(job);
 }
 
+/* Give back a job that is in no list: its row is as it was, and comes again. */
+void
+job_give_back(Job *job)
+{
+	Endpoint   *endpoint = job->endpoint;
+
+	endpoint_rewind(endpoint, job->id);
+	if (job->key)
+	{
+		job->key->busy = NULL;
+		drop_waiting(job->key);
+		key_release(endpoint, job->key);
+	}
+	job_free(job);
+}
+
 /* Give back all that is not under way: its rows are as they were, and come again. */
 void
 endpoint_give_back(Endpoint *endpoint)
@@ -467,17 +535,8 @@ endpoint_give_back(Endpoint *endpoint)
 
 	dlist_foreach_modify(iter, &endpoint->ready)
 	{
-		Job		   *job = dlist_container(Job, node, iter.cur);
-
 		dlist_delete(iter.cur);
-		endpoint_rewind(endpoint, job->id);
-		if (job->key)
-		{
-			job->key->busy = NULL;
-			drop_waiting(job->key);
-			key_release(endpoint, job->key);
-		}
-		job_free(job);
+		job_give_back(dlist_container(Job, node, iter.cur));
 	}
 	endpoint->nready = 0;
 	/* a run may take again what it gives back */

@@ -86,6 +86,9 @@ struct Endpoint
 	char	   *disable_reason; /* why it is to be disabled, not yet written down; NULL: it is not */
 	char	   *fault;			/* why its settings cannot be used; NULL: they can */
 	int			faults;			/* how often they could not, in a row */
+	char	   *outage;			/* why no request can be made, whatever its message; NULL: they can */
+	int			outages;		/* requests that could not, in a row */
+	int64		outage_until_ms;	/* by now_ms(): none before that, and then one */
 	double		tokens;			/* of the rate limit */
 	int64		tokens_us;		/* by now_us() */
 	HTAB	   *keys;			/* of KeyState, where it is ordered */
@@ -99,9 +102,12 @@ extern Endpoint *endpoint_make(const char *name);
 extern bool endpoint_is_paced(const Endpoint *endpoint);
 extern bool endpoint_works(const Endpoint *endpoint);
 extern bool endpoint_permits(Endpoint *endpoint, int inflight, int64 *again_ms);
+extern bool endpoint_may_call(const Endpoint *endpoint);
 extern void endpoint_called(Endpoint *endpoint);
 extern void endpoint_record(Endpoint *endpoint, bool failed);
 extern void endpoint_disable(Endpoint *endpoint, const char *reason);
+extern void endpoint_outage(Endpoint *endpoint, const char *reason);
+extern void endpoint_outage_ends(Endpoint *endpoint);
 extern void endpoint_waiting(Endpoint *endpoint, WaitingKind kind, int64 low);
 extern void endpoint_due(Endpoint *endpoint, TimestampTz due);
 extern void endpoint_rewind(Endpoint *endpoint, int64 id);
@@ -114,6 +120,7 @@ extern void job_free(Job *job);
 extern void job_take_into_run(Job *job);
 extern void job_ready(Job *job, const char *key, int key_length);
 extern void job_done(Job *job, bool final);
+extern void job_give_back(Job *job);
 extern void endpoint_give_back(Endpoint *endpoint);
 extern bool endpoint_key_waits(Endpoint *endpoint, const char *key, int key_length, int64 id);
 extern void endpoint_hold_key(Endpoint *endpoint, const char *key, int key_length, int64 id);

@@ -434,6 +434,25 @@ set_blob(CURL *easy, CURLoption option, const char *pem)
 	curl_easy_setopt(easy, option, &blob);
 }
 
+/*
+ * The certificate that we show, its key with it: libcurl takes a connection that is there where the certificate is
+ * the same, whatever the key, and who knows a certificate, which is no secret, would get into it.
+ */
+static bool
+set_client_cert(CURL *easy, const HttpRequest *request)
+{
+	const char *key = request->client_key ? request->client_key : "";
+	size_t		size = strlen(request->client_cert) + strlen(key) + 2;
+	char	   *both = malloc(size);
+
+	if (both == NULL)
+		return false;
+	snprintf(both, size, "%s\n%s", request->client_cert, key);
+	set_blob(easy, CURLOPT_SSLCERT_BLOB, both);
+	free(both);
+	return true;
+}
+
 /* A bundle of certificates that was read: most endpoints share a few. */
 #define BUNDLES_MAX		16
 
@@ -483,7 +502,7 @@ read_bundle(const char *path, char *err, size_t errlen)
 	return pem;
 }
 
-/* Settings of the connection: protocol, TLS, proxy, redirects. */
+/* Settings of the connection: protocol, TLS, proxy, redirects; false where a file of them cannot be used. */
 static bool
 configure_connection(Transfer *transfer, const HttpRequest *request, char *err, size_t errlen)
 {
@@ -529,29 +548,30 @@ configure_connection(Transfer *transfer, const HttpRequest *request, char *err, 
 		curl_easy_setopt(easy, CURLOPT_CAINFO, NULL);
 		set_blob(easy, CURLOPT_CAINFO_BLOB, pem);
 	}
-	if (request->client_cert)
-		set_blob(easy, CURLOPT_SSLCERT_BLOB, request->client_cert);
+	if (request->client_cert && !set_client_cert(easy, request))
+		return explain(err, errlen, "out of memory");
 	if (request->client_key)
 		set_blob(easy, CURLOPT_SSLKEY_BLOB, request->client_key);
 	/* followed by us (follow()), for libcurl takes our headers along */
 	transfer->may_redirect = request->redirects > 0;
 	transfer->redirects_left = request->redirects;
 	transfer->timeout_ms = request->timeout_ms;
+	return true;
+}
+
+/* The request itself; *fault says whose fault it is where it cannot be made. */
+static bool
+configure_request(Transfer *transfer, const HttpRequest *request, HttpOutcome *fault, char *err, size_t errlen)
+{
+	CURL	   *easy = transfer->easy;
+	bool		ok;
+
+	*fault = HTTP_BAD_REQUEST;
 	curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
 	if (!ssrf_check_path(request->url, err, errlen))
 		return false;
 	if (curl_easy_setopt(easy, CURLOPT_URL, request->url) != CURLE_OK)
 		return explain(err, errlen, "the URL cannot be used");
-	return true;
-}
-
-/* The request itself. */
-static bool
-configure_request(Transfer *transfer, const HttpRequest *request, char *err, size_t errlen)
-{
-	CURL	   *easy = transfer->easy;
-	bool		ok;
-
 	/* taken away: a large body would wait for an answer to it */
 	transfer->headers = curl_slist_append(NULL, "Expect:");
 	ok = transfer->headers != NULL;
@@ -562,6 +582,7 @@ configure_request(Transfer *transfer, const HttpRequest *request, char *err, siz
 						   clean(request->headers[i].name) ? request->headers[i].name : "?");
 		ok = add_header(transfer, request->headers[i].name, request->headers[i].value);
 	}
+	*fault = HTTP_UNUSABLE;
 	transfer->body = malloc(request->body_length + 1);
 	if (!ok || transfer->body == NULL)
 		return explain(err, errlen, "out of memory");
@@ -584,14 +605,15 @@ configure_request(Transfer *transfer, const HttpRequest *request, char *err, siz
 
 /* see http_client.h */
 bool
-http_start(HttpClient *client, const HttpRequest *request, char *err, size_t errlen)
+http_start(HttpClient *client, const HttpRequest *request, HttpOutcome *fault, char *err, size_t errlen)
 {
 	Transfer   *transfer = new_transfer(client);
 
+	*fault = HTTP_UNUSABLE;
 	if (transfer == NULL)
 		return explain(err, errlen, "out of memory");
 	if (!configure_connection(transfer, request, err, errlen) ||
-		!configure_request(transfer, request, err, errlen))
+		!configure_request(transfer, request, fault, err, errlen))
 	{
 		retire(client, transfer);
 		return false;
@@ -663,10 +685,11 @@ outcome_of(const Transfer *transfer, CURLcode code)
 			curl_easy_getinfo(transfer->easy, CURLINFO_REQUEST_SIZE, &sent);
 			return sent > 0 ? HTTP_BROKEN : HTTP_BAD_REQUEST;
 		case CURLE_URL_MALFORMAT:
-		case CURLE_SSL_CERTPROBLEM:
-		case CURLE_SSL_CACERT_BADFILE:
 		case CURLE_BAD_FUNCTION_ARGUMENT:
 			return HTTP_BAD_REQUEST;
+		case CURLE_SSL_CERTPROBLEM:
+		case CURLE_SSL_CACERT_BADFILE:
+			return HTTP_UNUSABLE;
 		case CURLE_SSL_CONNECT_ERROR:
 		case CURLE_PEER_FAILED_VERIFICATION:
 		case CURLE_SSL_CIPHER:

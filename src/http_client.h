@@ -49,7 +49,8 @@ typedef enum HttpOutcome
 {
 	HTTP_ANSWERED,				/* status is set, whatever it is */
 	HTTP_REFUSED_ADDRESS,		/* the address is forbidden: nothing was sent */
-	HTTP_BAD_REQUEST,			/* the URL, a header, a certificate cannot be used */
+	HTTP_BAD_REQUEST,			/* the URL or a header cannot be used */
+	HTTP_UNUSABLE,				/* a file, a certificate or memory that any request needs cannot be used */
 	HTTP_RESOLVE_FAILED,
 	HTTP_CONNECT_FAILED,
 	HTTP_TLS_FAILED,
@@ -90,8 +91,11 @@ extern void http_close(HttpClient *client);
 /* Change the exceptions; for requests that start, and connections reused, from now on. */
 extern bool http_allow(HttpClient *client, const char *allow, char *err, size_t errlen);
 
-/* Start a request.  False, with words in err, where it cannot be started at all. */
-extern bool http_start(HttpClient *client, const HttpRequest *request, char *err, size_t errlen);
+/*
+ * Start a request.  False, with words in err, where it cannot be started at all; *fault is then
+ * HTTP_BAD_REQUEST where that is the request's own, or HTTP_UNUSABLE.
+ */
+extern bool http_start(HttpClient *client, const HttpRequest *request, HttpOutcome *fault, char *err, size_t errlen);
 
 /* Milliseconds until http_tick() is wanted; -1: not at all. */
 extern long http_timeout(const HttpClient *client);

@@ -41,6 +41,7 @@ int			setting_batch_bytes = 16384;
 int			setting_poll_interval = 5000;
 int			setting_sweep_interval = 60000;
 int			setting_send_timeout = 2000;
+int			setting_catch_up_limit = 60000;
 int			setting_max_message_bytes = 1000000;
 int			setting_log_batch = 1000;
 char	   *setting_webhook_url = NULL;
@@ -296,6 +297,9 @@ define_settings(void)
 	define_number("msgsys.send_timeout", &setting_send_timeout, 2000, 100, 60000,
 				  GUC_UNIT_MS, "Longest wait for the broker's next answer within a batch.",
 				  "Then the batch is given up: what was confirmed is marked, the rest waits for the broker.");
+	define_number("msgsys.catch_up_limit", &setting_catch_up_limit, 60000, 0, 3600000,
+				  GUC_UNIT_MS, "Longest time that a channel waits after a crash until its topic is read back.",
+				  "Then it goes on, and messages may be sent twice.");
 	define_number("msgsys.max_message_bytes", &setting_max_message_bytes, 1000000, 100,
 				  512 * 1024 * 1024, GUC_UNIT_BYTE, "Largest value of a message.",
 				  "Kafka's own limit must allow as much, and 64 kB for key and headers.");

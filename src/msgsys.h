@@ -68,6 +68,7 @@ extern int	setting_batch_bytes;
 extern int	setting_poll_interval;
 extern int	setting_sweep_interval;
 extern int	setting_send_timeout;
+extern int	setting_catch_up_limit;
 extern int	setting_max_message_bytes;
 extern int	setting_log_batch;
 extern char *setting_webhook_url;

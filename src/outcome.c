@@ -54,6 +54,7 @@ outcome_class(HttpOutcome outcome)
 		[HTTP_ANSWERED] = "status",
 		[HTTP_REFUSED_ADDRESS] = "address",
 		[HTTP_BAD_REQUEST] = "request",
+		[HTTP_UNUSABLE] = "settings",
 		[HTTP_RESOLVE_FAILED] = "resolve",
 		[HTTP_CONNECT_FAILED] = "connect",
 		[HTTP_TLS_FAILED] = "tls",

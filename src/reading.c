@@ -664,7 +664,8 @@ settle(void *arg)
 
 /*
  * Finish messages that were confirmed by Kafka and whose record is not there to be read
- * back: retention or compaction removed it, or its topic is gone.
+ * back: retention or compaction removed it, its topic is gone, or is read from a later record on.
+ * Nobody else does: a webhook may be to follow.
  */
 static void
 readings_settle(void)
@@ -678,7 +679,7 @@ readings_settle(void)
 		if (n > 0)
 		{
 			ereport(LOG,
-					(errmsg("msgsys receiver finished %d messages that were confirmed by the broker, but whose records were gone before they were read back", n)));
+					(errmsg("msgsys receiver finished %d messages that were confirmed by the broker, and whose records are not there to be read back", n)));
 			status_changed(settled_buckets);
 			slot_count_up(COUNT_RECEIVED, n);
 			settle_at = now_ms();

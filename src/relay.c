@@ -278,6 +278,20 @@ broker_answers(void)
 	return true;
 }
 
+/* Ask the broker, on behalf of what waits to be read back. */
+static bool
+broker_answers_now(void)
+{
+	char		err[256];
+
+	if (producer == NULL)
+		return false;
+	if (broker_reachable(producer, 500, err, sizeof(err)))
+		return true;
+	broker_lost(err);
+	return false;
+}
+
 /* Where a channel's rows of a kind go; retry: those that are tried again. */
 static const char *
 topic_of(const Channel *channel, ClaimKind kind, bool retry)
@@ -722,10 +736,11 @@ relay_row(const ClaimedRow *row, void *arg)
 	bool		unacknowledged = batch->kind == CLAIM_RESEND && row->attempts >= channel->max_attempts;
 	Fate	   *fate;
 
+	/* the one that is to be tried alone is done with: this one's turn comes later */
+	if (batch->only && row->id != batch->only)
+		return batch->kind != CLAIM_IDLE;
 	batch->claimed[row->share]++;
 	move_mark(batch, channel, row);
-	if (batch->only && row->id != batch->only)
-		return batch->kind != CLAIM_IDLE || pass_over(batch, channel, row->id);
 	if (!batch->only && suspect_find(batch->kind, row->id))
 		return pass_over(batch, channel, row->id);
 
@@ -1308,6 +1323,8 @@ relay_suspect(void)
 	Suspect    *suspect = suspect_due(now_ms());
 	ClaimShare	share = {0};
 	Channel    *channel;
+	ClaimKind	kind;
+	int64		id;
 
 	if (suspect == NULL)
 		return;
@@ -1326,7 +1343,11 @@ relay_suspect(void)
 	share.low = suspect->kind == CLAIM_DUE ? PG_INT64_MIN : suspect->id - 1;
 	share.low_due = DT_NOBEGIN;
 	share.limit = suspect->kind == CLAIM_IDLE ? 1 : batch_limit;
-	(void) relay_batch(suspect->kind, &share, 1, suspect->id);
+	kind = suspect->kind;
+	id = suspect->id;
+	(void) relay_batch(kind, &share, 1, id);
+	if (suspect_find(kind, id) == NULL)
+		release_held(channel);
 }
 
 /* ---------------------------------------------------------------- main loop */
@@ -1653,7 +1674,7 @@ relay_main(void)
 
 	batch_context = AllocSetContextCreate(TopMemoryContext, "msgsys batch",
 										  ALLOCSET_DEFAULT_SIZES);
-	catch_up_begin();
+	catch_up_begin(broker_answers_now);
 	for (;;)
 	{
 		bool		reloaded = false;

@@ -446,24 +446,24 @@ static Statement statements[STATEMENTS] =
 
 	/*
 	 * A message whose record is in no topic of its channel up to where that was read: each partition was looked at well after the message was sent,
-	 * and has been read to where it ended then, or is gone.
+	 * and has been read to where it ended then, or is gone.  A topic without a position was not read when it was sent.
 	 */
 	[SETTLE] = {
-		"WITH c AS (SELECT s.channel, s.has_webhook, (SELECT min(CASE WHEN o.high IS NULL OR o.next_offset >= o.high "
-		"THEN coalesce(o.looked_at - '5 s'::interval, '-infinity') ELSE '-infinity' END) "
+		"WITH c AS (SELECT s.channel, s.has_webhook, (SELECT coalesce(min(CASE WHEN o.high IS NULL OR o.next_offset >= o.high "
+		"THEN coalesce(o.looked_at - '5 s'::interval, '-infinity') ELSE '-infinity' END), 'infinity') "
 		"FROM @.msg_offsets o WHERE o.topic = ANY (" READ_TOPICS ")) AS until "
-		"FROM @.msg_channel_settings s WHERE s.channel = ANY ($1) AND s.ack = 'readback' AND s.topic IS NOT NULL AND s.resend_after IS NULL), "
+		"FROM @.msg_channel_settings s WHERE s.channel = ANY ($1) AND s.ack = 'readback' "
+		"AND (s.topic IS NOT NULL OR s.former_topics IS NOT NULL) AND s.resend_after IS NULL), "
 		"w AS (SELECT i.t, c.has_webhook FROM c, LATERAL (SELECT i.ctid AS t FROM @.messages i WHERE i.status = 'sent' AND i.finished_at IS NULL "
-		"AND i.channel = c.channel AND i.sent_at < least(c.until, $2) ORDER BY i.sent_at OFFSET $4 LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) i "
-		"WHERE c.until IS NOT NULL) "
+		"AND i.channel = c.channel AND i.sent_at < least(c.until, $2) ORDER BY i.sent_at OFFSET $4 LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED) i) "
 		"UPDATE @.messages m SET status = 'received', received_at = $5, finished_at = CASE WHEN w.has_webhook THEN NULL ELSE $5 END, "
-		"last_error = 'confirmed by Kafka, but its record was gone before it was read back' "
+		"last_error = 'confirmed by Kafka, and not read back: its record was gone, or its topic is read from a later one on' "
 		"FROM w WHERE m.ctid = w.t AND m.status = 'sent' RETURNING m.channel, m.id, w.has_webhook",
 		5, {TEXTARRAYOID, TIMESTAMPTZOID, INT8OID, INT8OID, TIMESTAMPTZOID}
 	},
 	/* Channels with a topic that has not been read to its end, as it was at a look after a time; none is null. */
 	[CATCHING_UP] = {
-		"SELECT s.channel, (SELECT max(looked_at) >= $1 FROM @.msg_offsets) FROM @.msg_channel_settings s "
+		"SELECT s.channel, (SELECT max(looked_at) >= $1 FROM @.msg_offsets), EXISTS (SELECT FROM @.msg_pauses p WHERE p.channel IN ('*', s.channel)) FROM @.msg_channel_settings s "
 		"WHERE s.ack = 'readback' AND s.topic IS NOT NULL AND EXISTS (SELECT FROM @.msg_offsets o WHERE o.topic = ANY (" READ_TOPICS ") "
 		"AND (o.looked_at IS NULL OR o.looked_at < $1 OR o.next_offset < o.high))",
 		1, {TIMESTAMPTZOID}
@@ -1495,26 +1495,29 @@ store_settle(List *names, TimestampTz sent_before, int limit, int skip, SettledC
 }
 
 /*
- * The names of channels (of char *, in cycle_context) with a topic that has not been read to
- * where it ended at some time after this one; whether any was looked at since.
+ * The channels (n, in cycle_context) with a topic that has not been read to where it
+ * ended at some time after this one; whether any topic was looked at since.
  */
-List *
-store_catching_up(TimestampTz looked_after, bool *any_look)
+CatchingUp *
+store_catching_up(TimestampTz looked_after, int *n, bool *any_look)
 {
 	Datum		values[1] = {TimestampTzGetDatum(looked_after)};
-	uint64		n = run(CATCHING_UP, values, NULL);
-	MemoryContext old = MemoryContextSwitchTo(cycle_context);
-	List	   *names = NIL;
+	MemoryContext old;
+	CatchingUp *result;
 
+	*n = (int) run(CATCHING_UP, values, NULL);
 	*any_look = false;
-	for (uint64 i = 0; i < n; i++)
+	old = MemoryContextSwitchTo(cycle_context);
+	result = palloc(Max(*n, 1) * sizeof(CatchingUp));
+	for (int i = 0; i < *n; i++)
 	{
 		bool		isnull;
 		Datum		looked = result_column(i, 2, &isnull);
 
 		*any_look |= !isnull && DatumGetBool(looked);
-		names = lappend(names, result_text(i, 1));
+		result[i].channel = result_text(i, 1);
+		result[i].paused = DatumGetBool(result_column(i, 3, &isnull));
 	}
 	MemoryContextSwitchTo(old);
-	return names;
+	return result;
 }

@@ -197,6 +197,14 @@ extern void store_set_positions(const StoredPosition *positions, int n, bool onl
 extern void store_set_looks(const StoredLook *looks, int n);
 extern bool store_any_unread(List *channels, TimestampTz sent_before);
 extern int	store_settle(List *channels, TimestampTz sent_before, int limit, int skip, SettledCallback settled);
-extern List *store_catching_up(TimestampTz looked_after, bool *any_look);
+
+/* A channel with a topic that has not been read to its end. */
+typedef struct CatchingUp
+{
+	const char *channel;
+	bool		paused;
+} CatchingUp;
+
+extern CatchingUp *store_catching_up(TimestampTz looked_after, int *n, bool *any_look);
 
 #endif							/* MSGSYS_STORE_H */

@@ -166,6 +166,9 @@ use_webhook(Webhook *webhook)
 	endpoint->keys_wanted = webhook->ordered;
 	endpoint->gone = endpoint->disable_reason != NULL;
 	endpoint->faults = 0;
+	/* try at once */
+	endpoint->outages = 0;
+	endpoint->outage_until_ms = 0;
 	if (endpoint->fault)
 		pfree(endpoint->fault);
 	endpoint->fault = NULL;
@@ -218,12 +221,24 @@ load_webhooks(void)
 
 /* ---------------------------------------------------------------- requests */
 
+/* No request can be made for this webhook: this one's message, and the others', are as they were. */
+static void
+outage(Job *job, const char *reason)
+{
+	Endpoint   *endpoint = job->endpoint;
+
+	job_give_back(job);
+	endpoint_outage(endpoint, reason);
+	endpoint_give_back(endpoint);
+}
+
 /* Start a job's request. */
 static void
 start(Job *job)
 {
 	Endpoint   *endpoint = job->endpoint;
 	HttpRequest http;
+	HttpOutcome fault = HTTP_BAD_REQUEST;
 	char		err[200] = "its signing secret cannot be read";
 
 	if (job->expires_at != DT_NOEND && job->expires_at <= clock_now())
@@ -235,9 +250,14 @@ start(Job *job)
 	{
 		request_http(&job->request, endpoint->webhook, &http);
 		http.opaque = job;
-		if (http_start(client, &http, err, sizeof(err)))
+		if (http_start(client, &http, &fault, err, sizeof(err)))
 		{
 			endpoint_called(endpoint);
+			return;
+		}
+		if (fault == HTTP_UNUSABLE)
+		{
+			outage(job, err);
 			return;
 		}
 	}
@@ -292,6 +312,17 @@ take_results(void)
 			endpoint->inflight--;
 			if (results[i].address[0] != '\0')
 				endpoint->resolved = true;
+			if (results[i].outcome == HTTP_UNUSABLE)
+			{
+				if (breaker_forget(&endpoint->breaker, now_ms()))
+				{
+					endpoint->breaker_changed = true;
+					flush_breakers();
+				}
+				outage(job, results[i].error);
+				continue;
+			}
+			endpoint_outage_ends(endpoint);
 			endpoint_record(endpoint, outcome_judge(job, &results[i], now));
 			flush_add(job);
 			if (job->mark.verdict == VERDICT_HELD && !endpoint->gone)

@@ -351,7 +351,7 @@ room_of(Endpoint *endpoint)
 	if (!endpoint_works(endpoint) || jobs_count() >= JOBS_MOST || jobs_size() > JOBS_SIZE_MOST)
 		return 0;
 	most = endpoint_is_paced(endpoint) ? pace_left(endpoint->channel) : READY_MOST;
-	if (endpoint->breaker.state != BREAKER_CLOSED)
+	if (endpoint->breaker.state != BREAKER_CLOSED || endpoint->outage)
 		return endpoint->nready + endpoint->inflight == 0 ? Min(most, 1) : 0;	/* the probe */
 	/* not for each job that has ended: claims are made in batches */
 	if (endpoint->nready > READY_MOST / 2 || endpoint->njobs >= READY_MOST + 2 * endpoint->webhook->concurrency)
@@ -363,7 +363,7 @@ room_of(Endpoint *endpoint)
 static int
 wanted_of(Endpoint *endpoint)
 {
-	if (!endpoint_works(endpoint) || endpoint->claim_again_ms > now_ms() || !breaker_permits(&endpoint->breaker, now_ms()))
+	if (!endpoint_works(endpoint) || endpoint->claim_again_ms > now_ms() || !endpoint_may_call(endpoint))
 		return 0;
 	return room_of(endpoint);
 }
@@ -392,7 +392,7 @@ claim_due_in(Endpoint *endpoint)
 {
 	int64		now = now_ms();
 	TimestampTz clock = clock_now();
-	int64		wait = Max(endpoint->claim_again_ms, all_again_ms) - now;
+	int64		wait = Max(Max(endpoint->claim_again_ms, endpoint->outage_until_ms), all_again_ms) - now;
 	bool		any = false;
 
 	if (!endpoint_works(endpoint))
@@ -690,7 +690,7 @@ open_runs(TimestampTz now)
 	{
 		Endpoint   *endpoint = lfirst(lc);
 
-		if (endpoint_is_paced(endpoint) && endpoint_works(endpoint) && breaker_permits(&endpoint->breaker, now_ms()))
+		if (endpoint_is_paced(endpoint) && endpoint_works(endpoint) && endpoint_may_call(endpoint))
 			pace_open(endpoint->channel, now);
 	}
 }

@@ -72,6 +72,7 @@ call(const HttpRequest *request, HttpResult *result)
 	Reactor    *volatile reactor = reactor_open();
 	HttpClient *volatile client = NULL;
 	HttpClientConfig config;
+	HttpOutcome fault;
 
 	if (reactor == NULL)
 		ereport(ERROR,
@@ -85,7 +86,7 @@ call(const HttpRequest *request, HttpResult *result)
 			ereport(ERROR,
 					(errcode(ERRCODE_CONFIG_FILE_ERROR),
 					 errmsg("could not make an HTTP client: %s", err)));
-		if (!http_start(client, request, err, sizeof(err)))
+		if (!http_start(client, request, &fault, err, sizeof(err)))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("the request cannot be made: %s", err)));

@@ -63,27 +63,18 @@ COMMENT ON COLUMN @extschema@.msg_unreachable_channels.severity IS 'of msg_check
 COMMENT ON COLUMN @extschema@.msg_unreachable_channels.reason IS 'why nobody will act on them';
 COMMENT ON COLUMN @extschema@.msg_unreachable_channels.hint IS 'what to do';
 
-/* Its cost is that of msg_unfinished, and of the rows that it shows; of channels that are read back, that of their messages in status sent. */
+/*
+ * Its cost is that of msg_unfinished, and of the rows that it shows. What was sent and will not be read back is not among them: the receiver
+ * finishes it (reading.c), which knows how far topics are read.
+ */
 CREATE VIEW @extschema@.msg_unreachable AS
-WITH nobody AS MATERIALIZED (SELECT * FROM @extschema@.msg_unreachable_channels)
 SELECT m.id, m.channel, m.status, n.reason, n.ends
-FROM nobody n CROSS JOIN LATERAL (
+FROM @extschema@.msg_unreachable_channels n CROSS JOIN LATERAL (
 	SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE n.waits = 'idle' AND m.status = 'idle' AND m.channel = n.channel
 	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE n.waits = 'due' AND m.status IN ('scheduled', 'retry') AND m.channel = n.channel
 	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE n.waits = 'sent' AND m.status = 'sent' AND m.finished_at IS NULL AND m.channel = n.channel
 	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE n.waits = 'received' AND m.status = 'received' AND m.finished_at IS NULL AND m.channel = n.channel
-	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE n.waits = 'dead letter' AND m.dlq_pending AND m.channel = n.channel) m
-UNION ALL
--- the receiver is past it in every topic where its record may be, and it is not sent again
-SELECT m.id, m.channel, m.status, 'its topic is read from a later record on', true
-FROM @extschema@.msg_channel_settings s JOIN @extschema@.messages m ON m.channel = s.channel
-WHERE s.ack = 'readback' AND s.resend_after IS NULL AND NOT EXISTS (SELECT FROM nobody n WHERE n.channel = s.channel AND n.waits = 'sent')
-	AND m.status = 'sent' AND m.finished_at IS NULL AND m.kafka_offset IS NOT NULL
-	AND NOT EXISTS (SELECT FROM @extschema@.msg_offsets o
-		WHERE o.topic IN (SELECT x.t || y.suffix FROM pg_catalog.unnest(s.former_topics || s.topic) x(t), (VALUES (''), ('.retry')) y(suffix))
-		GROUP BY o.topic
-		-- a partition without a position is read from its beginning
-		HAVING coalesce(max(o.next_offset) FILTER (WHERE o."partition" = m.kafka_partition), 0) <= m.kafka_offset);
+	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE n.waits = 'dead letter' AND m.dlq_pending AND m.channel = n.channel) m;
 COMMENT ON VIEW @extschema@.msg_unreachable IS 'what is not finished and no worker will act on under the configuration as it is, and why; pauses do not count. Where ends is true, msg_reconcile() finishes it';
 COMMENT ON COLUMN @extschema@.msg_unreachable.id IS 'the message';
 COMMENT ON COLUMN @extschema@.msg_unreachable.channel IS 'its channel';

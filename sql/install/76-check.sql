@@ -285,8 +285,6 @@ BEGIN
 		('no worker slot', 'no-process', 'error', 'Workers cannot be started: no process is left for them.', 'Raise max_worker_processes, and restart the server.'),
 		('no database', 'no-database', 'error', 'A database of msgsys.databases does not exist, or takes no connections.', 'Make it, or take it out of msgsys.databases.'),
 		('extension absent', 'extension-absent', 'warning', 'Workers do not see the extension in this database.', 'Look again in a moment: they may have just been started.'),
-		('copy, not adopted', 'copy', 'error', 'This is a copy: nothing is sent.',
-			'If it shall send, say what became of its original: msg_adopt(''gone'') or msg_adopt(''lives'').'),
 		('broker settings wrong', 'broker-settings', 'error', 'The settings of the Kafka client cannot be used, so nothing is sent or read.',
 			'Put msgsys.kafka_brokers, msgsys.kafka_options or msgsys.kafka_options_file right, and reload the configuration.'),
 		('broker down', 'broker-down', 'warning', 'Kafka does not answer.',
@@ -491,14 +489,19 @@ DECLARE
 	i record;
 BEGIN
 	SELECT count(*) AS n, bool_and(x.system_identifier = s.system_identifier) AS server, bool_and(x.database_oid = d.oid) AS database,
-		bool_and(x.identity = coalesce(current_setting('msgsys.identity', true), '')) AS identity, bool_or(x.restored_at IS NOT NULL) AS restored
+		bool_and(x.identity = coalesce(current_setting('msgsys.identity', true), '')) AS identity, bool_or(x.restored_at IS NOT NULL) AS held,
+		-- what is held and fits here began elsewhere: a copy's files are others
+		bool_or(EXISTS (SELECT FROM @extschema@.msg_names e, @extschema@.msg_names o WHERE e.epoch = x.epoch AND o.held_at IS NOT NULL AND o.place <> e.place
+			AND (o.system_identifier, o.database_oid, o.identity) = (x.system_identifier, x.database_oid, x.identity))) AS directory,
+		bool_or(EXISTS (SELECT FROM @extschema@.msg_names o WHERE (o.system_identifier, o.database_oid) <> (s.system_identifier, d.oid) AND NOT o.theirs)) AS restored
 	INTO i FROM @extschema@.msg_installation x, pg_control_system() s, pg_database d WHERE d.datname = current_database();
 	IF i.n <> 1 THEN
 		RETURN QUERY SELECT 'installation'::text, 'error'::text, i.n::bigint, NULL::text[], 'msg_names has no row: the names of messages are lost, and nothing that is there is sent.'::text,
 			'Put its rows back from a backup; or have messages named anew with msg_adopt(''lives'').'::text;
-	ELSIF NOT (i.server AND i.database AND i.identity) OR i.restored THEN
+	ELSIF NOT (i.server AND i.database AND i.identity) OR i.held THEN
 		RETURN QUERY SELECT 'copy'::text, 'error'::text, 1::bigint, NULL::text[],
-			CASE WHEN i.restored THEN 'Messages were restored from another installation' ELSE 'This is a copy of another installation' END || ': nothing is sent until msg_adopt().',
+			CASE WHEN i.directory THEN 'This is a copy of a data directory whose original goes on' WHEN i.restored THEN 'Messages were restored from another installation'
+				ELSE 'This is a copy of another installation, by msgsys.identity' END || ': nothing is sent until msg_adopt().',
 			'If it shall send, say what became of the other one: msg_adopt(''gone'') or msg_adopt(''lives'').'::text;
 	END IF;
 	RETURN QUERY

@@ -153,6 +153,8 @@ append_to_file("$to/postgresql.conf", 'port = ' . $copy->port . "\n");
 $copy->start;
 ok(poll_sql($copy, 20, q{SELECT count(*) > 0 AND bool_and(state = ANY ('{"copy, not adopted",not needed}')) FROM msg_workers WHERE database = 'postgres'}), 'a copy that reads newer messages of it stops')
   or diag($copy->safe_psql('postgres', 'SELECT database, stage, state FROM msg_workers; SELECT epoch, place, timeline, held_at, theirs FROM msg_names'));
+is($copy->safe_psql('postgres', q{SELECT string_agg(detail, ' ') FROM msg_check() WHERE "check" = 'copy'}),
+	'This is a copy of a data directory whose original goes on: nothing is sent until msg_adopt().', 'which msg_check() says once, with its cause');
 $copy->safe_psql('postgres', q{SELECT msg_adopt('lives')});
 my $own = $copy->safe_psql('postgres', q{SELECT msg_create('"own"', 'n')});
 ok(poll_sql($copy, 20, "SELECT status FROM messages WHERE id = $own", 'received'), 'until it is adopted');

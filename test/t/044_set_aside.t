@@ -7,7 +7,7 @@ use MsgsysTest;
 use Test::More;
 
 expect_findings('foreign-trigger' => 'a trigger makes rows fail', dead => 'a row is set aside');
-my $bootstrap = kafka_start();
+my ($bootstrap, $dir) = kafka_start();
 my $node = new_node('set_aside', 'msgsys.kafka_brokers' => $bootstrap);
 ok(wait_workers($node), 'workers run');
 kafka_create_topic($bootstrap, 'stream', 4);
@@ -50,6 +50,28 @@ $session->query('TRUNCATE broken');
 ok(poll_sql($node, 30, "SELECT count(*) FROM messages WHERE status = 'idle'", 0), 'once it is mended, all are sent');
 is(scalar(read_topic($bootstrap, 'stream')), $all + 2000, 'and none was produced twice');
 cmp_ok(log_count($node, 'could not handle a batch', $from), '<=', 3, 'the log is not filled');
+
+# ---- one that fails alone is cancelled meanwhile: the next of its key keeps its place
+kafka_create_topic($bootstrap, 'single', 1);
+$session->query(q{SELECT msg_channel_set('single', topic => 'single', ack => 'none')});
+my $make = q{INSERT INTO messages (channel, message_key, payload) VALUES ('single', 'one key', '1') RETURNING id};
+my $broken = $session->query("BEGIN; WITH m AS ($make) INSERT INTO broken SELECT id FROM m; COMMIT; SELECT id FROM broken") =~ s/.*\n//sr;
+my $failed = q{SELECT extract(epoch FROM last_error_at) FROM msg_worker_slots() WHERE stage = 'relay' AND last_error ~ 'broken'};
+for (1 .. 2)
+{
+	my $at = $session->query($failed) || 0;
+	ok(poll_until(10, sub { ($session->query($failed) || 0) > $at }), 'it fails');
+}
+kafka('pause', $dir);
+$session->query(q{INSERT INTO messages (channel, payload) VALUES ('stream', '1')});
+ok(poll_sql($node, 20, q{SELECT state FROM msg_workers WHERE stage = 'relay'}, 'broker down'), 'Kafka hangs');
+is($session->query("SELECT msg_cancel($broken)"), 't', 'it is cancelled');
+my @next = map { $session->query($make) =~ s/\n.*//sr } 1 .. 20;
+my $now = $session->query('SELECT clock_timestamp()');
+ok(poll_sql($node, 20, "SELECT clock_timestamp() > '$now'::timestamptz + interval '5 s'"), 'it would be tried again');
+kafka('cont', $dir);
+ok(poll_sql($node, 10, "SELECT count(*) FROM messages WHERE channel = 'single' AND status = 'sent'", 20), 'the others are sent');
+is($session->query(q{SELECT count(*) FROM (SELECT kafka_offset, lag(kafka_offset) OVER (ORDER BY id) AS before FROM messages WHERE channel = 'single') m WHERE before > kafka_offset}), 0, 'in their order');
 
 # ---- one row, and nothing else: at fault once it has failed for long, if something else can be written
 # alone(NAME, COLUMNS, VALUES): such a row is set aside

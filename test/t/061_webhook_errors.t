@@ -146,6 +146,25 @@ ok(poll_sql($node, 10, "SELECT count(*) > 0 FROM msg_attempts WHERE message_id =
 is($session->query("SELECT status || ' ' || (finished_at IS NOT NULL) FROM messages WHERE id = $id"), 'received true', 'a message whose webhook was dropped stays received');
 goes_on('a drop');
 
+# ---- answers in characters that the database has not, and in none
+$node->safe_psql('postgres', q{CREATE DATABASE ascii TEMPLATE template0 ENCODING SQL_ASCII LOCALE 'C'});
+$node->safe_psql('postgres', q{CREATE DATABASE latin1 TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'});
+$node->append_conf('postgresql.conf', "msgsys.databases = 'postgres, ascii, latin1'\n");
+$node->reload;
+for my $database ('ascii', 'latin1')
+{
+	$node->safe_psql($database, "SET client_min_messages = error; CREATE EXTENSION msgsys; SELECT msg_channel_set(c, max_attempts => 1) FROM unnest('{good,bad}'::text[]) c;
+		SELECT msg_webhook_set('good', '" . $sink->url('/echo') . "', keep_attempts => true); SELECT msg_webhook_set('bad', '" . $sink->url('/echo/500') . "', breaker_share => 2)");
+	# a JSON of escapes; one in UTF-8; bytes of no encoding
+	my @bodies = map { unpack 'H*', $_ } '{"id": "a \\u4e2d \\u4e2d \\ud83d \\u0000 \\u00e9 z"}', "{\"id\": \"\xe4\xb8\xad\"}", "{\"id\": \"\xff\xfe \x80\"}", "\xe4\xb8 \xff\x01\x1b", "\xc3" x 3000;
+	$node->safe_psql($database, "SELECT msg_create_raw('\\x$_', c) FROM unnest('{good,bad}'::text[]) c") for @bodies;
+	ok(poll_until(20, sub { $node->safe_psql($database, 'SELECT count(*) FROM messages WHERE finished_at IS NULL') == 0 }), "$database: whatever an answer is in, it counts");
+	is($node->safe_psql($database, 'SELECT channel, status, attempts, count(*) FROM messages GROUP BY 1, 2, 3 ORDER BY 1'), "bad|dead|1|5\ngood|delivered|1|5", "$database: once");
+	is($node->safe_psql($database, "SELECT count(excerpt) FROM msg_attempts WHERE channel = 'bad'"), 5, "$database: what it said is kept");
+	is($node->safe_psql($database, "SELECT response_id FROM messages WHERE channel = 'good' ORDER BY id LIMIT 1"), 'a ? ? ? ? ? z', "$database: with marks for what is not there");
+}
+is(log_count($node, 'conversion between|invalid byte sequence'), 0, 'nothing failed for that');
+
 is($session->query("SELECT count(*) FROM messages WHERE finished_at IS NULL"), 0, 'nothing is unfinished');
 $session->query('DROP TRIGGER break ON messages; DROP FUNCTION break(); DROP TABLE broken');
 $sink->stop;

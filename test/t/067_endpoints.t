@@ -116,13 +116,31 @@ my $dir = tempdir();
 chmod 0755, $dir;
 mkfifo("$dir/fifo", 0666) or die;
 symlink('/proc/self/fd/3', "$dir/link");
-for my $file ("$dir/fifo", "$dir/link", '/proc/self/fd/3', '/dev/zero', '/dev/tty', $dir, "$dir/absent")
+channel('files', 'https://127.0.0.1:1/', "ca_file => '$dir/absent'");
+my $from = log_count($node);
+my $waits = $session->query(q{SELECT msg_create('1', 'files')});
+sub told { return log_count($node, qr/cannot make requests for the webhook of channel "files": $_[0]/, $from); }
+ok(poll_until(10, sub { told('could not open') }), 'a CA file that is absent is told');
+my $tries = q{SELECT extract(epoch FROM max(last_error_at)) FROM msg_worker_slots() WHERE stage = 'webhook'};
+for (1 .. 2)
 {
-	channel('files', 'https://127.0.0.1:1/', "ca_file => '$file'");
-	like(send_one('files'), qr/^dead .*(regular file|could not open|larger)/, "a CA file that is none: $file");
+	my $at = $session->query($tries);
+	ok(poll_until(20, sub { $session->query($tries) > $at }), 'it is tried again');
 }
+is(told(''), 1, 'that is told once');
 channel('plain', $here->url('/ok'));
+is(send_one('plain'), 'delivered', 'another channel goes on');
+for my $file ("$dir/fifo", "$dir/link", '/proc/self/fd/3', '/dev/zero', '/dev/tty', $dir)
+{
+	$from = log_count($node);
+	channel('files', 'https://127.0.0.1:1/', "ca_file => '$file'");
+	ok(poll_until(10, sub { told('.*(regular file|could not open|larger)') }), "a CA file that is none: $file");
+}
 is(send_one('plain'), 'delivered', 'the worker goes on');
+is($session->query("SELECT status || ' ' || attempts FROM messages WHERE id = $waits"), 'idle 0', 'the message waits, and no attempt was used up');
+channel('files', $here->url('/ok'), "ca_file => ''");
+is($session->query("SELECT msg_wait($waits, 'delivered', '10 s')"), 'delivered', 'until its webhook is repaired');
+is($session->query("SELECT attempts FROM messages WHERE id = $waits"), 1, 'at the first attempt');
 
 # ---- headers, trailers and answers before the answer have an end
 for my $what ('', 'early', 'trailers')

@@ -37,6 +37,8 @@ sub is_copy
 	return ok(poll_sql($node, 20, "SELECT bool_or(state = 'copy, not adopted') AND bool_and(state IN ('copy, not adopted', 'not needed')) FROM msg_workers WHERE database = '$database'"), $name);
 }
 
+my $why = q{SELECT string_agg(detail, ' ') FROM msg_check() WHERE "check" = 'copy'};
+
 # ---- dump and restore, beside the original
 create($primary, 'postgres', 'stream', 1000);
 create($primary, 'postgres', 'held', 10);
@@ -49,6 +51,7 @@ $primary->command_ok([ 'pg_restore', '--exit-on-error', '-d', 'restored', $dump 
 count_is($primary, 'restored', 'received', 1000, 'restored is what was received');
 is($primary->safe_psql('restored', "SELECT msg_resume('held'), status, count(*) FROM messages WHERE channel = 'held' GROUP BY 2"), 't|idle|10', 'and what waits, and the pause');
 is_copy($primary, 'restored', 'a restored database sends nothing');
+is($primary->safe_psql('restored', $why), 'Messages were restored from another installation: nothing is sent until msg_adopt().', 'which msg_check() says once, with its cause');
 is($primary->safe_psql('restored', "SELECT count(*) FROM messages WHERE status = 'idle'"), 10, 'all still wait');
 cmp_ok($primary->safe_psql('restored', q{SELECT msg_create('1', 'stream')}), '>', 1010, 'ids go on where they were');
 isnt($primary->safe_psql('restored', 'SELECT uuid FROM msg_installation'), $uuid, 'it has a uuid of its own');
@@ -87,6 +90,7 @@ $clone->init_from_backup($standby, 'clone');
 $clone->append_conf('postgresql.conf', "msgsys.identity = 'the clone'\n");
 $clone->start;
 is_copy($clone, 'postgres', 'a clone with another identity sends nothing');
+is($clone->safe_psql('postgres', $why), 'This is a copy of another installation, by msgsys.identity: nothing is sent until msg_adopt().', 'nor does msg_check() take it for a restored one');
 create($clone, 'postgres', 'stream', 10);
 unlike($clone->safe_psql('postgres', q{SELECT msg_adopt('lives')}), qr/$uuid|$promoted/, 'it is adopted, with another uuid');
 count_is($clone, 'postgres', 'received', 23020, 'and then sends');

@@ -5,10 +5,12 @@ use strict;
 use warnings;
 use lib 'test/lib';
 use MsgsysTest;
+use Sink;
 use Test::More;
 
-my ($bootstrap) = kafka_start();
-my $node = new_node('readback', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.databases' => 'postgres, ascii, latin1', 'max_worker_processes' => 40);
+my ($bootstrap) = kafka_start(undef, 'log.cleaner.backoff.ms=200', 'log.initial.task.delay.ms=0', 'log.retention.check.interval.ms=300');
+my $node = new_node('readback', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.databases' => 'postgres, ascii, latin1', 'max_worker_processes' => 40,
+	'msgsys.webhook_allow' => '127.0.0.1');
 $node->safe_psql('postgres', q{CREATE DATABASE ascii TEMPLATE template0 ENCODING SQL_ASCII LOCALE 'C'});
 $node->safe_psql('postgres', q{CREATE DATABASE latin1 TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'});
 my $session = session($node);
@@ -32,11 +34,11 @@ sub fails
 	return;
 }
 
-# all_received(CHANNEL, N, WHAT): all are at their end; a message whose record is gone is ended by the receiver (received) or the reconciler (sent)
+# all_received(CHANNEL, N, WHAT): all are at their end
 sub all_received
 {
 	my ($channel, $n, $what) = @_;
-	return ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = '$channel' AND status IN ('sent', 'received') AND finished_at IS NOT NULL", $n), $what)
+	return ok(poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel = '$channel' AND status = 'received' AND finished_at IS NOT NULL", $n), $what)
 	  || diag($session->query("SELECT status, attempts, count(*) FROM messages WHERE channel = '$channel' GROUP BY 1, 2; SELECT * FROM msg_offsets WHERE topic = '$channel'"));
 }
 
@@ -76,7 +78,7 @@ is($session->query(q{SELECT next_offset FROM msg_offsets WHERE topic = 'data'}),
 $session->query('DROP TRIGGER fail ON messages');
 all_received('data', $session->query(q{SELECT count(*) FROM messages WHERE channel = 'data'}), 'then all is marked');
 is(counter('set_aside'), 1, 'nothing was set aside for that');
-like($session->query("SELECT last_error FROM messages WHERE id = $poison"), qr/its record was gone before it was read back|read from a later record on/, 'what was passed over is settled, with the reason');
+like($session->query("SELECT last_error FROM messages WHERE id = $poison"), qr/and not read back: its record was gone/, 'what was passed over is settled, with the reason');
 
 # ---- a failure that is told before the relay has committed: here, it holds the row
 $session->query(q{SELECT msg_pause('acked')});
@@ -126,11 +128,39 @@ stopped('receiver', sub {
 	kafka_topic($bootstrap, 'delete', 'gone');
 });
 all_received('trimmed', 51, 'what retention removed is finished');
-cmp_ok($session->query(q{SELECT count(*) FROM messages WHERE channel = 'trimmed' AND last_error ~ 'its record was gone|from a later record on'}), '>', 0, 'with the reason');
+cmp_ok($session->query(q{SELECT count(*) FROM messages WHERE channel = 'trimmed' AND last_error ~ 'and not read back: its record was gone'}), '>', 0, 'with the reason');
 ok(poll_sql($node, 10, q{SELECT gap_to > gap_from AND gap_at IS NOT NULL FROM msg_offsets WHERE topic = 'trimmed'}), 'the gap is told');
 all_received('again', 51, 'with resend_after, it is sent again');
 is($session->query(q{SELECT count(*) FROM messages WHERE channel = 'again' AND last_error IS NOT NULL}), 0, 'and read back');
 all_received('gone', 51, 'what was in a deleted topic is finished');
+
+# ---- a compacted topic, and one whose records are kept for seconds; with a webhook, too
+kafka_create_topic($bootstrap, $_, 1, 'cleanup.policy=compact', 'segment.ms=100', 'min.cleanable.dirty.ratio=0.01', 'max.compaction.lag.ms=200', 'delete.retention.ms=100') for qw(compacted compacted_hook);
+kafka_create_topic($bootstrap, 'short', 1, 'retention.ms=1000', 'segment.ms=100');
+kafka_create_topic($bootstrap, 'compacted_hook.retry', 1);
+my @brief = qw(compacted compacted_hook short);
+$session->query("SELECT msg_channel_set('$_', topic => '$_')") for @brief;
+my $sink = Sink->new;
+$session->query("SELECT msg_webhook_set('compacted_hook', '" . $sink->url('/ok') . "')");
+sub keyed { my ($n) = @_; $session->query("INSERT INTO messages (channel, message_key, payload) SELECT '$_', 'one key', to_jsonb(g) FROM generate_series(1, $n) g") for @brief; }
+sub sent { return poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel IN ('compacted', 'compacted_hook', 'short') AND status = 'sent'", $_[0]); }
+sub records { my %at = map { $_->{offset} => 1 } read_topic($bootstrap, $_[0]); return scalar keys %at; }
+keyed(1);
+ok(poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel IN ('compacted', 'short') AND status = 'received' OR channel = 'compacted_hook' AND status = 'delivered'}, 3), 'compacted, short: first ones');
+stopped('receiver', sub {
+	keyed(1);
+	sent(3);
+	keyed(39);
+	ok(sent(120), 'they are sent, and not read');
+	# what is the latest segment is not cleaned
+	my $n = 40;
+	ok(poll_until(30, sub { keyed(1); sent(3 * ++$n); return records('short') < 30 && records('compacted') < 30 && records('compacted_hook') < 30 }), 'most of their records are gone');
+});
+my $kept = $session->query(q{SELECT count(*) FROM messages WHERE channel = 'compacted'});
+all_received($_, $kept, "$_: all come to their end") for qw(compacted short);
+ok(poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel = 'compacted_hook' AND status = 'delivered'}, $kept), 'and go to the webhook where there is one');
+cmp_ok($session->query("SELECT count(*) FROM messages WHERE channel = '$_' AND last_error ~ 'and not read back'"), '>', 0, "$_: with the reason") for @brief;
+$sink->stop;
 
 # ---- a partition more
 create('grown', 1);

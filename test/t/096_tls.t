@@ -79,6 +79,21 @@ is(try_it('shown', "https://127.0.0.1:$mutual/", "ca_file => '$dir/ca.pem', clie
 saw(qr{^$mutual HTTP/1.1 CN=client}, 'ours');
 is($session->query("SELECT count(*) FROM msg_webhook_secrets WHERE kind LIKE 'client%' AND channel = 'shown'"), 2, 'both are kept as secrets');
 
+# ---- certificates that cannot be used are an outage of their channel, and no death
+for my $case ([ 'rubbish', "client_cert => 'rubbish', client_key => 'rubbish'" ], [ 'keyless', 'client_cert => ' . text('client.pem') ], [ 'mismatch', 'client_cert => ' . text('client.pem') . ', client_key => ' . text('other.key') ],
+	[ 'ca', 'client_cert => ' . text('client.pem') . ', client_key => ' . text('client.key') . ", ca_file => '$dir/conf'" ])
+{
+	my ($name, $settings) = @$case;
+	$session->query("SELECT msg_channel_set('$name', max_attempts => 1); SELECT msg_webhook_set('$name', 'https://127.0.0.1:$mutual/', ca_file => '$dir/ca.pem'); SELECT msg_webhook_set('$name', $settings)");
+	$session->query("INSERT INTO messages (channel, payload) SELECT '$name', to_jsonb(g) FROM generate_series(1, 300) g");
+	ok(poll_until(10, sub { log_count($node, qr/cannot make requests for the webhook of channel "$name"/) }), "$name: told");
+	is(try_it('right', "https://127.0.0.1:$tls/", "ca_file => '$dir/ca.pem'"), 'delivered ', "$name: another channel goes on");
+	is($session->query("SELECT string_agg(DISTINCT status || ' ' || attempts, ',') FROM messages WHERE channel = '$name'"), 'idle 0', "$name: its messages wait");
+	$session->query("SELECT msg_webhook_set('$name', ca_file => '$dir/ca.pem', client_cert => " . text('client.pem') . ', client_key => ' . text('client.key') . ')');
+	ok(poll_sql($node, 10, "SELECT count(*) FROM messages WHERE channel = '$name' AND status = 'delivered' AND attempts = 1", 300), "$name: until they are repaired");
+	is(log_count($node, qr/cannot make requests for the webhook of channel "$name"/), 1, "$name: told once");
+}
+
 # ---- connections are used again, and their certificates are not shown to others
 my $before = seen();
 $session->query("INSERT INTO messages (channel, payload) SELECT 'shown', to_jsonb(g) FROM generate_series(1, 500) g");

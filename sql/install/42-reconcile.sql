@@ -68,8 +68,9 @@ COMMENT ON COLUMN @extschema@.msg_unreachable_channels.hint IS 'what to do';
  * finishes it (reading.c), which knows how far topics are read.
  */
 CREATE VIEW @extschema@.msg_unreachable AS
+WITH nobody AS MATERIALIZED (SELECT * FROM @extschema@.msg_unreachable_channels)
 SELECT m.id, m.channel, m.status, n.reason, n.ends
-FROM @extschema@.msg_unreachable_channels n CROSS JOIN LATERAL (
+FROM nobody n CROSS JOIN LATERAL (
 	SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE n.waits = 'idle' AND m.status = 'idle' AND m.channel = n.channel
 	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE n.waits = 'due' AND m.status IN ('scheduled', 'retry') AND m.channel = n.channel
 	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE n.waits = 'sent' AND m.status = 'sent' AND m.finished_at IS NULL AND m.channel = n.channel

@@ -50,13 +50,13 @@ my %changes = (
 sub make
 {
 	my ($channel) = @_;
+	# that its record is gone is found out some seconds after it was sent: not while this test looks
+	my $ahead = $channel =~ /^resend|^ack-.*readback$|^topic-set/ ? '0' : '1 h';
 	# the record that is not read back is either ahead of what is read, or (where nothing was read yet) the first of the topic
-	# (and is not looked for yet, or the receiver would finish it)
-	my $sent_at = $channel =~ /^ack-|^resend|^topic-set/ ? 'now()' : "now() + interval '1 h'";
 	my $offset = $channel =~ /^ack-/ && $channel =~ /readback$/ ? 0 : 1000000;
 	$session->query(qq{INSERT INTO messages (channel, event_type, status, due_at, sent_at, received_at, finished_at, attempts, kafka_partition, kafka_offset, dlq_pending, payload)
 		SELECT '$channel', s, s::msg_status, CASE s WHEN 'scheduled' THEN now() + interval '1 h' WHEN 'retry' THEN now() END,
-			CASE s WHEN 'sent' THEN $sent_at WHEN 'received' THEN now() END, CASE s WHEN 'received' THEN now() END, CASE s WHEN 'dead' THEN now() END,
+			CASE WHEN s IN ('sent', 'received') THEN now() + interval '$ahead' END, CASE s WHEN 'received' THEN now() END, CASE s WHEN 'dead' THEN now() END,
 			CASE WHEN s IN ('sent', 'received', 'retry', 'dead') THEN 1 ELSE 0 END, CASE s WHEN 'sent' THEN 0 END, CASE s WHEN 'sent' THEN $offset END,
 			CASE s WHEN 'dead' THEN true END, to_jsonb(s) FROM unnest('{@{[join ',', @columns]}}'::text[]) s});
 	die $session->error if $session->error =~ /ERROR/;

@@ -173,11 +173,14 @@ endpoint_record(Endpoint *endpoint, bool failed)
 
 /* Send nothing there, and have it written down why (flush.c): its messages wait. */
 void
-endpoint_disable(Endpoint *endpoint, const char *reason)
+endpoint_disable(Endpoint *endpoint, const char *reason, TimestampTz asked_at)
 {
 	endpoint->gone = true;
 	if (endpoint->disable_reason == NULL)
+	{
 		endpoint->disable_reason = MemoryContextStrdup(TopMemoryContext, reason);
+		endpoint->disable_asked_at = asked_at;
+	}
 	endpoint_give_back(endpoint);
 }
 

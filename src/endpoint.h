@@ -84,6 +84,7 @@ struct Endpoint
 	Breaker		breaker;
 	bool		breaker_changed;
 	char	   *disable_reason; /* why it is to be disabled, not yet written down; NULL: it is not */
+	TimestampTz disable_asked_at;	/* when the request began, by the clock of the database */
 	char	   *fault;			/* why its settings cannot be used; NULL: they can */
 	int			faults;			/* how often they could not, in a row */
 	char	   *outage;			/* why no request can be made, whatever its message; NULL: they can */
@@ -105,7 +106,7 @@ extern bool endpoint_permits(Endpoint *endpoint, int inflight, int64 *again_ms);
 extern bool endpoint_may_call(const Endpoint *endpoint);
 extern void endpoint_called(Endpoint *endpoint);
 extern void endpoint_record(Endpoint *endpoint, bool failed);
-extern void endpoint_disable(Endpoint *endpoint, const char *reason);
+extern void endpoint_disable(Endpoint *endpoint, const char *reason, TimestampTz asked_at);
 extern void endpoint_outage(Endpoint *endpoint, const char *reason);
 extern void endpoint_outage_ends(Endpoint *endpoint);
 extern void endpoint_waiting(Endpoint *endpoint, WaitingKind kind, int64 low);

@@ -99,7 +99,7 @@ endpoints_work(void *arg)
 		Endpoint   *endpoint = lfirst(lc);
 
 		if (endpoint->disable_reason)
-			store_webhook_disable(endpoint->name, endpoint->disable_reason);
+			store_webhook_disable(endpoint->name, endpoint->disable_reason, endpoint->disable_asked_at);
 		if (endpoint->breaker_changed)
 			store_breaker(endpoint->name, slot_number(), &endpoint->breaker);
 	}

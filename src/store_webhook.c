@@ -97,9 +97,10 @@ static Statement statements[STATEMENTS] =
 		"FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) u(id, channel, a, ms, class, code, address, error, excerpt)",
 		10, {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID}
 	},
+	/* what answered is not what is to be called, if that was changed, or enabled, since it was asked */
 	[DISABLE] = {
-		"UPDATE @.msg_webhooks SET disabled_at = now(), disabled_reason = $2 WHERE channel = $1 AND disabled_at IS NULL",
-		2, {TEXTOID, TEXTOID}
+		"UPDATE @.msg_webhooks SET disabled_at = now(), disabled_reason = $2 WHERE channel = $1 AND disabled_at IS NULL AND updated_at < $3",
+		3, {TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	},
 	[SET_BREAKER] = {
 		"INSERT INTO @.msg_breakers AS b (channel, worker, state, since, until, calls, failures, trips) "
@@ -499,14 +500,14 @@ store_webhook_marks(const WebhookMark *marks, int n)
 	add_attempts(marks, n);
 }
 
-/* Disable a webhook: its messages wait. */
+/* Disable a webhook, unless it was changed after it was asked: its messages wait.  Either way its settings are to be read again. */
 void
-store_webhook_disable(const char *channel, const char *reason)
+store_webhook_disable(const char *channel, const char *reason, TimestampTz asked_at)
 {
-	Datum		values[2] = {CStringGetTextDatum(channel), CStringGetTextDatum(reason)};
+	Datum		values[3] = {CStringGetTextDatum(channel), CStringGetTextDatum(reason), TimestampTzGetDatum(asked_at)};
 
-	if (statement_run(&statements[DISABLE], values, NULL) > 0)
-		note_config();
+	(void) statement_run(&statements[DISABLE], values, NULL);
+	note_config();
 }
 
 /* Show the state of a breaker. */

@@ -100,7 +100,7 @@ typedef struct HeldKey
 extern List *store_webhooks(MemoryContext context);
 extern Webhook *store_webhook(const char *channel);
 extern void store_webhook_marks(const WebhookMark *marks, int n);
-extern void store_webhook_disable(const char *channel, const char *reason);
+extern void store_webhook_disable(const char *channel, const char *reason, TimestampTz asked_at);
 extern void store_breaker(const char *channel, int worker, const Breaker *breaker);
 extern void store_breakers_forget(int worker);
 extern HeldKey *store_held_keys(const char *channel, int *n);

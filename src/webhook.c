@@ -130,7 +130,7 @@ note_fault(Endpoint *endpoint, const char *fault)
 	}
 	else
 	{
-		endpoint_disable(endpoint, psprintf("its settings cannot be used: %s", fault));
+		endpoint_disable(endpoint, psprintf("its settings cannot be used: %s", fault), GetCurrentTimestamp());
 		flush_breakers();
 	}
 }
@@ -327,7 +327,7 @@ take_results(void)
 			flush_add(job);
 			if (job->mark.verdict == VERDICT_HELD && !endpoint->gone)
 			{
-				endpoint_disable(endpoint, job->mark.error);
+				endpoint_disable(endpoint, job->mark.error, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), -results[i].elapsed_ms));
 				flush_breakers();
 				ereport(LOG,
 						(errmsg("msgsys disables the webhook of channel \"%s\": %s", endpoint->name, job->mark.error)));

@@ -201,6 +201,8 @@ BEGIN
 	IF NOT EXISTS (SELECT FROM @extschema@.msg_webhooks w WHERE w.channel = msg_webhook_enable.channel) THEN
 		RAISE undefined_object USING MESSAGE = format('channel "%s" has no webhook', msg_webhook_enable.channel);
 	END IF;
+	-- also where it is: an answer 410 that was asked for before counts no more
+	UPDATE @extschema@.msg_webhooks w SET updated_at = clock_timestamp() WHERE w.channel = msg_webhook_enable.channel AND enabled;
 	UPDATE @extschema@.msg_webhooks w SET disabled_at = CASE WHEN NOT enabled THEN now() END,
 		disabled_reason = CASE WHEN NOT enabled THEN coalesce(reason, 'by ' || CURRENT_USER) END
 	WHERE w.channel = msg_webhook_enable.channel AND (w.disabled_at IS NULL) IS DISTINCT FROM enabled;

@@ -153,6 +153,14 @@ is(scalar $sink->requests(sub { $_[0]{path} eq '/gone' }), 1, 'nothing more is s
 $session->query("SELECT msg_webhook_set('gone', '" . $sink->url('/ok') . "'); SELECT msg_webhook_enable('gone')");
 all_end('gone', 'delivered', 4, 'once it is enabled, all are delivered');
 
+# ---- and says nothing of what is set while it is asked
+channel('moved', '/delay/1500/gone');
+$id = create('moved');
+ok(poll_until(10, sub { scalar $sink->requests(sub { $_[0]{path} eq '/delay/1500/gone' }) }), 'it is asked');
+$session->query("SELECT msg_webhook_set('moved', '" . $sink->url('/ok') . "')");
+ends($id, 'delivered', 'an answer 410 of the URL before is not of the new one');
+is($session->query("SELECT disabled_at FROM msg_webhooks WHERE channel = 'moved'"), '', 'which is not disabled');
+
 # ---- cancelled, expired, paused
 channel('later', '/ok');
 $session->query("SELECT msg_pause('later')");

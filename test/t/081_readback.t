@@ -23,10 +23,12 @@ my $uuid = $session->query('SELECT uuid FROM msg_installation');
 
 sub create { my ($channel, $n) = @_; return split /\n/, $session->query("SELECT msg_create(to_jsonb(g), '$channel') FROM generate_series(1, $n) g"); }
 sub counter { return $session->query("SELECT coalesce(sum(value), 0) FROM msg_stats() WHERE stage = 'receiver' AND counter = '$_[0]'"); }
+# how often a mark has failed is a sequence, which no rollback takes back
+$session->query('CREATE SEQUENCE tries; GRANT ALL ON SEQUENCE tries TO public');
 sub fails
 {
 	my ($when) = @_;
-	$session->query(qq{CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN RAISE 'cannot be'; END \$\$;
+	$session->query(qq{CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM nextval('public.tries'); RAISE 'cannot be'; END \$\$;
 		CREATE TRIGGER fail BEFORE UPDATE ON messages FOR EACH ROW WHEN (NEW.status = 'received' AND $when) EXECUTE FUNCTION fail();
 		ALTER TABLE messages ENABLE ALWAYS TRIGGER fail});
 	return;
@@ -70,8 +72,11 @@ is($session->query(q{SELECT started_at FROM msg_workers WHERE stage = 'receiver'
 $session->query('DROP TRIGGER fail ON messages');
 fails('true');
 my $position = $session->query(q{SELECT next_offset FROM msg_offsets WHERE topic = 'data'});
-create('data', 20);
+$session->query(q{SELECT setval('tries', 1)});
+create('data', 1);
 ok(poll_until(20, sub { log_count($node, 'receiver cannot mark messages') > 0 }), 'where nothing can be marked, the receiver waits');
+# one message, tried with all and alone
+ok(poll_sql($node, 20, 'SELECT last_value > 2 * 4 FROM tries'), 'and tries again, more often than a record alone is');
 is($session->query(q{SELECT next_offset FROM msg_offsets WHERE topic = 'data'}), $position, 'and the position stays');
 $session->query('DROP TRIGGER fail ON messages');
 all_received('data', $session->query(q{SELECT count(*) FROM messages WHERE channel = 'data'}), 'then all is marked');
@@ -97,8 +102,9 @@ ok(poll_sql($node, 10, "SELECT status || ' ' || attempts FROM messages WHERE id 
 # ---- words with many brackets, and such as no encoding has
 my ($deep) = create('acked', 1);
 ok(poll_sql($node, 10, "SELECT status FROM messages WHERE id = $deep", 'sent'), 'sent');
-kcat_produce($bootstrap, 'msgsys.acks', qq({"id": "$uuid:$deep", "status": "failed", "error": ") . ('[{' x 200) . '\\"{' . qq(", "more": [) . join(',', ('[]') x 100) . ']}');
-ok(poll_sql($node, 10, "SELECT status FROM messages WHERE id = $deep", 'retry'), 'an error text with 400 brackets is no nesting');
+kcat_produce($bootstrap, 'msgsys.acks', qq({"id": "$uuid:$deep", "status": "failed", "error": ") . ('[{' x 800) . '\\"{' . qq(", "more": [) . join(',', ('[]') x 100) . ']}');
+ok(poll_sql($node, 10, "SELECT status FROM messages WHERE id = $deep", 'retry'), 'an error text with 1,600 brackets is no nesting');
+is($session->query("SELECT octet_length(last_error) FROM messages WHERE id = $deep"), 1000, 'of which 1,000 bytes are kept');
 for my $database ('ascii', 'latin1')
 {
 	$node->safe_psql($database, 'CREATE EXTENSION msgsys');

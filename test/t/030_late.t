@@ -122,10 +122,17 @@ my $missing = 0;
 for my $round (1 .. 3)
 {
 	my $caller = session($node);
+	# WAL is written by whoever needs it, and by nobody else
+	my $writer = $caller->query(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
+	kill('STOP', $writer) == 1 or die 'no WAL writer';
 	$caller->query('SET synchronous_commit = off');
 	$caller->query("INSERT INTO messages (channel, payload) VALUES ('crash', '\"$round-$_\"')") for 1 .. 5;
 	ok($reader->await("\"$round-5\"", 20), "round $round: seen in Kafka");
-	$node->stop('immediate');
+	# an immediate shutdown, that does not wait for it
+	kill 'QUIT', $node->{_pid};
+	kill 'KILL', $writer;
+	ok(poll_until(20, sub { !-e $node->data_dir . '/postmaster.pid' }), "round $round: the server has ended");
+	$node->_update_pid(0);
 	$caller->stop;
 	my ($seen) = scalar(() = $reader->output =~ /"$round-\d"/g);
 	$node->start;

@@ -74,10 +74,11 @@ FROM nobody n CROSS JOIN LATERAL (
 	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE n.waits = 'received' AND m.status = 'received' AND m.finished_at IS NULL AND m.channel = n.channel
 	UNION ALL SELECT m.id, m.channel, m.status FROM @extschema@.messages m WHERE n.waits = 'dead letter' AND m.dlq_pending AND m.channel = n.channel) m
 UNION ALL
--- the receiver is past it in every topic where its record may be, and it is not sent again
+-- the receiver is past it in every topic where its record may be, and it is not sent again; what is to go on to a webhook is for the receiver to settle
 SELECT m.id, m.channel, m.status, 'its topic is read from a later record on', true
 FROM @extschema@.msg_channel_settings s JOIN @extschema@.messages m ON m.channel = s.channel
 WHERE s.ack = 'readback' AND s.resend_after IS NULL AND NOT EXISTS (SELECT FROM nobody n WHERE n.channel = s.channel AND n.waits = 'sent')
+	AND NOT (s.has_webhook AND s.topic IS NOT NULL)
 	AND m.status = 'sent' AND m.finished_at IS NULL AND m.kafka_offset IS NOT NULL
 	AND NOT EXISTS (SELECT FROM @extschema@.msg_offsets o
 		WHERE o.topic IN (SELECT x.t || y.suffix FROM pg_catalog.unnest(s.former_topics || s.topic) x(t), (VALUES (''), ('.retry')) y(suffix))

@@ -9,7 +9,9 @@ use Time::HiRes 'time';
 
 my ($bootstrap) = kafka_start();
 my $node = new_node('late', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.poll_interval' => '1h', 'msgsys.sweep_interval' => '1h',
-	'wal_writer_delay' => '10s', 'wal_writer_flush_after' => '1GB', 'autovacuum' => 'off');
+	'wal_writer_delay' => '10s', 'wal_writer_flush_after' => '1GB', 'autovacuum' => 'off',
+	# nobody writes a page of a table, and with it WAL
+	'shared_buffers' => '128MB', 'bgwriter_lru_maxpages' => 0);
 ok(wait_workers($node), 'workers run');
 kafka_create_topic($bootstrap, $_, 4) for qw(late crash);
 $node->safe_psql('postgres', "SELECT msg_channel_set('late', topic => 'late', ack => 'none')");

@@ -5,18 +5,22 @@ use strict;
 use warnings;
 use lib 'test/lib';
 use MsgsysTest;
+use Sink;
 use Test::More;
 
 my ($bootstrap) = kafka_start();
-my $node = new_node('readback', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.databases' => 'postgres, ascii, latin1', 'max_worker_processes' => 40);
+my $node = new_node('readback', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.databases' => 'postgres, ascii, latin1', 'max_worker_processes' => 40,
+	'msgsys.webhook_allow' => '127.0.0.1');
+my $sink = Sink->new;
 $node->safe_psql('postgres', q{CREATE DATABASE ascii TEMPLATE template0 ENCODING SQL_ASCII LOCALE 'C'});
 $node->safe_psql('postgres', q{CREATE DATABASE latin1 TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'});
 my $session = session($node);
 my $holder = session($node);
 $session->query(q{SET client_min_messages = error});
 ok(wait_workers($node), 'workers run');
-kafka_create_topic($bootstrap, $_, 1) for qw(data trimmed again gone grown acked ascii latin1);
+kafka_create_topic($bootstrap, $_, 1) for qw(data trimmed again gone hooked hooked.retry grown acked ascii latin1);
 $session->query("SELECT msg_channel_set('$_', topic => '$_')") for qw(data trimmed gone grown);
+$session->query(qq{SELECT msg_channel_set('hooked', topic => 'hooked'); SELECT msg_webhook_set('hooked', url => '@{[$sink->url('/ok')]}')});
 $session->query(q{SELECT msg_channel_set('again', topic => 'again', resend_after => '2 s')});
 $session->query(q{SELECT msg_channel_set('acked', topic => 'acked', ack => 'topic', retry_base => '1 h', retry_max => '1 h')});
 my $uuid = $session->query('SELECT uuid FROM msg_installation');
@@ -120,23 +124,28 @@ for my $database ('ascii', 'latin1')
 }
 
 # ---- retention removes records before they are read back; where resend_after is set, they are sent again
-create($_, 1) for qw(trimmed again gone);
+create($_, 1) for qw(trimmed again gone hooked);
 all_received($_, 1, "$_: a first one") for qw(trimmed again gone);
+ok(poll_sql($node, 20, q{SELECT status FROM messages WHERE channel = 'hooked'}, 'delivered'), 'hooked: a first one');
 stopped('receiver', sub {
 	# what is sent first may be on its way to it already
-	create($_, 25) for qw(trimmed again gone);
-	poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel IN ('trimmed', 'again', 'gone') AND status = 'sent'}, 75);
-	create($_, 25) for qw(trimmed again gone);
-	ok(poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel IN ('trimmed', 'again', 'gone') AND status = 'sent'}, 150), 'they are sent, and not read');
-	kafka_topic($bootstrap, 'trim', $_) for qw(trimmed again);
+	create($_, 25) for qw(trimmed again gone hooked);
+	poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel IN ('trimmed', 'again', 'gone', 'hooked') AND status = 'sent'}, 100);
+	create($_, 25) for qw(trimmed again gone hooked);
+	ok(poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel IN ('trimmed', 'again', 'gone', 'hooked') AND status = 'sent'}, 200), 'they are sent, and not read');
+	kafka_topic($bootstrap, 'trim', $_) for qw(trimmed again hooked);
 	kafka_topic($bootstrap, 'delete', 'gone');
 });
+# the reconciler looks at once, and leaves to the receiver what has a webhook
+$session->query(q{SELECT msg_channel_set('another')});
 all_received('trimmed', 51, 'what retention removed is finished');
 cmp_ok($session->query(q{SELECT count(*) FROM messages WHERE channel = 'trimmed' AND last_error ~ 'its record was gone|from a later record on'}), '>', 0, 'with the reason');
 ok(poll_sql($node, 10, q{SELECT gap_to > gap_from AND gap_at IS NOT NULL FROM msg_offsets WHERE topic = 'trimmed'}), 'the gap is told');
 all_received('again', 51, 'with resend_after, it is sent again');
 is($session->query(q{SELECT count(*) FROM messages WHERE channel = 'again' AND last_error IS NOT NULL}), 0, 'and read back');
 all_received('gone', 51, 'what was in a deleted topic is finished');
+ok(poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel = 'hooked' AND status = 'delivered'}, 51), 'where there is a webhook, it is called')
+  or diag($session->query(q{SELECT status, finished_at IS NULL, last_error, count(*) FROM messages WHERE channel = 'hooked' GROUP BY 1, 2, 3}));
 
 # ---- a partition more
 create('grown', 1);

@@ -27,7 +27,7 @@ my %changes = (
 	'topic-taken'        => [ q{topic => 'T'},                  q{SELECT msg_channel_set('C', topic => '')},      qw(scheduled idle sent received. retry dead.) ],
 	'topic-taken-ack'    => [ q{topic => 'T', ack => 'topic'},  q{SELECT msg_channel_set('C', topic => '')},      qw(scheduled idle sent received. retry dead.) ],
 	'topic-taken-hook'   => [ q{topic => 'T', hook},            q{SELECT msg_channel_set('C', topic => '')},      qw(scheduled delivered. sent delivered. delivered. dead.) ],
-	'topic-set'          => [ q{hook},                          q{SELECT msg_channel_set('C', topic => 'T')},     qw(scheduled delivered. delivered. delivered. delivered. dead.) ],
+	'topic-set'          => [ q{hook},                          q{SELECT msg_channel_set('C', topic => 'T')},     qw(scheduled delivered. sent delivered. delivered. dead.) ],
 	'ack-none'           => [ q{topic => 'T'},                  q{SELECT msg_channel_set('C', ack => 'none')},    qw(scheduled sent. sent. received. sent. dead.) ],
 	'ack-topic'          => [ q{topic => 'T'},                  q{SELECT msg_channel_set('C', ack => 'topic')},   qw(scheduled sent sent received. sent dead.) ],
 	'ack-topic-readback' => [ q{topic => 'T', ack => 'topic'},  q{SELECT msg_channel_set('C', ack => 'readback')}, qw(scheduled received. sent. received. received. dead.) ],

@@ -174,6 +174,13 @@ SELECT pg_temp.try($$INSERT INTO messages (created_at, channel, payload) VALUES 
 SELECT setval('messages_id_seq', (SELECT max(id) FROM messages), false) > 0;
 SELECT pg_temp.try($$SELECT msg_create('1', dedup_key => 'behind')$$) ~ '^23505';
 SELECT msg_create('1', dedup_key => 'behind') > 0;
+-- nor is it for an event, or for a row of a query
+SELECT msg_subscribe('behind.#') > 0;
+SELECT setval('messages_id_seq', (SELECT max(id) FROM messages), false) > 0;
+SELECT pg_temp.try($$SELECT * FROM msg_publish('behind.x', '1')$$) ~ '^23505';
+SELECT setval('messages_id_seq', (SELECT max(id) FROM messages), false) > 0;
+SELECT pg_temp.try($$SELECT msg_create_from_query('SELECT 1 AS n')$$) ~ '^23505';
+SELECT msg_unsubscribe(id) FROM msg_subscriptions;
 SELECT msg_adopt() = uuid FROM msg_installation;
 SELECT pg_temp.try($$SELECT msg_adopt('lost')$$);
 DELETE FROM messages;

@@ -9,7 +9,9 @@ use Time::HiRes 'time';
 
 my ($bootstrap) = kafka_start();
 my $node = new_node('late', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.poll_interval' => '1h', 'msgsys.sweep_interval' => '1h',
-	'wal_writer_delay' => '10s', 'wal_writer_flush_after' => '1GB', 'autovacuum' => 'off');
+	'wal_writer_delay' => '10s', 'wal_writer_flush_after' => '1GB', 'autovacuum' => 'off',
+	# nobody writes a page of a table, and with it WAL
+	'shared_buffers' => '128MB', 'bgwriter_lru_maxpages' => 0);
 ok(wait_workers($node), 'workers run');
 kafka_create_topic($bootstrap, $_, 4) for qw(late crash);
 $node->safe_psql('postgres', "SELECT msg_channel_set('late', topic => 'late', ack => 'none')");
@@ -122,10 +124,17 @@ my $missing = 0;
 for my $round (1 .. 3)
 {
 	my $caller = session($node);
+	# WAL is written by whoever needs it, and by nobody else
+	my $writer = $caller->query(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'});
+	kill('STOP', $writer) == 1 or die 'no WAL writer';
 	$caller->query('SET synchronous_commit = off');
 	$caller->query("INSERT INTO messages (channel, payload) VALUES ('crash', '\"$round-$_\"')") for 1 .. 5;
 	ok($reader->await("\"$round-5\"", 20), "round $round: seen in Kafka");
-	$node->stop('immediate');
+	# an immediate shutdown, that does not wait for it
+	kill 'QUIT', $node->{_pid};
+	kill 'KILL', $writer;
+	ok(poll_until(20, sub { !-e $node->data_dir . '/postmaster.pid' }), "round $round: the server has ended");
+	$node->_update_pid(0);
 	$caller->stop;
 	my ($seen) = scalar(() = $reader->output =~ /"$round-\d"/g);
 	$node->start;

@@ -101,6 +101,8 @@ ok(poll_sql($standby, 20, 'SELECT NOT pg_is_in_recovery()'), 'a standby that was
 cmp_ok($standby->safe_psql('postgres', q{SELECT count(*) FROM messages WHERE channel = 'n'}), '<', 100, 'without the tail');
 $standby->safe_psql('postgres', q{INSERT INTO messages (channel, payload) SELECT 'n', to_jsonb(g) FROM generate_series(1, 600) g});
 isnt($standby->safe_psql('postgres', 'SELECT uuid FROM msg_installation'), $uuid, 'its messages have names of another uuid');
+# not because Kafka has told of it, which may be later than the first message
+is(log_count($standby, 'Kafka has newer messages of ours'), 0, 'from the first one on');
 cmp_ok($standby->safe_psql('postgres', "SELECT count(*) FROM messages WHERE id <= $last AND epoch = (SELECT epoch FROM msg_installation)"), '>', 400, 'ids are given again');
 ok(poll_sql($standby, 30, q{SELECT count(*) FROM messages WHERE epoch = (SELECT epoch FROM msg_installation) AND status = 'received'}, 600), 'each of them is sent');
 my @new = grep { !$old{ $_->{headers}{ce_id} } } read_topic($bootstrap, 'n');
@@ -135,8 +137,17 @@ ok(poll_sql($standby, 20, q{SELECT count(*) FROM messages WHERE channel = 'n' AN
 $uuid = $standby->safe_psql('postgres', 'SELECT uuid FROM msg_installation');
 $standby->stop;
 system("cd '$data' && find . -mindepth 1 -delete && cp -a '$data.snapshot/.' '$data'") == 0 or die;
+# some are made before a worker can know
+$standby->append_conf('postgresql.conf', "msgsys.databases = ''\n");
 $standby->start;
+my $again = join ',', split /\n/, $standby->safe_psql('postgres', q{SELECT msg_create('1', 'n', deliver_at => now() + interval '1 day') FROM generate_series(1, 5)});
+is($standby->safe_psql('postgres', "SELECT DISTINCT uuid FROM messages JOIN msg_names USING (epoch) WHERE id IN ($again)"), $uuid, 'back at a snapshot, messages get names that there were');
+$standby->append_conf('postgresql.conf', "msgsys.databases = 'postgres, there'\n");
+$standby->reload;
 ok(poll_sql($standby, 20, "SELECT uuid <> '$uuid' FROM msg_installation"), 'Kafka has what it has not: new messages get another uuid');
+is($standby->safe_psql('postgres', "SELECT DISTINCT status, uuid = (SELECT uuid FROM msg_installation) FROM messages JOIN msg_names USING (epoch) WHERE id IN ($again)"), 'scheduled|t',
+	'so do those, and the records of others do not count for them');
+$standby->safe_psql('postgres', "DELETE FROM messages WHERE id IN ($again)");
 ok(poll_sql($standby, 10, "SELECT lost_records >= 50 - 32 FROM msg_names WHERE uuid = '$uuid'"), 'and the tail is counted');
 my $after = $standby->safe_psql('postgres', q{SELECT msg_create('"after"', 'n')});
 ok(poll_sql($standby, 20, "SELECT status FROM messages WHERE id = $after", 'received'), 'it goes on');

@@ -18,6 +18,8 @@ my $pid = worker_pid($node, 'relay');
 
 # a trigger of the owner's that fires for workers, too
 $session->query(q{CREATE TABLE broken (id bigint)});
+# how often a mark has failed: what no rollback takes back
+$session->query('CREATE SEQUENCE tries; GRANT ALL ON SEQUENCE tries TO public');
 $session->query(q{CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 	IF new.status = 'sent' AND EXISTS (SELECT FROM public.broken b WHERE b.id IN (0, new.id)) THEN RAISE 'this row is broken' USING ERRCODE = 'XX000'; END IF;
 	RETURN new; END $$});
@@ -90,6 +92,19 @@ $session->query(q{CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plp
 alone('one that cannot be marked sent', '', '');
 alone('one that has expired', ', expires_at', ", now() + interval '1 ms'");
 is($session->query('SELECT count(*) FROM msg_breakers'), 0, 'and nothing is left of the write');
+
+# ---- one row, and nothing else, and it is the environment
+my ($dead, $records) = ($session->query("SELECT count(*) FROM messages WHERE status = 'dead'"), scalar(read_topic($bootstrap, 'stream')));
+$session->query(q{CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	IF new.status = 'sent' AND EXISTS (SELECT FROM public.broken b WHERE b.id = 0) THEN PERFORM nextval('public.tries'); RAISE 'the disk is full' USING ERRCODE = '53100'; END IF;
+	RETURN new; END $$});
+$session->query('INSERT INTO broken VALUES (0)');
+$session->query(q{INSERT INTO messages (channel, payload) VALUES ('stream', '1')});
+ok(poll_sql($node, 20, 'SELECT last_value >= 5 FROM tries'), 'a full disk: the only message is tried again and again');
+is($session->query("SELECT count(*) FROM messages WHERE status = 'dead'"), $dead, 'and not set aside');
+$session->query('TRUNCATE broken');
+ok(poll_sql($node, 30, "SELECT count(*) FROM messages WHERE status = 'idle'", 0), 'it is sent at last');
+is(scalar(read_topic($bootstrap, 'stream')), $records + 1, 'once');
 is(worker_pid($node, 'relay'), $pid, 'the relay is the same');
 $node->stop;
 done_testing();

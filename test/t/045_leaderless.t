@@ -1,5 +1,5 @@
 # A partition without a leader holds only what goes to it: the other partitions' messages, and other topics', go on, and what waited
-# goes when there is a leader again.
+# goes when there is a leader again. What waited for its topic goes in order, although the topic refuses once more.
 use strict;
 use warnings;
 use lib 'test/lib';
@@ -38,6 +38,14 @@ is($session->query("SELECT string_agg(DISTINCT attempts::text, ' ') FROM message
 ok(poll_until(20, sub { log_count($node, 'messages for topic "stream" wait') == 1 }), 'which the log says once');
 $mock->write("-2\n");
 ok(sent('stream', 4800), 'a leader again: all are sent');
+
+# ---- a topic that is denied (29), and once more when it seems to take records again
+$mock->write("29\n");
+$session->query("INSERT INTO messages (channel, message_key, payload) VALUES ('stream', 'one', '1')");
+ok(poll_until(20, sub { log_count($node, 'messages for topic "stream" wait') == 2 }), 'a topic that is denied has its messages wait');
+$session->query("INSERT INTO messages (channel, message_key, payload) SELECT 'stream', 'one', to_jsonb(repeat('x', 1000)) FROM generate_series(1, 2000)");
+$mock->write("1029\n");
+ok(sent('stream', 6801), 'all are sent');
 is($session->query(q{SELECT EXISTS (SELECT FROM (SELECT kafka_offset, lag(kafka_offset) OVER (PARTITION BY message_key ORDER BY id) before FROM messages WHERE channel = 'stream') m
 	WHERE before > kafka_offset)}), 'f', 'in the order of their keys');
 $node->stop;

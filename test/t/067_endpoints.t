@@ -148,6 +148,11 @@ for my $what ('', 'early', 'trailers')
 	channel("endless$what", $here->url("/headers/$what"), "timeout => '20 s'");
 	like(send_one("endless$what"), qr/^dead headers and trailers are longer/, "headers without end: $what");
 }
+# more than libcurl itself would take is not needed for that
+channel('many', $here->url('/headers/270'));
+like(send_one('many'), qr/^dead headers and trailers are longer/, 'headers of 270 kB');
+channel('many', $here->url('/headers/200'));
+is(send_one('many'), 'delivered', 'headers of 200 kB are taken');
 
 # ---- what a user makes does not run with a worker's rights
 channel('tripping', $here->url('/status/500'));

@@ -11,24 +11,28 @@ use Test::More;
 my ($bootstrap) = kafka_start(undef, 'log.cleaner.backoff.ms=200', 'log.initial.task.delay.ms=0', 'log.retention.check.interval.ms=300');
 my $node = new_node('readback', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.databases' => 'postgres, ascii, latin1', 'max_worker_processes' => 40,
 	'msgsys.webhook_allow' => '127.0.0.1');
+my $sink = Sink->new;
 $node->safe_psql('postgres', q{CREATE DATABASE ascii TEMPLATE template0 ENCODING SQL_ASCII LOCALE 'C'});
 $node->safe_psql('postgres', q{CREATE DATABASE latin1 TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'});
 my $session = session($node);
 my $holder = session($node);
 $session->query(q{SET client_min_messages = error});
 ok(wait_workers($node), 'workers run');
-kafka_create_topic($bootstrap, $_, 1) for qw(data trimmed again gone grown acked ascii latin1);
-$session->query("SELECT msg_channel_set('$_', topic => '$_')") for qw(data trimmed gone grown);
+kafka_create_topic($bootstrap, $_, 1) for qw(data trimmed again gone hooked hooked.retry remade grown acked ascii latin1);
+$session->query("SELECT msg_channel_set('$_', topic => '$_')") for qw(data trimmed gone remade grown);
+$session->query(qq{SELECT msg_channel_set('hooked', topic => 'hooked'); SELECT msg_webhook_set('hooked', url => '@{[$sink->url('/ok')]}')});
 $session->query(q{SELECT msg_channel_set('again', topic => 'again', resend_after => '2 s')});
 $session->query(q{SELECT msg_channel_set('acked', topic => 'acked', ack => 'topic', retry_base => '1 h', retry_max => '1 h')});
 my $uuid = $session->query('SELECT uuid FROM msg_installation');
 
 sub create { my ($channel, $n) = @_; return split /\n/, $session->query("SELECT msg_create(to_jsonb(g), '$channel') FROM generate_series(1, $n) g"); }
 sub counter { return $session->query("SELECT coalesce(sum(value), 0) FROM msg_stats() WHERE stage = 'receiver' AND counter = '$_[0]'"); }
+# how often a mark has failed is a sequence, which no rollback takes back
+$session->query('CREATE SEQUENCE tries; GRANT ALL ON SEQUENCE tries TO public');
 sub fails
 {
 	my ($when) = @_;
-	$session->query(qq{CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN RAISE 'cannot be'; END \$\$;
+	$session->query(qq{CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM nextval('public.tries'); RAISE 'cannot be'; END \$\$;
 		CREATE TRIGGER fail BEFORE UPDATE ON messages FOR EACH ROW WHEN (NEW.status = 'received' AND $when) EXECUTE FUNCTION fail();
 		ALTER TABLE messages ENABLE ALWAYS TRIGGER fail});
 	return;
@@ -72,8 +76,11 @@ is($session->query(q{SELECT started_at FROM msg_workers WHERE stage = 'receiver'
 $session->query('DROP TRIGGER fail ON messages');
 fails('true');
 my $position = $session->query(q{SELECT next_offset FROM msg_offsets WHERE topic = 'data'});
-create('data', 20);
+$session->query(q{SELECT setval('tries', 1)});
+create('data', 1);
 ok(poll_until(20, sub { log_count($node, 'receiver cannot mark messages') > 0 }), 'where nothing can be marked, the receiver waits');
+# one message, tried with all and alone
+ok(poll_sql($node, 20, 'SELECT last_value > 2 * 4 FROM tries'), 'and tries again, more often than a record alone is');
 is($session->query(q{SELECT next_offset FROM msg_offsets WHERE topic = 'data'}), $position, 'and the position stays');
 $session->query('DROP TRIGGER fail ON messages');
 all_received('data', $session->query(q{SELECT count(*) FROM messages WHERE channel = 'data'}), 'then all is marked');
@@ -99,8 +106,9 @@ ok(poll_sql($node, 10, "SELECT status || ' ' || attempts FROM messages WHERE id 
 # ---- words with many brackets, and such as no encoding has
 my ($deep) = create('acked', 1);
 ok(poll_sql($node, 10, "SELECT status FROM messages WHERE id = $deep", 'sent'), 'sent');
-kcat_produce($bootstrap, 'msgsys.acks', qq({"id": "$uuid:$deep", "status": "failed", "error": ") . ('[{' x 200) . '\\"{' . qq(", "more": [) . join(',', ('[]') x 100) . ']}');
-ok(poll_sql($node, 10, "SELECT status FROM messages WHERE id = $deep", 'retry'), 'an error text with 400 brackets is no nesting');
+kcat_produce($bootstrap, 'msgsys.acks', qq({"id": "$uuid:$deep", "status": "failed", "error": ") . ('[{' x 800) . '\\"{' . qq(", "more": [) . join(',', ('[]') x 100) . ']}');
+ok(poll_sql($node, 10, "SELECT status FROM messages WHERE id = $deep", 'retry'), 'an error text with 1,600 brackets is no nesting');
+is($session->query("SELECT octet_length(last_error) FROM messages WHERE id = $deep"), 1000, 'of which 1,000 bytes are kept');
 for my $database ('ascii', 'latin1')
 {
 	$node->safe_psql($database, 'CREATE EXTENSION msgsys');
@@ -116,23 +124,42 @@ for my $database ('ascii', 'latin1')
 }
 
 # ---- retention removes records before they are read back; where resend_after is set, they are sent again
-create($_, 1) for qw(trimmed again gone);
+create($_, 1) for qw(trimmed again gone hooked);
 all_received($_, 1, "$_: a first one") for qw(trimmed again gone);
+ok(poll_sql($node, 20, q{SELECT status FROM messages WHERE channel = 'hooked'}, 'delivered'), 'hooked: a first one');
 stopped('receiver', sub {
 	# what is sent first may be on its way to it already
-	create($_, 25) for qw(trimmed again gone);
-	poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel IN ('trimmed', 'again', 'gone') AND status = 'sent'}, 75);
-	create($_, 25) for qw(trimmed again gone);
-	ok(poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel IN ('trimmed', 'again', 'gone') AND status = 'sent'}, 150), 'they are sent, and not read');
-	kafka_topic($bootstrap, 'trim', $_) for qw(trimmed again);
+	create($_, 25) for qw(trimmed again gone hooked);
+	poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel IN ('trimmed', 'again', 'gone', 'hooked') AND status = 'sent'}, 100);
+	create($_, 25) for qw(trimmed again gone hooked);
+	ok(poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel IN ('trimmed', 'again', 'gone', 'hooked') AND status = 'sent'}, 200), 'they are sent, and not read');
+	kafka_topic($bootstrap, 'trim', $_) for qw(trimmed again hooked);
 	kafka_topic($bootstrap, 'delete', 'gone');
 });
+# the reconciler looks at once, and leaves them to the receiver
+$session->query(q{SELECT msg_channel_set('another')});
 all_received('trimmed', 51, 'what retention removed is finished');
 cmp_ok($session->query(q{SELECT count(*) FROM messages WHERE channel = 'trimmed' AND last_error ~ 'and not read back: its record was gone'}), '>', 0, 'with the reason');
 ok(poll_sql($node, 10, q{SELECT gap_to > gap_from AND gap_at IS NOT NULL FROM msg_offsets WHERE topic = 'trimmed'}), 'the gap is told');
 all_received('again', 51, 'with resend_after, it is sent again');
 is($session->query(q{SELECT count(*) FROM messages WHERE channel = 'again' AND last_error IS NOT NULL}), 0, 'and read back');
 all_received('gone', 51, 'what was in a deleted topic is finished');
+ok(poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel = 'hooked' AND status = 'delivered'}, 51), 'where there is a webhook, it is called')
+  or diag($session->query(q{SELECT status, finished_at IS NULL, last_error, count(*) FROM messages WHERE channel = 'hooked' GROUP BY 1, 2, 3}));
+
+# ---- a topic that is made again, with more records than were read of it, before a receiver reads on
+create('remade', 30);
+all_received('remade', 30, 'remade: the first ones');
+stopped('receiver', sub {
+	kafka_topic($bootstrap, 'delete', 'remade');
+	# the broker makes it when it is asked for it
+	create('remade', 200);
+	ok(poll_sql($node, 40, q{SELECT count(*) FROM messages WHERE channel = 'remade' AND status = 'sent'}, 200), 'remade: more are sent');
+	$session->query(q{SELECT pg_terminate_backend(pid) FROM msg_workers WHERE stage = 'receiver' AND database = 'postgres'});
+});
+ok(poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel = 'remade' AND status = 'received' AND coalesce(last_error, '') !~ 'not read back'}, 230),
+	'remade: all are received by their records, of which those below the old position count too')
+  or diag($session->query(q{SELECT status, kafka_partition, min(kafka_offset), max(kafka_offset), last_error, count(*) FROM messages WHERE channel = 'remade' GROUP BY 1, 2, 5; SELECT * FROM msg_offsets WHERE topic = 'remade'}));
 
 # ---- a compacted topic, and one whose records are kept for seconds; with a webhook, too
 kafka_create_topic($bootstrap, $_, 1, 'cleanup.policy=compact', 'segment.ms=100', 'min.cleanable.dirty.ratio=0.01', 'max.compaction.lag.ms=200', 'delete.retention.ms=100') for qw(compacted compacted_hook);
@@ -140,7 +167,6 @@ kafka_create_topic($bootstrap, 'short', 1, 'retention.ms=1000', 'segment.ms=100'
 kafka_create_topic($bootstrap, 'compacted_hook.retry', 1);
 my @brief = qw(compacted compacted_hook short);
 $session->query("SELECT msg_channel_set('$_', topic => '$_')") for @brief;
-my $sink = Sink->new;
 $session->query("SELECT msg_webhook_set('compacted_hook', '" . $sink->url('/ok') . "')");
 sub keyed { my ($n) = @_; $session->query("INSERT INTO messages (channel, message_key, payload) SELECT '$_', 'one key', to_jsonb(g) FROM generate_series(1, $n) g") for @brief; }
 sub sent { return poll_sql($node, 20, "SELECT count(*) FROM messages WHERE channel IN ('compacted', 'compacted_hook', 'short') AND status = 'sent'", $_[0]); }

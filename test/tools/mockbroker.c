@@ -5,7 +5,8 @@
  *
  * mockbroker [PARTITIONS [TOPIC]]: prints its address, runs until it is killed.  A
  * number on a line of its input is the error of every answer to a producer from now on;
- * meanwhile no new producer gets an identity.  0: everything is accepted again.  -1: the
+ * meanwhile no new producer gets an identity.  0: everything is accepted again.  1000 and more: the
+ * thousands are how many answers have that error, and everything else is accepted.  -1: the
  * topic's first partition has no leader from now on; -2: it has one again.
  */
 #include <librdkafka/rdkafka.h>
@@ -21,18 +22,18 @@
 
 #define MANY					10000	/* answers, more than any test waits for */
 
-/* Answer a kind of request with this error only; 0: as usual. */
+/* Answer a kind of request so often with this error only; 0: as usual. */
 static void
-answer(rd_kafka_mock_cluster_t *cluster, int16_t key, rd_kafka_resp_err_t error)
+answer(rd_kafka_mock_cluster_t *cluster, int16_t key, rd_kafka_resp_err_t error, int times)
 {
 	static rd_kafka_resp_err_t errors[MANY];
 
 	rd_kafka_mock_clear_request_errors(cluster, key);
 	if (error == RD_KAFKA_RESP_ERR_NO_ERROR)
 		return;
-	for (int i = 0; i < MANY; i++)
+	for (int i = 0; i < times; i++)
 		errors[i] = error;
-	rd_kafka_mock_push_request_errors_array(cluster, key, MANY, errors);
+	rd_kafka_mock_push_request_errors_array(cluster, key, times, errors);
 }
 
 int
@@ -58,11 +59,11 @@ main(int argc, char **argv)
 			rd_kafka_mock_partition_set_leader(cluster, argc > 2 ? argv[2] : "demo", 0, error == -1 ? -1 : 1);
 			continue;
 		}
-		if (error)
-			answer(cluster, KEY_INIT_PRODUCER_ID, NOT_YET);
-		answer(cluster, KEY_PRODUCE, (rd_kafka_resp_err_t) error);
-		if (!error)
-			answer(cluster, KEY_INIT_PRODUCER_ID, RD_KAFKA_RESP_ERR_NO_ERROR);
+		if (error > 0 && error < 1000)
+			answer(cluster, KEY_INIT_PRODUCER_ID, NOT_YET, MANY);
+		answer(cluster, KEY_PRODUCE, (rd_kafka_resp_err_t) (error % 1000), error < 1000 ? MANY : error / 1000);
+		if (error == 0 || error >= 1000)
+			answer(cluster, KEY_INIT_PRODUCER_ID, RD_KAFKA_RESP_ERR_NO_ERROR, MANY);
 	}
 	for (;;)
 		pause();

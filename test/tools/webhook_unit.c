@@ -350,6 +350,9 @@ test_breaker(void)
 		changed |= breaker_record(&breaker, &settings, true, now);
 	ok(!changed && breaker_permits(&breaker, now), "closed while there are too few calls");
 	ok(breaker_record(&breaker, &settings, true, now) && breaker.state == BREAKER_OPEN, "open at enough failures");
+	for (int i = 0; i < 20; i++)
+		changed |= breaker_record(&breaker, &settings, i % 2 == 0, now + 50);
+	ok(!changed && breaker.until == now + 100 && breaker.trips == 1, "answers to what was sent before change nothing");
 	ok(!breaker_permits(&breaker, now + 99) && breaker_permits(&breaker, now + 100), "a probe after the pause");
 	ok(breaker_call(&breaker, now + 100) && !breaker_permits(&breaker, now + 5000), "one at a time");
 	breaker_record(&breaker, &settings, true, now + 110);

@@ -87,12 +87,15 @@ typedef struct BrokerPosition
 #define BROKER_BEGINNING	(-2)
 
 /*
- * A record that was read; every pointer is valid until broker_release().  Or, where end
- * is set, none: its partition was read to its end as it was then, which is the offset.
+ * A record that was read; every pointer is valid until broker_release().  Or none: where
+ * end is set, its partition was read to its end as it was then, which is the offset; where broken is
+ * set, a batch of records that begins there cannot be decompressed (one may hold 1,000 times its size),
+ * and the partition is read from it again and again until broker_assign() says from where else.
  */
 typedef struct BrokerMessage
 {
 	bool		end;
+	bool		broken;
 	const char *topic;
 	int32_t		partition;
 	int64_t		offset;

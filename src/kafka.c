@@ -1132,23 +1132,26 @@ broker_consume(Broker *broker, BrokerMessage *messages, int max)
 	{
 		rd_kafka_message_t *message = broker->batch[i];
 
-		if (message->err && message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
+		bool		broken = message->err == RD_KAFKA_RESP_ERR__BAD_COMPRESSION;
+
+		if (message->err && message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF && !broken)
 		{
 			note_consumer_error(broker, message);
 			rd_kafka_message_destroy(message);
 			continue;
 		}
 		broker->batch[count] = message;
-		messages[count].end = message->err != RD_KAFKA_RESP_ERR_NO_ERROR;
+		messages[count].broken = broken;
+		messages[count].end = message->err != RD_KAFKA_RESP_ERR_NO_ERROR && !broken;
 		messages[count].topic = rd_kafka_topic_name(message->rkt);
 		messages[count].partition = message->partition;
 		messages[count].offset = message->offset;
 		messages[count].time_ms = rd_kafka_message_timestamp(message, NULL);
 		messages[count].key = message->key;
 		messages[count].key_length = message->key_len;
-		/* at the end, the library has words there */
-		messages[count].value = messages[count].end ? NULL : message->payload;
-		messages[count].value_length = messages[count].end ? 0 : message->len;
+		/* where there is no record, the library has words there */
+		messages[count].value = message->err ? NULL : message->payload;
+		messages[count].value_length = message->err ? 0 : message->len;
 		messages[count].handle = message;
 		count++;
 		if (broker->must_hurry)

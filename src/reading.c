@@ -90,12 +90,17 @@ typedef struct Reading
 	int64		jump_to;
 	int64		gap_from;		/* those of them that retention had removed; */
 	int64		gap_to;			/* 0: none that is to be written down */
+	int64		broken;			/* where the batch begins that cannot be decompressed; meaningful where */
+	int64		broken_step;	/* so many of its offsets were passed over at a time; 0: none */
+	int64		broken_end;		/* and the partition was seen to end there at the latest */
 } Reading;
 
 static MemoryContext assignment_context = NULL; /* until the next assignment */
 static Reading *readings = NULL;
 static int	nreadings = 0;
 static bool any_abandoned = false;
+
+#define BROKEN_ONE_BY_ONE	64	/* offsets of a batch that cannot be decompressed: some seconds */
 
 /* Channel names of a list, in memory that lasts, in place of those before. */
 static void
@@ -276,12 +281,15 @@ assign(Broker *consumer, bool always)
 		return false;
 	any_abandoned = false;
 	for (int i = 0; i < nreadings; i++)
-		for (int w = 0; w < n && readings[i].gap_to > 0; w++)
+		for (int w = 0; w < n && (readings[i].gap_to > 0 || readings[i].broken_step > 0); w++)
 			if (wanted[w].partition == readings[i].partition && strcmp(wanted[w].topic, readings[i].topic) == 0)
 			{
 				/* not written down yet */
 				wanted[w].gap_from = readings[i].gap_from;
 				wanted[w].gap_to = readings[i].gap_to;
+				wanted[w].broken = readings[i].broken;
+				wanted[w].broken_step = readings[i].broken_step;
+				wanted[w].broken_end = readings[i].broken_end;
 			}
 
 	if (assignment_context == NULL)
@@ -382,6 +390,37 @@ find_reading(const BrokerMessage *message)
 }
 
 /*
+ * A batch of records cannot be decompressed: read on behind it.  How many there are in it is not known, so
+ * it is passed over one by one, and after many by more and more, lest it holds up the partition for long.
+ */
+static void
+pass_over_broken(Reading *reading, int64 offset)
+{
+	int64		from = Max(reading->next, offset);
+
+	if (reading->broken_step == 0 || reading->broken != offset)
+	{
+		ereport(LOG,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("msgsys receiver passes over records at offset " INT64_FORMAT " of partition %d of topic \"%s\": they cannot be decompressed",
+						offset, reading->partition, reading->topic)));
+		reading->broken = offset;
+		reading->broken_step = 1;
+	}
+	else if (from - offset >= BROKEN_ONE_BY_ONE)
+		reading->broken_step *= 2;
+	reading->gap_from = from;
+	/* not past its end, as far as that is known */
+	reading->gap_to = from + 1;
+	reading->broken_end = Max(reading->broken_end, reading->high);
+	if (reading->broken_end > from)
+		reading->gap_to = Min(from + reading->broken_step, reading->broken_end);
+	reading->next = reading->safe = reading->gap_to;
+	reading->time = DT_NOBEGIN;
+	reading->abandoned = any_abandoned = assign_wanted = true;
+}
+
+/*
  * A record was read: the next one of its partition follows it.  Returns the
  * index of the partition, or -1 if the record is not to be looked at: it was
  * read before, or its partition is not read any more, or it is only its end.
@@ -391,6 +430,12 @@ reading_advance(const BrokerMessage *message)
 {
 	int			r = find_reading(message);
 
+	if (r >= 0 && message->broken)
+	{
+		if (!readings[r].abandoned)
+			pass_over_broken(&readings[r], message->offset);
+		return -1;
+	}
 	if (r < 0 || (readings[r].unverified && verify(&readings[r], message)) ||
 		readings[r].abandoned)
 		return -1;

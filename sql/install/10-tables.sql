@@ -423,7 +423,7 @@ COMMENT ON COLUMN @extschema@.msg_offsets.record_time IS 'the timestamp of the r
 COMMENT ON COLUMN @extschema@.msg_offsets.low IS 'the first offset that Kafka had at looked_at; null: not known, or there was no such partition';
 COMMENT ON COLUMN @extschema@.msg_offsets.high IS 'the offset after the last one then; null with a looked_at: there was no such partition';
 COMMENT ON COLUMN @extschema@.msg_offsets.looked_at IS 'when a receiver saw these last, as far as it is written: at changes, at most about once a second, and once a minute';
-COMMENT ON COLUMN @extschema@.msg_offsets.gap_from IS 'first offset of the latest gap: records that Kafka''s retention removed before they were read';
+COMMENT ON COLUMN @extschema@.msg_offsets.gap_from IS 'first offset of the latest gap: records that Kafka''s retention removed before they were read, or that cannot be decompressed';
 COMMENT ON COLUMN @extschema@.msg_offsets.gap_to IS 'the offset after that gap';
 COMMENT ON COLUMN @extschema@.msg_offsets.gap_at IS 'when it was found';
 COMMENT ON COLUMN @extschema@.msg_offsets.updated_at IS 'when it moved last';

@@ -137,7 +137,7 @@ forged('worker-stopped', $state->('webhook', 'stopped'), undef, 'a worker that e
 forged('no-database', $state->('relay', 'no database'), undef, 'a database that takes no connections');
 forged('broker-settings', $state->('relay', 'broker settings wrong'), undef, 'settings that the Kafka client does not take');
 forged('broker-down', $state->('relay', 'broker down'), undef, 'a broker that does not answer');
-forged('copy', $state->('relay', 'copy, not adopted'), undef, 'a copy');
+forged('', $state->('relay', 'copy, not adopted'), undef, 'a worker of a copy is no finding of its own');
 forged('extension-absent', $state->('relay', 'extension absent'), undef, 'a worker that sees no extension');
 forged('', $state->('relay', $_), undef, "$_ is no finding") for 'not needed', 'standby', 'no broker set', 'starting', 'paused';
 forged('setting', "$all UNION ALL SELECT 'other', 'relay', g, NULL, 'idle', now(), now(), '{}', NULL, NULL, NULL FROM generate_series(1, 30) g", undef, 'more processes than there may be');

@@ -18,8 +18,8 @@ my $session = session($node);
 my $holder = session($node);
 $session->query(q{SET client_min_messages = error});
 ok(wait_workers($node), 'workers run');
-kafka_create_topic($bootstrap, $_, 1) for qw(data trimmed again gone hooked hooked.retry remade grown acked ascii latin1);
-$session->query("SELECT msg_channel_set('$_', topic => '$_')") for qw(data trimmed gone remade grown);
+kafka_create_topic($bootstrap, $_, 1) for qw(data trimmed again gone hooked hooked.retry remade bomb grown acked ascii latin1);
+$session->query("SELECT msg_channel_set('$_', topic => '$_')") for qw(data trimmed gone remade bomb grown);
 $session->query(qq{SELECT msg_channel_set('hooked', topic => 'hooked'); SELECT msg_webhook_set('hooked', url => '@{[$sink->url('/ok')]}')});
 $session->query(q{SELECT msg_channel_set('again', topic => 'again', resend_after => '2 s')});
 $session->query(q{SELECT msg_channel_set('acked', topic => 'acked', ack => 'topic', retry_base => '1 h', retry_max => '1 h')});
@@ -187,6 +187,17 @@ all_received($_, $kept, "$_: all come to their end") for qw(compacted short);
 ok(poll_sql($node, 20, q{SELECT count(*) FROM messages WHERE channel = 'compacted_hook' AND status = 'delivered'}, $kept), 'and go to the webhook where there is one');
 cmp_ok($session->query("SELECT count(*) FROM messages WHERE channel = '$_' AND last_error ~ 'and not read back'"), '>', 0, "$_: with the reason") for @brief;
 $sink->stop;
+
+# ---- a record that holds far more than its size: it is passed over, and what follows is read
+create('bomb', 1);
+all_received('bomb', 1, 'bomb: a first one');
+my $zeros = tempdir() . '/zeros';
+open(my $out, '>', $zeros) or die "$zeros: $!";
+truncate $out, 120_000_000;
+system('kcat', '-P', '-b', $bootstrap, '-t', 'bomb', '-p', 0, '-z', $_, '-X', 'message.max.bytes=200000000', '-X', 'queue.buffering.max.kbytes=1000000', $zeros) == 0 or die 'kcat failed' for 'zstd', 'gzip';
+create('bomb', 20);
+all_received('bomb', 21, 'bomb: those after it');
+is(log_count($node, 'of topic "bomb": they cannot be decompressed'), 1, 'one line says what was passed over');
 
 # ---- a partition more
 create('grown', 1);

@@ -1121,15 +1121,8 @@ alone_at_fault(const Suspect *suspect, const ErrorData *reason)
 {
 	ErrorData  *error;
 
-	if (suspect->failures_alone < STRIKES_ALONE || error_is_of_locks(reason))
+	if (suspect->failures_alone < STRIKES_ALONE || error_is_of_locks(reason) || error_is_of_server(reason))
 		return false;
-	switch (ERRCODE_TO_CATEGORY(reason->sqlerrcode))
-	{
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-			return false;
-	}
 	return worker_try_any(write_elsewhere, NULL, &error);
 }
 

@@ -19,6 +19,7 @@
 typedef enum MailingStatement
 {
 	RUN,
+	PASS_OVER,
 	POSTPONE,
 	POSTPONE_ROWS,
 	STATEMENTS
@@ -52,6 +53,10 @@ static Statement statements[STATEMENTS] =
 		"SELECT mailing, channel, first_client, last_client, created, changed, cancelled, first_id, last_id, lowest_id, earliest_due, next_at "
 		"FROM @.msg_mailings_run($1, $2, $3)",
 		3, {TIMESTAMPTZOID, INT4OID, INT4ARRAYOID}
+	},
+	[PASS_OVER] = {
+		"SELECT mailing, client FROM @.msg_mailing_pass_over($1, $2)",
+		2, {TIMESTAMPTZOID, INT4ARRAYOID}
 	},
 	[POSTPONE] = {
 		POSTPONE_FROM("unnest($1) u(id) JOIN @.messages m ON m.id = u.id"),
@@ -100,6 +105,21 @@ store_mailings_run(TimestampTz now, int most, MailingWork *work)
 	due = result_column(0, RUN_DUE, &isnull);
 	if (!isnull)
 		note_due(channel, DatumGetTimestampTz(due));
+}
+
+/*
+ * Leave out the client that the mailing cannot go on with that waits first; 0: it is at none, and waits for a while.
+ * Returns false where there is no such mailing.
+ */
+bool
+store_mailing_pass_over(TimestampTz now, int64 *mailing, int64 *client)
+{
+	Datum		values[2] = {TimestampTzGetDatum(now), names_foreign()};
+
+	statement_run(&statements[PASS_OVER], values, NULL);
+	*mailing = result_int64(0, 1, 0);
+	*client = result_int64(0, 2, 0);
+	return *mailing != 0;
 }
 
 /* Tell of the rows that the last statement has postponed. */

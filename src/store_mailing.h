@@ -26,6 +26,7 @@ typedef struct MailingWork
 	TimestampTz next_at;		/* when there is more to do; DT_NOEND: never */
 } MailingWork;
 
+extern bool store_mailing_pass_over(TimestampTz now, int64 *mailing, int64 *client);
 extern void store_mailings_run(TimestampTz now, int most, MailingWork *work);
 extern void store_mailings_postpone(const int64 *ids, int n);
 extern void store_mailings_postpone_rows(const ItemPointerData *tids, int n);

@@ -535,6 +535,21 @@ error_is_of_locks(const ErrorData *error)
 		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
+/* Whether an error says that the server lacks something, or is to end: it tells nothing of a row. */
+bool
+error_is_of_server(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return true;
+		default:
+			return false;
+	}
+}
+
 /*
  * Run work in a transaction of its own.  Returns false when it was rolled back
  * because of somebody's locks, and may be tried again; other errors end the

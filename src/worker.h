@@ -34,6 +34,7 @@ extern void worker_commit(void);
 extern bool worker_try(void (*work) (void *arg), void *arg);
 extern bool worker_try_any(void (*work) (void *arg), void *arg, ErrorData **error);
 extern bool error_is_of_locks(const ErrorData *error);
+extern bool error_is_of_server(const ErrorData *error);
 extern bool worker_subtry(void (*work) (void *arg), void *arg, ErrorData **error);
 extern bool worker_refresh(bool *reloaded);
 extern bool worker_config_changed(void);

@@ -62,7 +62,7 @@ COMMENT ON COLUMN @extschema@.msg_mailings.epoch IS 'which installation''s it is
 COMMENT ON COLUMN @extschema@.msg_mailings.act_at IS 'when the scheduler has something to do for it; null: never again';
 COMMENT ON COLUMN @extschema@.msg_mailings.next_client IS 'clients up to this id are done with';
 COMMENT ON COLUMN @extschema@.msg_mailings.again IS 'whether its clients are gone through once more, because it was changed after its start';
-COMMENT ON COLUMN @extschema@.msg_mailings.left_out IS 'clients that were chosen and got no message: their window does not open again before the end, or the text would be too long';
+COMMENT ON COLUMN @extschema@.msg_mailings.left_out IS 'clients that were chosen and got no message: their window does not open again before the end, the text would be too long, or no message can be made for them (the log says why)';
 COMMENT ON COLUMN @extschema@.msg_mailings.created_at IS 'when it was made';
 COMMENT ON COLUMN @extschema@.msg_mailings.updated_at IS 'when a user changed it last';
 COMMENT ON COLUMN @extschema@.msg_mailings.updated_by IS 'who did';
@@ -228,6 +228,30 @@ END $$;
 COMMENT ON FUNCTION @extschema@.msg_mailing_expand IS 'makes the messages of a mailing to a range of clients';
 
 /*
+ * msg_mailing_reach(g, most): how far one piece of the work of a mailing goes: up to which client, and whether none is left after it. What may be
+ * many rows is gone through in the order of clients.
+ */
+CREATE FUNCTION @extschema@.msg_mailing_reach(g @extschema@.msg_mailings, most integer, OUT last_client bigint, OUT done boolean)
+RETURNS record LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF g.status = 'running' AND NOT g.again THEN
+		SELECT max(s.id), count(*) < most INTO last_client, done
+		FROM (SELECT c.id FROM @extschema@.msg_clients c WHERE c.id > g.next_client ORDER BY c.id LIMIT most) s;
+	ELSIF g.status = 'running' THEN
+		SELECT max(s.id), count(*) < most INTO last_client, done
+		FROM (SELECT u.id FROM (
+				(SELECT c.id FROM @extschema@.msg_clients c WHERE c.id > g.next_client ORDER BY c.id LIMIT most)
+				UNION (SELECT l.client_id FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = g.id AND l.client_id > g.next_client ORDER BY l.client_id LIMIT most)) u(id)
+			ORDER BY u.id LIMIT most) s;
+	ELSE
+		SELECT max(s.client_id), count(*) < most INTO last_client, done
+		FROM (SELECT l.client_id FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = g.id AND l.client_id > g.next_client ORDER BY l.client_id LIMIT most) s;
+	END IF;
+	last_client := coalesce(last_client, g.next_client);
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_mailing_reach IS 'up to which client one piece of the work of a mailing goes';
+
+/*
  * msg_mailings_run(at, most, others): one piece of the work that mailings have to be done at a time, for the mailing that has waited longest: at most so many
  * clients are looked at, an eighth of that where messages are changed. Called by the scheduler, and by tests. Returns which mailing that was (NULL: there is nothing to do), what was
  * done, and when there is something to do next (NULL: never). Mailings of these other epochs (see msg_names) are another installation's.
@@ -265,21 +289,7 @@ BEGIN
 			IF g.again OR g.status <> 'running' THEN
 				most := greatest(most / 8, 1);
 			END IF;
-			-- what may be many rows is gone through in the order of clients
-			IF g.status = 'running' AND NOT g.again THEN
-				SELECT max(s.id), count(*) < most INTO last_client, done
-				FROM (SELECT c.id FROM @extschema@.msg_clients c WHERE c.id > g.next_client ORDER BY c.id LIMIT most) s;
-			ELSIF g.status = 'running' THEN
-				SELECT max(s.id), count(*) < most INTO last_client, done
-				FROM (SELECT u.id FROM (
-						(SELECT c.id FROM @extschema@.msg_clients c WHERE c.id > g.next_client ORDER BY c.id LIMIT most)
-						UNION (SELECT l.client_id FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = g.id AND l.client_id > g.next_client ORDER BY l.client_id LIMIT most)) u(id)
-					ORDER BY u.id LIMIT most) s;
-			ELSE
-				SELECT max(s.client_id), count(*) < most INTO last_client, done
-				FROM (SELECT l.client_id FROM @extschema@.msg_mailing_links l WHERE l.mailing_id = g.id AND l.client_id > g.next_client ORDER BY l.client_id LIMIT most) s;
-			END IF;
-			last_client := coalesce(last_client, g.next_client);
+			SELECT r.last_client, r.done INTO last_client, done FROM @extschema@.msg_mailing_reach(g, most) r;
 			IF g.again OR g.status <> 'running' THEN
 				SELECT * INTO followed FROM @extschema@.msg_mailing_follow(g.id, g.next_client, last_client, now_at);
 				changed := followed.changed;
@@ -313,6 +323,32 @@ BEGIN
 	SELECT min(o.act_at) INTO next_at FROM @extschema@.msg_mailings o WHERE o.act_at IS NOT NULL AND o.epoch <> ALL (others);
 END $$;
 COMMENT ON FUNCTION @extschema@.msg_mailings_run IS 'does one piece of the work of mailings that is due; called by the scheduler';
+
+/*
+ * msg_mailing_pass_over(at, others): the mailing that msg_mailings_run() would work at next cannot go on with its next client: leave that client out.
+ * Where it is at no client, it waits for a minute, so that others go on. Called by the scheduler. Returns the mailing (NULL: there is none) and the client (NULL: none).
+ */
+CREATE FUNCTION @extschema@.msg_mailing_pass_over(at timestamptz, others integer[] DEFAULT '{}', OUT mailing bigint, OUT client bigint)
+RETURNS record LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	g @extschema@.msg_mailings;
+BEGIN
+	SELECT * INTO g FROM @extschema@.msg_mailings o WHERE o.act_at <= at AND o.epoch <> ALL (others) ORDER BY o.act_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN;
+	END IF;
+	mailing := g.id;
+	IF g.status = 'planned' AND g.ends_at > at THEN
+		g.status := 'running';
+	END IF;
+	IF g.status IN ('running', 'cancelling', 'deleting') AND g.ends_at > at THEN
+		SELECT nullif(r.last_client, g.next_client) INTO client FROM @extschema@.msg_mailing_reach(g, 1) r;
+	END IF;
+	UPDATE @extschema@.msg_mailings o SET status = g.status, next_client = coalesce(client, o.next_client),
+		left_out = o.left_out + (client IS NOT NULL)::integer, act_at = CASE WHEN client IS NULL THEN at + interval '1 min' ELSE o.act_at END
+	WHERE o.id = g.id;
+END $$;
+COMMENT ON FUNCTION @extschema@.msg_mailing_pass_over IS 'leaves out the client that a mailing cannot go on with; called by the scheduler';
 
 /*
  * msg_client_set(phone, ...): make a client, or change the one with this id, or else with this phone. What is left out (NULL) stays as it is; an empty

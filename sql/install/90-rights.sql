@@ -97,7 +97,7 @@ BEGIN
 			'DELETE ' || t || 'msg_mailing_links', 'USAGE ON SEQUENCE @extschema@.msg_clients_id_seq'];
 	END IF;
 	IF kind = 'worker' THEN
-		functions := functions || '{msg_mailings_run,msg_mailing_expand,msg_window}'::text[];
+		functions := functions || '{msg_mailings_run,msg_mailing_reach,msg_mailing_pass_over,msg_mailing_expand,msg_window}'::text[];
 		rights := rights || ARRAY['INSERT ' || t || 'messages', 'SELECT ' || t || 'msg_clients', 'SELECT, UPDATE, DELETE ' || t || 'msg_mailings',
 			'SELECT, INSERT, DELETE ' || t || 'msg_mailing_links'];
 	END IF;

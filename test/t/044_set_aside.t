@@ -93,6 +93,17 @@ alone('one that cannot be marked sent', '', '');
 alone('one that has expired', ', expires_at', ", now() + interval '1 ms'");
 is($session->query('SELECT count(*) FROM msg_breakers'), 0, 'and nothing is left of the write');
 
+# ---- a client of a mailing for whom no message can be made is left out, and neither the mailing nor others stand still
+$session->query(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+	IF new.event_type = 'mailing' AND new.message_key IN (SELECT id::text FROM public.msg_clients WHERE tag = 'broken') THEN RAISE 'this client is broken' USING ERRCODE = 'XX000'; END IF;
+	RETURN new; END $$; CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION refuse(); ALTER TABLE messages ENABLE ALWAYS TRIGGER refuse});
+$session->query(q{SELECT msg_client_set('7900' || lpad(g::text, 7, '0'), tag => CASE WHEN g IN (400, 401) THEN 'broken' ELSE 'well' END) FROM generate_series(1, 500) g});
+my ($first, $second) = map { $session->query("SELECT msg_mailing_create('text $_', now() + interval '1 h', channel => 'stream')") } 1 .. 2;
+ok(poll_sql($node, 40, "SELECT count(*) FROM msg_mailings WHERE status = 'expanded' AND left_out = 2", 2), 'two mailings leave out two clients each');
+is($session->query("SELECT count(*) FROM msg_mailing_links WHERE mailing_id = $_"), 498, 'the others get it') for $first, $second;
+is(log_count($node, "mailing $_ leaves out client \\d+: this client is broken"), 2, 'as the log says') for $first, $second;
+$session->query('DROP TRIGGER refuse ON messages');
+
 # ---- one row, and nothing else, and it is the environment
 my ($dead, $records) = ($session->query("SELECT count(*) FROM messages WHERE status = 'dead'"), scalar(read_topic($bootstrap, 'stream')));
 $session->query(q{CREATE OR REPLACE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -85,7 +85,7 @@ FROM (VALUES
 LEFT JOIN pg_proc p ON p.proname = v.name;
 SELECT is(provolatile, CASE WHEN proname IN ('msg_get', 'msg_list', 'msg_running', 'msg_live', 'msg_check_messages', 'msg_check_settings', 'msg_check_objects',
 	'msg_check_sequences', 'msg_cache_entry', 'msg_cache_name', 'msg_cron_schema', 'msg_time_zone', 'msg_window',
-	'msg_mailing_payload', 'msg_mailing_stats', 'msg_mailing_messages', 'msg_daily_report', 'msg_openapi', 'msg_openapi_type', 'msg_http_time', 'msg_http_number', 'msg_http_body',
+	'msg_mailing_payload', 'msg_mailing_reach', 'msg_mailing_stats', 'msg_mailing_messages', 'msg_daily_report', 'msg_openapi', 'msg_openapi_type', 'msg_http_time', 'msg_http_number', 'msg_http_body',
 	'msg_http_000_messages', 'msg_http_001_sent', 'msg_http_002_reply', 'msg_http_002_working', 'msg_http_002_list', 'msg_http_002_two', 'msg_http_003_body', 'msg_http_003_stats', 'msg_http_003_messages', 'msg_http_004_sent') THEN 's' WHEN proname IN ('msg_webhook_secret_valid', 'msg_known_names', 'msg_event_matches', 'msg_phone', 'msg_http_003_id', 'msg_webhook_origin') THEN 'i' ELSE 'v' END::"char", proname || '''s volatility')
 FROM pg_proc WHERE proname LIKE 'msg\_%' ORDER BY proname;
 SELECT is(count(*), 1::bigint, 'one function is called ' || proname) FROM pg_proc WHERE proname LIKE 'msg\_%' GROUP BY proname ORDER BY proname;

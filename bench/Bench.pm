@@ -17,7 +17,7 @@ use POSIX ();
 use Time::HiRes qw(time sleep);
 
 our @EXPORT = qw(say_progress start_servers session counter await_counter watch_workers create_messages quiet
-	make_extension versions bindir compile cpu_of timed round_to median root server_log);
+	make_extension versions bindir compile latency_figures cpu_of timed round_to median root server_log);
 
 my $root = Cwd::abs_path(dirname(__FILE__) . '/..');
 my $work = $ENV{MSGSYS_WORK} // "$root/.work";
@@ -128,6 +128,15 @@ $SIG{$_} = sub { exit 130 } for qw(INT TERM HUP);
 $SIG{PIPE} = 'IGNORE';	# a session that ended is seen when its answer is read
 
 sub bindir { my $bindir = command($ENV{PG_CONFIG} // 'pg_config', '--bindir'); return $bindir }
+
+# Create messages at a rate in the channel "bench": p50, p99 and maximum in ms from commit to a consumer, how many, the real rate.
+sub latency_figures
+{
+	my ($rate, $seconds) = @_;
+	my @figures = map { 0 + $_ } split ' ', qx('@{[compile('latency')]}' $rate $seconds '$ENV{BROKERS}' bench);
+	@figures == 5 or die "bench: latency failed\n";
+	return @figures;
+}
 
 # Compile a C program of this directory, where it is older than its source; its path.
 sub compile

@@ -9,8 +9,7 @@ sub latency
 {
 	my ($rate, $seconds) = @_;
 	say_progress("$rate messages/s for $seconds s");
-	my @figures = map { 0 + $_ } split ' ', qx('@{[compile('latency')]}' $rate $seconds '$ENV{BROKERS}' bench);
-	@figures == 5 or die "bench: latency failed\n";
+	my @figures = latency_figures($rate, $seconds);
 	say_progress("p50 $figures[0] ms, p99 $figures[1] ms, longest $figures[2] ms");
 	return @figures;
 }

@@ -23,8 +23,7 @@ sub latency
 			  or POSIX::_exit(1);
 		}
 	}
-	my @figures = map { 0 + $_ } split ' ', qx('@{[compile('latency')]}' @{[RATE]} $seconds '$ENV{BROKERS}' bench);
-	@figures == 5 or die "bench: latency failed\n";
+	my @figures = latency_figures(RATE, $seconds);
 	if ($pid) { waitpid $pid, 0; $? == 0 or die "bench: the new channels failed\n"; }
 	say_progress("$new new topics: p50 $figures[0] ms, p99 $figures[1] ms, longest $figures[2] ms");
 	return @figures;

@@ -17,6 +17,8 @@ SELECT pg_temp.try($$SELECT msg_create('1', NULL)$$);
 SELECT pg_temp.try($$SELECT msg_create(NULL)$$);
 SELECT pg_temp.try($$SELECT msg_create('null')$$);
 SELECT pg_temp.try($$INSERT INTO messages (payload, body) VALUES ('1', '\x01')$$);
+-- nor what is restored
+SELECT pg_temp.try($$INSERT INTO messages (epoch) SELECT epoch FROM msg_installation$$);
 SELECT pg_temp.try($$SELECT msg_create('1', headers => '[]')$$);
 SELECT pg_temp.try($$SELECT msg_create('1', headers => '"x"')$$);
 SELECT pg_temp.try($$SELECT msg_create('1', headers => '{"a": 1}')$$);

@@ -695,7 +695,8 @@ claim_row(TupleTableSlot *slot, DestReceiver *self)
 		row.key_length = VARSIZE_ANY_EXHDR(key);
 	}
 	row.payload = nulls[COL_PAYLOAD] ? NULL : DatumGetJsonbP(values[COL_PAYLOAD]);
-	row.body = nulls[COL_BODY] ? NULL : DatumGetByteaPP(values[COL_BODY]);
+	/* a row that no trigger saw may have neither, which is nothing to send */
+	row.body = !nulls[COL_BODY] ? DatumGetByteaPP(values[COL_BODY]) : nulls[COL_PAYLOAD] ? (bytea *) cstring_to_text("") : NULL;
 	row.headers = nulls[COL_HEADERS] ? NULL : DatumGetJsonbP(values[COL_HEADERS]);
 	row.content_type = nulls[COL_CONTENT_TYPE] ? NULL : DatumGetTextPP(values[COL_CONTENT_TYPE]);
 	row.event_type = nulls[COL_EVENT_TYPE] ? NULL : DatumGetTextPP(values[COL_EVENT_TYPE]);

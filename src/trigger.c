@@ -247,9 +247,12 @@ check_size(Size size)
 				 errhint("Send a reference to what is large, or raise the limit here and in Kafka.")));
 }
 
-/* What a message holds, in the columns of content, can be sent. */
+/*
+ * A message has a payload or a body.  This is no constraint of the table, which would
+ * be read anew by each INSERT, and by each UPDATE of a worker.
+ */
 static void
-check_content(const Datum *values, const bool *nulls)
+check_payload_or_body(const bool *nulls)
 {
 	if (nulls[COL_PAYLOAD] == nulls[COL_BODY])
 		ereport(ERROR,
@@ -257,6 +260,13 @@ check_content(const Datum *values, const bool *nulls)
 				 errmsg(nulls[COL_BODY] ? "message has neither payload nor body" :
 						"message has both payload and body"),
 				 errhint("Give exactly one of them.")));
+}
+
+/* What a message holds, in the columns of content, can be sent. */
+static void
+check_content(const Datum *values, const bool *nulls)
+{
+	check_payload_or_body(nulls);
 	if (!nulls[COL_KEY] && toast_raw_datum_size(values[COL_KEY]) - VARHDRSZ > LONGEST_KEY)
 		ereport(ERROR,
 				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
@@ -367,7 +377,9 @@ before_insert(TriggerData *data, FmgrInfo * flinfo)
 		if (epoch != DatumGetInt32(values[COL_EPOCH]))
 			tuple = with_value(tuple, desc, COL_EPOCH, Int32GetDatum(epoch));
 	}
-	else if (nulls[COL_FINISHED_AT])
+	else
+		check_payload_or_body(nulls);
+	if (!created_here && nulls[COL_FINISHED_AT])
 		names_check_given(rel, DatumGetInt32(values[COL_EPOCH]), &flinfo->fn_extra, flinfo->fn_mcxt);
 	/* whether one with a deduplication key becomes a row is not known before it is one */
 	if (status == IDLE && !has_dedup_key)

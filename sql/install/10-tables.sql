@@ -56,9 +56,8 @@ CREATE TABLE @extschema@.messages (
 	last_error		text,
 	dlq_pending		boolean,
 	-- A default and no trigger: rows that come from elsewhere bring theirs, whatever fires there.
-	epoch			integer NOT NULL DEFAULT @extschema@.msg_epoch(),
-	-- The trigger checks the rest: a constraint costs each worker's UPDATE.
-	CONSTRAINT messages_payload_or_body CHECK ((payload IS NULL) <> (body IS NULL))
+	epoch			integer NOT NULL DEFAULT @extschema@.msg_epoch()
+	-- The trigger checks what a message holds: a constraint costs each INSERT and each worker's UPDATE.
 ) WITH (
 	-- Dead rows must go while their index entries are few, whatever the size of the table.
 	autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,

@@ -116,6 +116,12 @@ is($session->query("SELECT count(*) FROM messages WHERE status = 'dead'"), $dead
 $session->query('TRUNCATE broken');
 ok(poll_sql($node, 30, "SELECT count(*) FROM messages WHERE status = 'idle'", 0), 'it is sent at last');
 is(scalar(read_topic($bootstrap, 'stream')), $records + 1, 'once');
+
+# ---- a row that no trigger saw, with nothing in it
+my $empty = $session->query("SET session_replication_role = replica; INSERT INTO messages (channel) VALUES ('stream') RETURNING id");
+$session->query("RESET session_replication_role; INSERT INTO messages (channel, payload) VALUES ('stream', '1')");
+ok(poll_sql($node, 20, "SELECT status FROM messages WHERE id = $empty", 'sent'), 'what has neither payload nor body is sent');
+is_deeply([ map { $_->{value} } grep { $_->{headers}{ce_id} =~ /:$empty$/ } read_topic($bootstrap, 'stream') ], [''], 'as an empty record');
 is(worker_pid($node, 'relay'), $pid, 'the relay is the same');
 $node->stop;
 done_testing();

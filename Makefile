@@ -59,7 +59,7 @@ endif
 sql/msgsys--$(EXTENSION_VERSION).sql: $(sort $(wildcard sql/install/*.sql))
 	cat $^ >$@
 
-.PHONY: help setup demo test test-cassert installcheck-postgres model mutants soak fuzz valgrind bench format lint dist distclean
+.PHONY: help setup demo test test-cassert installcheck-postgres model mutants flaky soak fuzz valgrind bench format lint dist distclean
 
 help: ## list the targets
 	@echo "all install installcheck clean: as in any extension of PostgreSQL (PG_CONFIG=... chooses the server)"
@@ -85,6 +85,9 @@ model: setup ## play random histories against a server and judge them (SECONDS=6
 
 mutants: setup ## take one safety out at a time, and see that a test fails (NAMES=... takes those)
 	@test/tools/mutants $(NAMES)
+
+flaky: setup ## run the tests three times beside a load of 16 (T=... runs those; TIMES=3, LOAD=16)
+	@test/tools/flaky $(T)
 
 soak: setup ## run the long fault and load tests
 	@SOAK=1 test/tools/run-tests $(T)

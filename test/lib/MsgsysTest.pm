@@ -33,7 +33,7 @@ BEGIN
 	}
 }
 
-our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_topic poll_until poll_sql answers kill_worker kcat_produce
+our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_topic poll_until poll_sql slowness answers kill_worker kcat_produce
   read_topic record_stamp check_topic wait_workers worker_pid stats work_dir session topic_reader
   expect_findings kafka_start_later log_count command_ok append_to_file tempdir slurp_file);
 
@@ -44,6 +44,9 @@ my @nodes;      # servers that new_node() made
 my %expected;   # findings of msg_check() that this test names, and why
 
 sub work_dir { return $work; }
+
+# by which a limit of time is multiplied
+sub slowness { return Program::slowness(); }
 
 # The settings of a server that finds the staged msgsys.
 sub _settings
@@ -221,16 +224,16 @@ sub kafka_topic
 	system("$work/topic", $bootstrap, $command, $name, @rest) == 0 or die "cannot $command $name";
 }
 
-# poll_until(SECONDS, CODE): wait until CODE is true; false at the end of the time.
+# poll_until(SECONDS, CODE): wait until CODE is true; false when it is late for what a quiet machine does within so many.
 sub poll_until
 {
 	my ($seconds, $code) = @_;
-	my $end = time + $seconds;
+	my $began = time;
 	while (1)
 	{
 		my $value = $code->();
 		return $value if $value;
-		return 0 if time > $end;
+		return 0 if Program::is_late($began, $seconds);
 		sleep 0.02;    # between two looks
 	}
 }

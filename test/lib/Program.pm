@@ -8,7 +8,29 @@ use IPC::Run;
 use Scalar::Util 'weaken';
 use Time::HiRes qw(time);
 
+# How many times as long a test waits before it gives up as a quiet machine needs: one that passes never waits so long.
+my $patience = $ENV{MSGSYS_PATIENCE} // 3;
+my $processors = () = slurp('/proc/cpuinfo') =~ /^processor\b/mg;
+
 my @running;    # to be ended with the test
+
+sub slurp { my ($path) = @_; open(my $file, '<', $path) or return ''; local $/; return <$file>; }
+
+# slowness(): how many times as long as on a quiet machine things take now, by what wants its processors; 1 at least.
+sub slowness
+{
+	my ($load, $running) = slurp('/proc/loadavg') =~ m{^(\S+) .* (\d+)/} or return 1;
+	my $wanted = ($load > $running ? $load : $running) / ($processors || 1);
+	return $wanted > 1 ? $wanted : 1;
+}
+
+# is_late(BEGAN, SECONDS): whether what a quiet machine does within so many seconds has had all the time that it may need.
+sub is_late
+{
+	my ($began, $seconds) = @_;
+	my $taken = time - $began;
+	return $taken > $seconds * $patience && $taken > $seconds * $patience * slowness();
+}
 
 # Program->new(COMMAND…): start it.
 sub new
@@ -33,12 +55,12 @@ sub write
 sub await
 {
 	my ($self, $pattern, $seconds, $stream) = @_;
-	my $end = time + ($seconds // 30);
+	my $began = time;
 	$stream //= 'out';
 	while (1)
 	{
 		return $1 if $self->{$stream} =~ /($pattern)/;
-		return '' if time > $end || !$self->{run}->pumpable;
+		return '' if is_late($began, $seconds // 10) || !$self->{run}->pumpable;
 		$self->{run}->pump_nb;
 		select(undef, undef, undef, 0.002);    # between two looks
 	}

@@ -72,7 +72,7 @@ is(cli('-n 2 dbsize'), 501, 'with all');
 
 # ---- full
 cli('config set maxmemory 1');
-cmp_ok(deliver(200), '<', 3, 'full: it slows nothing');
+cmp_ok(deliver(200), '<', 3 * slowness(), 'full: it slows nothing');
 is(log_count($node, 'has lost Redis'), 1, 'one line says so');
 cli('config set maxmemory 0');
 ok(poll_until(20, sub { deliver(1); log_count($node, 'has Redis back') == 1 }), 'it is used again, and one line says so');
@@ -80,14 +80,14 @@ ok(poll_until(20, sub { deliver(1); log_count($node, 'has Redis back') == 1 }), 
 # ---- stopped in its tracks
 my $pid = cli('info server') =~ /process_id:(\d+)/ ? $1 : die;
 kill 'STOP', $pid;
-cmp_ok(deliver(500), '<', 3, 'stopped: it slows nothing');
+cmp_ok(deliver(500), '<', 3 * slowness(), 'stopped: it slows nothing');
 is(log_count($node, 'has lost Redis'), 2, 'one line says so');
 kill 'CONT', $pid;
 ok(poll_until(20, sub { deliver(1); log_count($node, 'has Redis back') == 2 }), 'it is used again');
 
 # ---- killed
 kill 'KILL', $pid;
-cmp_ok(deliver(500), '<', 3, 'killed: it slows nothing');
+cmp_ok(deliver(500), '<', 3 * slowness(), 'killed: it slows nothing');
 is($session->query("SELECT msg_cached($id) ->> 'code'"), 200, 'the table answers');
 redis_start();
 ok(poll_until(30, sub { deliver(1); log_count($node, 'has Redis back') == 3 }), 'it is used again');
@@ -109,7 +109,7 @@ sub foe
 }
 my $foe = foe('$100000\r\n', 0.05);
 ok(poll_until(20, sub { deliver(1); log_count($node, 'has lost Redis.*no answer in time') >= 1 }), 'one that drips bytes is late as one that sends none');
-cmp_ok(deliver(100), '<', 3, 'it slows nothing');
+cmp_ok(deliver(100), '<', 3 * slowness(), 'it slows nothing');
 is($session->query("SELECT msg_cached($id) ->> 'code'"), 200, 'the table answers');
 $foe->stop;
 $foe = foe('*2000000000\r\n', 0);

@@ -89,13 +89,13 @@ sub drip
 	}
 	return time - $begin;
 }
-cmp_ok(drip('x' x 100), '<', 6, 'a request line that comes byte by byte');
-cmp_ok(drip(request('GET / HTTP/1.1', 'X: ' . 'x' x 100)), '<', 8, 'a header that does');
-cmp_ok(drip(request('POST /messages HTTP/1.1', 'Content-Length: 200', 'Content-Type: application/json')), '<', 8, 'and a body that never comes');
+cmp_ok(drip('x' x 100), '<', 6 * slowness(), 'a request line that comes byte by byte');
+cmp_ok(drip(request('GET / HTTP/1.1', 'X: ' . 'x' x 100)), '<', 8 * slowness(), 'a header that does');
+cmp_ok(drip(request('POST /messages HTTP/1.1', 'Content-Length: 200', 'Content-Type: application/json')), '<', 8 * slowness(), 'and a body that never comes');
 my $silent = connect_to();
 my $begin = time;
 $silent->sysread(my $nothing, 1);
-cmp_ok(time - $begin, '<', 4, 'a silent connection is closed');
+cmp_ok(time - $begin, '<', 4 * slowness(), 'a silent connection is closed');
 # one that does not read its answer
 $node->safe_psql('postgres', q{INSERT INTO messages (payload) SELECT to_jsonb(repeat('x', 1000)) FROM generate_series(1, 9000)});
 my $deaf = connect_to();
@@ -128,7 +128,7 @@ sub insert { my ($key) = @_; return $facade->ask('POST', '/messages', as => 'ope
 $begin = time;
 my $slow = insert('slow');
 is_deeply([ $slow->{status}, $slow->{json}{code}, $slow->{headers}{'retry-after'} ], [ 503, '57014', 1 ], 'a statement that takes too long');
-cmp_ok(time - $begin, '<', 5, 'in time');
+cmp_ok(time - $begin, '<', 5 * slowness(), 'in time');
 is(insert('caught')->{status}, 201, 'one that takes no notice of it');
 is(insert('broken')->{json}{code}, '22012', 'one that fails');
 is(insert('internal')->{status}, 500, 'one that fails badly');

@@ -53,7 +53,7 @@ $node->safe_psql('postgres', 'SELECT msg_resume()');
 my $paced = q{FROM messages WHERE payload ->> 'message' LIKE 'paced %'};
 ok(poll_sql($node, 60, "SELECT count(*) $paced AND status = 'received'", 7), '000: seven are received');
 is($node->safe_psql('postgres', q{SELECT string_agg(claimed || '/' || succeeded, ' ' ORDER BY id) FROM msg_runs WHERE channel = 'default' AND claimed > 0}), '3/3 3/3 1/1', '000: three at a time');
-is($node->safe_psql('postgres', qq{SELECT bool_and(extract(epoch FROM later - earlier) BETWEEN 4.5 AND 7) FROM
+is($node->safe_psql('postgres', qq{SELECT bool_and(extract(epoch FROM later - earlier) BETWEEN 4.5 AND 7 * @{[slowness()]}) FROM
 	(SELECT sent_at AS earlier, lead(sent_at, 3) OVER (ORDER BY id) AS later $paced) s}), 't', '000: every 5 s');
 is(scalar(grep { $_->{value} =~ /paced/ } read_topic($bootstrap, 'out')), 7, '000: each once in the topic');
 $node->safe_psql('postgres', q{SELECT msg_pace_drop('default'); DELETE FROM messages WHERE payload ->> 'message' LIKE 'paced %'});

@@ -28,10 +28,9 @@ for my $channel ('later', 'hook')
 	my ($least, $median, $most) = split /\|/, $session->query("SELECT min(late), percentile_cont(0.5) WITHIN GROUP (ORDER BY late), max(late) FROM (SELECT
 		extract(epoch FROM coalesce(sent_at, delivered_at) - due_at) * 1000 AS late FROM messages WHERE channel = '$channel' AND event_type = 'due') l");
 	cmp_ok($least, '>=', 0, "$channel: none before its time");
-	cmp_ok($median, '<=', 50, "$channel: half of them within 50 ms");
+	cmp_ok($median, '<=', 50 * slowness(), "$channel: half of them within 50 ms");
 	note("$channel: late by $least to $most ms, median $median ms");
-	# a machine that is busy with something else may take longer
-	cmp_ok($most, '<=', 1000, "$channel: none much later");
+	cmp_ok($most, '<=', 1000 * slowness(), "$channel: none much later");
 }
 
 # ---- moved and cancelled

@@ -59,7 +59,7 @@ endif
 sql/msgsys--$(EXTENSION_VERSION).sql: $(sort $(wildcard sql/install/*.sql))
 	cat $^ >$@
 
-.PHONY: help setup demo test test-cassert installcheck-postgres model mutants flaky soak fuzz valgrind bench format lint dist distclean
+.PHONY: help setup demo test test-cassert test-sanitize installcheck-postgres model mutants flaky soak fuzz valgrind bench format lint dist distclean
 
 help: ## list the targets
 	@echo "all install installcheck clean: as in any extension of PostgreSQL (PG_CONFIG=... chooses the server)"
@@ -75,7 +75,10 @@ test: setup ## run every test, with private servers (T=file runs one)
 	@test/tools/run-tests $(T)
 
 test-cassert: setup ## run the tests on a PostgreSQL with assertions, built from source under .work (T=file runs one)
-	@test/tools/test-cassert $(T)
+	@test/tools/test-own cassert $(T)
+
+test-sanitize: setup ## run the tests on a PostgreSQL with AddressSanitizer and UBSan, built likewise (T=file runs one)
+	@test/tools/test-own sanitize $(T)
 
 installcheck-postgres: setup ## run PostgreSQL's own regression and isolation suites with msgsys and without
 	@test/tools/postgres-suites

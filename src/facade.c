@@ -398,6 +398,18 @@ serve(HttpExchange *exchange)
 
 /* ---------------------------------------------------------------- main loop */
 
+/* Whether the role of this worker is a superuser: the catalog may have to be asked, which needs a transaction. */
+static bool
+is_superuser(void)
+{
+	bool		answer;
+
+	StartTransactionCommand();
+	answer = superuser();
+	CommitTransactionCommand();
+	return answer;
+}
+
 static void
 open_server(void)
 {
@@ -413,7 +425,7 @@ open_server(void)
 		.deadline_ms = setting_http_request_timeout,
 	};
 
-	if (superuser())
+	if (is_superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("msgsys.http_role must not be a superuser"),

@@ -52,7 +52,7 @@ struct TopicAsker
 	/* under the lock */
 	pthread_mutex_t lock;
 	pthread_cond_t change;
-	volatile bool stop;			/* also looked at without it */
+	bool		stop;			/* atomic: also looked at without it */
 	Question   *asked;			/* in the order of asking */
 	Question   *answered;
 };
@@ -100,7 +100,8 @@ ask_ends(TopicAsker *asker, Question *question, const rd_kafka_metadata_topic_t 
 		rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
 
 		if (partition->id < 0 || partition->id >= topic->partition_cnt ||
-			partition->leader < 0 || partition->leader == silent || asker->stop)
+			partition->leader < 0 || partition->leader == silent ||
+			__atomic_load_n(&asker->stop, __ATOMIC_RELAXED))
 			continue;
 		if (question->want_ends)
 			error = rd_kafka_query_watermark_offsets(asker->rk, answer->topic, partition->id, &low, &high, ENDS_MS);
@@ -345,7 +346,7 @@ void
 topic_asker_stop(TopicAsker *asker)
 {
 	pthread_mutex_lock(&asker->lock);
-	asker->stop = true;
+	__atomic_store_n(&asker->stop, true, __ATOMIC_RELAXED);
 	pthread_cond_signal(&asker->change);
 	pthread_mutex_unlock(&asker->lock);
 }

@@ -199,6 +199,17 @@ close $_ for @deaf;
 ok(poll_until(20, sub { $alive->() == 200 }), 'until they are gone');
 $node->stop;
 
+# ---- what it knows of roles is forgotten while it starts, as when somebody makes a role then (where the server has assertions)
+$node->start;
+facade_ready($node, 'apart');
+my $assertions = $node->safe_psql('postgres', "SELECT max_val FROM pg_settings WHERE name = 'debug_discard_caches'") || 0;
+$node->safe_psql('postgres', 'ALTER ROLE web SET debug_discard_caches = ' . ($assertions > 0 ? 1 : 0));
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM apart.msg_workers WHERE stage = 'http'");
+ok(poll_until(60, sub { $alive->() == 200 }), 'it starts');
+is(log_count($node, 'terminated by signal'), 0, 'and brings down nothing');
+$node->safe_psql('postgres', 'ALTER ROLE web RESET debug_discard_caches');
+$node->stop;
+
 # ---- when it does not start
 for my $wrong (
 	[ 'msgsys.http_role' => 'postgres', 'must not be a superuser' ],

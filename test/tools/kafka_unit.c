@@ -487,7 +487,7 @@ consume(Broker *broker, int wanted, int at_once, int timeout_ms, const char *top
 
 		if (!readable(broker, (int) (limit - now_ms())))
 			break;
-		n = broker_consume(broker, messages, at_once);
+		n = broker_consume(broker, messages, at_once < wanted - seen ? at_once : wanted - seen);
 		for (int i = 0; i < n; i++)
 		{
 			if (wrong && strcmp(messages[i].topic, topic) != 0)

@@ -95,8 +95,9 @@ flaky: setup ## run the tests three times beside a load of 16 (T=... runs those;
 soak: setup ## run the long fault and load tests
 	@SOAK=1 test/tools/run-tests $(T)
 
-fuzz: setup ## send 10,000 malformed requests to the HTTP facade (FUZZ_SEED=n repeats a run)
-	@FUZZ=10000 test/tools/run-tests test/t/107_fuzz.t
+fuzz: setup ## send 10,000 malformed requests to the HTTP facade (FUZZ_SEED=n), fuzz what parses (FUZZ_SECONDS=600 each; NAMES=... those)
+	@test/tools/setup fuzz
+	@test/tools/fuzz $(NAMES)
 
 valgrind: setup ## run a server with its workers under valgrind's memcheck
 	@test/tools/valgrind

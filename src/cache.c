@@ -11,6 +11,7 @@
 
 #include "cache.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
@@ -249,11 +250,11 @@ decoded(const char *text, size_t length)
 		return NULL;
 	for (size_t i = 0; i < length; i++)
 	{
-		unsigned int byte;
-
-		if (text[i] == '%' && i + 2 < length && sscanf(text + i + 1, "%2x", &byte) == 1)
+		if (text[i] == '%' && i + 2 < length && isxdigit((unsigned char) text[i + 1]) && isxdigit((unsigned char) text[i + 2]))
 		{
-			result[n++] = (char) byte;
+			const char	hex[3] = {text[i + 1], text[i + 2], '\0'};
+
+			result[n++] = (char) strtol(hex, NULL, 16);
 			i += 2;
 		}
 		else
@@ -293,7 +294,9 @@ read_url(Cache *cache, const char *url, char *err, size_t errlen)
 
 		cache->host = query ? strndup(url + 7, (size_t) (query - url - 7)) : strdup(url + 7);
 		cache->db = query ? atoi(query + 4) : 0;
-		return cache->host && cache->host[0] == '/' ? true : explain(err, errlen, "unix:// needs an absolute path");
+		if (cache->host == NULL || cache->host[0] != '/' || cache->db < 0)
+			return explain(err, errlen, "unix:// needs an absolute path, and a database that is not negative");
+		return true;
 	}
 	if (strncmp(url, "redis://", 8) == 0)
 		rest = url + 8;
@@ -474,7 +477,8 @@ trust_bundle(SSL_CTX * ssl, const char *pem, size_t length, char *err, size_t er
 	X509	   *certificate;
 	int			n = 0;
 
-	while (bio && (certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL)
+	/* a password, or OpenSSL would ask a terminal for one where the file is encrypted, and wait */
+	while (bio && (certificate = PEM_read_bio_X509(bio, NULL, NULL, (void *) "")) != NULL)
 	{
 		n += X509_STORE_add_cert(SSL_CTX_get_cert_store(ssl), certificate);
 		X509_free(certificate);

@@ -359,6 +359,33 @@ retire(HttpClient *client, Transfer *transfer)
 	client->nidle++;
 }
 
+/*
+ * Whether a handle must not be used again: from 7.83 to 8.1.0, an answer whose header begins with a folded line makes
+ * libcurl write where the header of the handle's answer before was (its pull request 11103).
+ */
+static bool
+keeps_dead_header(void)
+{
+	static unsigned int version = 0;
+
+	if (version == 0)
+		version = curl_version_info(CURLVERSION_NOW)->version_num;
+	return version >= 0x075300 && version <= 0x080100;
+}
+
+/* A handle in place of one; the settings go over where that is wanted.  False: there is no memory for it. */
+static bool
+renew_handle(Transfer *transfer, bool settings)
+{
+	CURL	   *fresh = settings ? curl_easy_duphandle(transfer->easy) : curl_easy_init();
+
+	if (fresh == NULL)
+		return false;
+	curl_easy_cleanup(transfer->easy);
+	transfer->easy = fresh;
+	return true;
+}
+
 /* A handle without any setting. */
 static Transfer *
 new_transfer(HttpClient *client)
@@ -369,7 +396,13 @@ new_transfer(HttpClient *client)
 	{
 		client->idle = transfer->next;
 		client->nidle--;
-		curl_easy_reset(transfer->easy);
+		if (!keeps_dead_header())
+			curl_easy_reset(transfer->easy);
+		else if (!renew_handle(transfer, false))
+		{
+			free_transfer(transfer);
+			return NULL;
+		}
 	}
 	else
 	{
@@ -552,6 +585,8 @@ configure_connection(Transfer *transfer, const HttpRequest *request, char *err, 
 		return explain(err, errlen, "out of memory");
 	if (request->client_key)
 		set_blob(easy, CURLOPT_SSLKEY_BLOB, request->client_key);
+	/* or OpenSSL would ask a terminal for that of a key that is encrypted, and wait */
+	curl_easy_setopt(easy, CURLOPT_KEYPASSWD, "");
 	/* followed by us (follow()), for libcurl takes our headers along */
 	transfer->may_redirect = request->redirects > 0;
 	transfer->redirects_left = request->redirects;
@@ -665,7 +700,9 @@ outcome_of(const Transfer *transfer, CURLcode code)
 	switch (code)
 	{
 		case CURLE_OK:
-			return HTTP_ANSWERED;
+			/* libcurl takes a status of one digit or of four, and an interim one for the last */
+			curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
+			return status >= 200 && status <= 999 ? HTTP_ANSWERED : HTTP_BROKEN;
 		case CURLE_HTTP2_STREAM:
 			/* a server may answer and end the stream before it has read the body (RFC 9113, 8.1) */
 			curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -805,6 +842,7 @@ follow(HttpClient *client, Transfer *transfer)
 	curl_off_t	elapsed = 0;
 	long		status = 0;
 	bool		foreign;
+	bool		renewed;
 
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 	curl_easy_getinfo(easy, CURLINFO_REDIRECT_URL, &target);
@@ -830,7 +868,9 @@ follow(HttpClient *client, Transfer *transfer)
 	foreign = strcmp(from, to) != 0;
 	target = strdup(target);	/* libcurl's own goes with the next request */
 	curl_multi_remove_handle(client->multi, easy);
-	if (target == NULL || !strip_headers(transfer, foreign, status == 303) ||
+	renewed = !keeps_dead_header() || renew_handle(transfer, true);
+	easy = transfer->easy;
+	if (!renewed || target == NULL || !strip_headers(transfer, foreign, status == 303) ||
 		curl_easy_setopt(easy, CURLOPT_URL, target) != CURLE_OK)
 		refuse_redirect(transfer, "out of memory");
 	else
@@ -870,7 +910,7 @@ fill_result(Transfer *transfer, CURLcode code, HttpResult *result)
 	result->opaque = transfer->opaque;
 	result->outcome = outcome_of(transfer, code);
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &number);
-	result->status = (int) number;
+	result->status = result->outcome == HTTP_ANSWERED || code != CURLE_OK ? (int) number : 0;
 	if (result->outcome == HTTP_REFUSED_ADDRESS)
 		snprintf(result->error, sizeof(result->error), "address %s is refused: %s",
 				 transfer->refused_address, transfer->refusal);
@@ -878,7 +918,8 @@ fill_result(Transfer *transfer, CURLcode code, HttpResult *result)
 		snprintf(result->error, sizeof(result->error), "headers and trailers are longer than %d bytes", HTTP_HEADERS_MAX);
 	else if (result->outcome != HTTP_ANSWERED)
 		snprintf(result->error, sizeof(result->error), "%s",
-				 transfer->words[0] ? transfer->words : curl_easy_strerror(code));
+				 transfer->words[0] ? transfer->words : code == CURLE_OK ? "the answer has no status that ends a request" :
+				 curl_easy_strerror(code));
 	curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &text);
 	if (text && *text && result->outcome != HTTP_REFUSED_ADDRESS)
 	{

@@ -126,7 +126,8 @@ read_public_keys(JwtKeys *keys, const char *text, char *err, size_t errlen)
 
 	if (bio == NULL)
 		return explain(err, errlen, "out of memory");
-	while (fits && (key = PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL)) != NULL)
+	/* a password, or OpenSSL would ask a terminal for that of a key that is encrypted, and wait */
+	while (fits && (key = PEM_read_bio_PUBKEY(bio, NULL, NULL, (void *) "")) != NULL)
 	{
 		fits = key_fits(keys->algorithm, key, err, errlen) &&
 			(keys->n < JWT_KEYS_MAX || explain(err, errlen, "there are more than %d keys", JWT_KEYS_MAX));

@@ -12,6 +12,7 @@
 #include "monotonic.h"
 #include "notes.h"
 #include "reading.h"
+#include "record.h"
 #include "store.h"
 #include "worker.h"
 
@@ -319,16 +320,6 @@ assign(Broker *consumer, bool always)
 	return true;
 }
 
-/* The timestamp of a record; DT_NOBEGIN if it has none. */
-static TimestampTz
-time_of(const BrokerMessage *message)
-{
-	if (message->time_ms < 0)
-		return DT_NOBEGIN;
-	return message->time_ms * 1000 -
-		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-}
-
 /* Read a partition anew, from its beginning: no record that we know is where it was. */
 static void
 abandon(Reading *reading)
@@ -359,7 +350,7 @@ verify(Reading *reading, const BrokerMessage *message)
 	/* Kafka has less than we had read: the library began at its beginning already */
 	if (message->offset < reading->next - 1)
 		return false;
-	if (message->offset == reading->next - 1 && !message->end && time_of(message) == reading->time)
+	if (message->offset == reading->next - 1 && !message->end && record_written_at(message) == reading->time)
 		return true;
 	if (message->offset > reading->next)
 	{
@@ -454,7 +445,7 @@ reading_advance(const BrokerMessage *message)
 		return -1;
 	}
 	readings[r].next = readings[r].safe = message->offset + 1;
-	readings[r].time = time_of(message);
+	readings[r].time = record_written_at(message);
 	return r;
 }
 

@@ -250,6 +250,21 @@ record_name(const BrokerMessage *message, RecordName *name)
 	return true;
 }
 
+/*
+ * When a record was written, as its producer or the broker says; DT_NOBEGIN: it does not say, or
+ * says what is no time of PostgreSQL's: whoever wrote it may have set any number.
+ */
+TimestampTz
+record_written_at(const BrokerMessage *message)
+{
+	int64		time;
+
+	if (message->time_ms < 0 || pg_mul_s64_overflow(message->time_ms, 1000, &time))
+		return DT_NOBEGIN;
+	time -= (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	return IS_VALID_TIMESTAMP(time) ? time : DT_NOBEGIN;
+}
+
 /* Whether a header's name is one that msgsys sets itself. */
 bool
 record_header_reserved(const char *name, size_t length)

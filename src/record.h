@@ -28,6 +28,7 @@ extern void record_build_dead(BrokerRecord *record, const ClaimedRow *row, const
 extern const char *record_source(void);
 extern const char *record_time(TimestampTz time);
 extern bool record_name(const BrokerMessage *message, RecordName *name);
+extern TimestampTz record_written_at(const BrokerMessage *message);
 extern char *message_name(int32 epoch, int64 id);
 extern const Epoch *message_name_parse(const char *text, size_t length, int64 *id);
 extern void record_append_json(StringInfo out, const JsonbValue *value);

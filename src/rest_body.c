@@ -12,6 +12,7 @@
 #include "url.h"
 
 #include "access/xact.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -106,6 +107,14 @@ parse_json(const char *text)
 	return json;
 }
 
+/* A text that was decoded may be no text any more, as the body was. */
+static const char *
+verified(const char *text)
+{
+	pg_verify_mbstr(PG_UTF8, text, strlen(text), false);
+	return text;
+}
+
 /* A form as an object of strings. */
 static Jsonb *
 parse_form(const char *text)
@@ -119,10 +128,10 @@ parse_form(const char *text)
 	while (url_next_pair(&text, palloc, &name, &word))
 	{
 		value.type = jbvString;
-		value.val.string.val = (char *) name;
+		value.val.string.val = (char *) verified(name);
 		value.val.string.len = strlen(name);
 		pushJsonbValue(&state, WJB_KEY, &value);
-		value.val.string.val = (char *) (word ? word : "");
+		value.val.string.val = (char *) verified(word ? word : "");
 		value.val.string.len = word ? strlen(word) : 0;
 		pushJsonbValue(&state, WJB_VALUE, &value);
 	}

@@ -119,23 +119,28 @@ expect(Reader *r, const char *text, const char *expected)
 static bool
 read_quoted(Reader *r, const char **value)
 {
-	const char *c = r->at;
+	const char *end = r->at;
 	char	   *result;
 	size_t		n = 0;
 
-	if (*c != '"')
+	if (*end != '"')
 		return false;
-	result = r->alloc(strlen(c) + 1);
-	for (c++; *c != '"'; c++)
+	for (end++; *end != '"'; end++)
 	{
-		if (*c == '\\' && c[1] != '\0')
-			c++;
-		if (*c == '\0')
+		if (*end == '\\' && end[1] != '\0')
+			end++;
+		if (*end == '\0')
 			return false;
+	}
+	/* with no more room than it needs: a query may have thousands */
+	result = r->alloc(end - r->at);
+	for (const char *c = r->at + 1; c < end; c++)
+	{
+		c += *c == '\\';
 		result[n++] = *c;
 	}
 	result[n] = '\0';
-	r->at = c + 1;
+	r->at = end + 1;
 	*value = result;
 	return true;
 }
@@ -363,19 +368,27 @@ read_operator(Reader *r, RestLogic *filter)
 static bool
 read_list(Reader *r, RestLogic *filter)
 {
-	int			room = 1;
+	int			room = 0;
 
 	skip_blanks(r);
 	if (!expect(r, "(", "\"(\""))
 		return false;
-	for (const char *c = r->at; *c; c++)
-		room += *c == ',';
-	filter->list = r->alloc(room * sizeof(char *));
+	filter->list = NULL;
 	filter->nlist = 0;
 	skip_blanks(r);
 	do
+	{
+		if (filter->nlist == room)
+		{
+			const char **grown = r->alloc((room * 2 + 4) * sizeof(char *));
+
+			if (room > 0)
+				memcpy(grown, filter->list, room * sizeof(char *));
+			filter->list = grown;
+			room = room * 2 + 4;
+		}
 		filter->list[filter->nlist++] = read_element(r);
-	while (skip(r, ","));
+	} while (skip(r, ","));
 	if (!expect(r, ")", "\",\" or \")\""))
 		return false;
 	skip_blanks(r);

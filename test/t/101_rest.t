@@ -135,6 +135,8 @@ is_answer('headers only', ask('POST', '/messages', body => { payload => 1 }, hea
 is_answer('nothing', ask('POST', '/messages', body => '[]', headers => { Prefer => 'return=representation' }), 201, {}, []);
 is_answer('a form', ask('POST', '/messages?select=message_key', body => 'payload=%7B%22f%22%3A1%7D&message_key=a+b', headers => { 'Content-Type' => 'application/x-www-form-urlencoded', Prefer => 'return=representation' }), 201, {}, [ { message_key => 'a b' } ]);
 is_answer('a form of texts', ask('POST', '/msg_channels?select=channel,topic', body => 'channel=formed&topic=t.1', headers => { 'Content-Type' => 'application/x-www-form-urlencoded', Prefer => 'return=representation' }), 201, {}, [ { channel => 'formed', topic => 't.1' } ]);
+is(ask('POST', '/messages?select=message_key', body => 'payload=1&message_key=a%ff', headers => { 'Content-Type' => 'application/x-www-form-urlencoded', Prefer => 'return=representation' })->{status}, 400,
+	'a form whose decoded text is none');
 is_answer('a single one', ask('POST', '/messages?select=channel', body => { payload => 1 }, headers => { Prefer => 'return=representation', Accept => 'application/vnd.pgrst.object+json' }), 201, { 'Content-Type' => $type{object} }, { channel => 'default' });
 my $before = $node->safe_psql('postgres', 'SELECT count(*) FROM messages');
 is_answer('two are not a single one', ask('POST', '/messages', body => [ { payload => 1 }, { payload => 2 } ], headers => { Accept => 'application/vnd.pgrst.object+json', Prefer => 'return=minimal' }), 406, {});

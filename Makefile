@@ -80,8 +80,8 @@ test-cassert: setup ## run the tests on a PostgreSQL with assertions, built from
 installcheck-postgres: setup ## run PostgreSQL's own regression and isolation suites with msgsys and without
 	@test/tools/postgres-suites
 
-model: setup ## play random histories against a server and judge them (SECONDS=60 SEED=n; SEEDS=a,b plays these)
-	@MODEL_SECONDS=$(or $(SECONDS),60) MODEL_SEED=$(SEED) MODEL_SEEDS=$(SEEDS) test/tools/model
+model: setup ## play random histories against a server and judge them (SECONDS=60 SEED=n; SEEDS=a,b plays these; LONG=1 long ones)
+	@MODEL_LONG=$(LONG) MODEL_SECONDS=$(or $(SECONDS),60) MODEL_SEED=$(SEED) MODEL_SEEDS=$(SEEDS) test/tools/model
 
 mutants: setup ## take one safety out at a time, and see that a test fails (NAMES=... takes those)
 	@test/tools/mutants $(NAMES)

@@ -63,6 +63,8 @@ sub ask
 		$self->{last_error} = $error;
 		return undef;
 	}
+	# what was asked for and not done says f, 0 or nothing; but these say nothing at all
+	$self->{h}{did} = 1 if $sql !~ /^SELECT/ || $sql =~ /msg_channel_drop|pg_sleep/ || $answer !~ /^[f0]?$/;
 	return $answer;
 }
 
@@ -74,19 +76,28 @@ sub play
 	my ($self, $history, $run) = @_;
 	my $started = int(time * 1000) - 2000;
 	$self->{h} = { run => $run, messages => [], transactions => [], open => {}, prepared => [], channels => [], faults => 0, step => 0,
-		actions => {}, findings => [], keys => {}, subscribed => 0 };
+		started => $started, effects => {}, actions => {}, findings => [], keys => {}, subscribed => 0 };
 	my $h = $self->{h};
 	$self->make_channels($history);
 	for my $step (@{ $history->{steps} })
 	{
-		my ($name, @n) = @$step;
-		$h->{step}++;
-		$self->can("do_$name")->($self, @n);
+		$self->step(@$step);
 	}
 	$self->settle;
 	$self->judge($started);
 	$self->clean;
 	return @{ $h->{findings} };
+}
+
+# One operation; effects says which of them found something to do.
+sub step
+{
+	my ($self, $name, @n) = @_;
+	my $h = $self->{h};
+	$h->{step}++;
+	$h->{did} = 0;
+	$self->can("do_$name")->($self, @n);
+	$h->{effects}{$name} = 1 if $h->{did};
 }
 
 sub finding
@@ -337,12 +348,12 @@ sub do_ack_record
 {
 	my ($self, $n, $o, $twice, $attempt) = @_;
 	my $m = $self->message($n) or return;
-	my $name = $self->{uuid} //= $self->must('SELECT uuid FROM msg_installation');
+	my $name = $m->{uuid} // ($self->{uuid} //= $self->must('SELECT uuid FROM msg_installation'));
 	my $more = $attempt % 3 ? '' : ', "attempt": 1';
 	my $line = qq({"id": "$name:$m->{id}", "status": "$outcomes[$o % 3]", "error": "by a record"$more}\n);
 	$self->{producer}->write($line x ($twice % 4 ? 1 : 2));
 	push @{ $m->{acted} }, "ack $outcomes[$o % 3]";
-	$self->{h}{ack_records} = 1;
+	$self->{h}{ack_records} = $self->{h}{did} = 1;
 }
 
 sub do_endpoint
@@ -350,6 +361,7 @@ sub do_endpoint
 	my ($self, $n, $mode) = @_;
 	my $c = $self->channel($n) or return;
 	$self->endpoint($c, $sinkmodes[ $mode % @sinkmodes ]);
+	$self->{h}{did} = 1;
 }
 
 sub endpoint
@@ -457,7 +469,13 @@ sub do_lock_row
 	defined $self->ask($s, "SELECT 1 FROM messages WHERE id = $m->{id} FOR UPDATE") or $self->failed($s);
 }
 
-sub do_lock_table { my ($self) = @_; $self->auto("BEGIN; LOCK TABLE messages IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.05); COMMIT"); $self->auto('ROLLBACK'); }
+sub do_lock_table
+{
+	my ($self) = @_;
+	my $good = defined $self->auto("BEGIN; LOCK TABLE messages IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(0.05); COMMIT");
+	$self->auto('ROLLBACK');
+	$self->{h}{did} = $good;
+}
 
 sub do_clock
 {
@@ -472,11 +490,20 @@ sub do_reload { my ($self) = @_; $self->auto('SELECT pg_reload_conf()'); }
 # let the workers get somewhere
 sub do_wait { my ($self, $n) = @_; my $m = $self->message($n) or return; $self->auto("SET statement_timeout = '100ms'; SELECT msg_wait($m->{id}, 'received', '60 ms')"); $self->auto('RESET statement_timeout'); }
 
+# The process of a worker.
+sub worker
+{
+	my ($self, $n) = @_;
+	my @pids = split /\n/, $self->auto("SELECT pid FROM msg_workers WHERE pid IS NOT NULL AND database = 'postgres' ORDER BY stage, worker") // '';
+	return @pids ? $pids[ $n % @pids ] : undef;
+}
+
 sub do_end_worker
 {
 	my ($self, $n) = @_;
 	$self->{h}{faults}++;
-	$self->auto("SELECT pg_terminate_backend(pid) FROM msg_workers WHERE pid IS NOT NULL AND database = 'postgres' ORDER BY stage, worker OFFSET " . $n % 4 . ' LIMIT 1');
+	my $pid = $self->worker($n) or return;
+	$self->auto("SELECT pg_terminate_backend($pid)");
 }
 
 sub do_end_launcher
@@ -490,16 +517,21 @@ sub do_kill_worker
 {
 	my ($self, $n) = @_;
 	$self->{h}{faults}++;
-	my $pid = $self->auto("SELECT pid FROM msg_workers WHERE pid IS NOT NULL AND database = 'postgres' ORDER BY stage, worker OFFSET " . $n % 4 . ' LIMIT 1');
-	return unless $pid;
+	my $pid = $self->worker($n) or return;
 	kill 'KILL', $pid;
-	# every session of the server ends, and with it what it had open
+	$self->hang_up;
+	poll_until(60, sub { MsgsysTest::answers($self->{node}) }) or die 'the server does not come back';
+	$self->connect;
+}
+
+# Every session of the server ends, and with it what it had open.
+sub hang_up
+{
+	my ($self) = @_;
 	for my $s (keys %{ $self->{session} }) { $self->{session}{$s}->stop; }
 	for my $t (values %{ $self->{h}{open} }) { $t->{state} = 'lost'; }
 	$self->{h}{open} = {};
 	$self->{broken} = {};
-	poll_until(60, sub { MsgsysTest::answers($self->{node}) }) or die 'the server does not come back';
-	$self->connect;
 }
 
 sub do_kafka_hangs
@@ -566,6 +598,13 @@ sub records
 	return (\%first, \%times);
 }
 
+# What the endpoint was sent in this history.
+sub requests
+{
+	my ($self) = @_;
+	return $self->{sink}->requests(sub { $_[0]{path} =~ m{/mode/m$self->{h}{run}-} });
+}
+
 my %arrows = (
 	scheduled => 'idle sent received retry delivered dead cancelled expired', idle => 'scheduled sent received retry delivered dead cancelled expired',
 	sent => 'received retry delivered dead expired', received => 'retry delivered dead expired', retry => 'sent received delivered dead cancelled expired',
@@ -587,7 +626,7 @@ sub judge
 	$self->{total}{lost} += grep { $_->{t}{state} eq 'lost' } @messages;
 	my %asked;
 	my $number = 0;
-	for my $request ($self->{sink}->requests(sub { $_[0]{path} =~ m{/mode/m$h->{run}-} }))
+	for my $request ($self->requests)
 	{
 		my ($id) = $request->{id} =~ /:(\d+)$/ or next;
 		push @{ $asked{$id} }, { n => $number++, code => $request->{code} };
@@ -623,7 +662,7 @@ sub judge
 	$self->judge_arrows;
 	# a launcher or a worker that was ended is started again; a channel that leads nowhere keeps its messages
 	my $check;
-	poll_until(15, sub {
+	poll_until($self->{patience}, sub {
 		$check = $self->auto("SELECT string_agg(c::text, E'\\n') FROM msg_check() c WHERE severity <> 'info' AND NOT c::text ~ 'aa_model|neither topic nor webhook'");
 		return !$check;
 	});
@@ -674,6 +713,7 @@ sub clean
 	my ($self) = @_;
 	$self->auto('TRUNCATE model_log');
 	unlink glob "$self->{sink}{log}.m*";
+	truncate $self->{sink}{log}, 0;
 	$self->auto("SELECT msg_unsubscribe(id) FROM msg_subscriptions");
 	# this is not a client in a hurry
 	$self->auto("SET lock_timeout = '30s'");

@@ -306,6 +306,8 @@ sub do_promote
 	else { $self->{node}->stop('immediate'); }
 	$standby->promote;
 	$self->move_to($standby, $mark);
+	# a standby of it has a primary
+	$self->must('ALTER SYSTEM RESET primary_conninfo');
 	$self->event('crash', $from, since => $mark->{at});
 }
 

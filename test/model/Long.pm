@@ -153,6 +153,20 @@ sub name
 	my $answer = $self->ask($s, "SELECT m.id, n.uuid FROM messages m JOIN msg_names n USING (epoch) WHERE m.id IN ($of)") // return $self->failed($s);
 	my %uuid = map { split /\|/ } split /\n/, $answer;
 	$_->{uuid} = $uuid{ $_->{id} } for @new;
+	$self->given_again(@new);
+}
+
+# A crash takes back how far the sequence was, as long as no transaction had committed what it gave: an id, and the name with it, of one
+# that did not come to its commit may be given again. It was nobody's.
+sub given_again
+{
+	my ($self, @new) = @_;
+	my $h = $self->{h};
+	my %new = map { (name_of($_) => $_) } @new;
+	for my $list (@$h{qw(messages rolled)})
+	{
+		@$list = grep { my $n = $new{ name_of($_) }; !$n || $n == $_ || $_->{t}{state} ne 'lost' } @$list;
+	}
 }
 
 sub name_of { my ($m) = @_; return ($m->{uuid} // '?') . ":$m->{id}"; }
@@ -429,7 +443,9 @@ sub do_storm
 		$refused++ unless $any;
 	}
 	%uuid = map { split /\|/ } split /\n/, $self->must('SELECT epoch, uuid FROM msg_names');
-	for (grep { $_->{epoch} } @{ $h->{messages} }) { $_->{uuid} = $uuid{ delete $_->{epoch} }; }
+	my @new = grep { $_->{epoch} } @{ $h->{messages} };
+	$_->{uuid} = $uuid{ delete $_->{epoch} } for @new;
+	$self->given_again(@new);
 	$self->{total}{'clients refused'} += $refused;
 }
 

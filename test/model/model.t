@@ -1,42 +1,52 @@
 # The model: random histories (History.pm) of clients, operators, endpoints and faults, played against a server (Player.pm), which
-# says what was promised and is not so. First come those that have failed before (seeds), then fresh ones for MODEL_SECONDS (60).
-# MODEL_SEED is the first seed of a run without the former, MODEL_SEEDS a list to play alone. A history that fails is made
-# shorter, and printed; its seed goes into the file once what it found is mended.
+# says what was promised and is not so. First come those that have failed before (histories/), then fresh ones for MODEL_SECONDS (60).
+# MODEL_SEED is the first seed of a run without the former, MODEL_SEEDS a list to play alone, MODEL_HISTORIES files to play alone.
+# A history that fails is made shorter, and printed; it goes into histories/ once what it found is mended. With MODEL_FIRST the
+# run has no kept histories, and ends with its first finding (test/tools/mutants).
 use strict;
 use warnings;
 use lib 'test/lib', 'test/model';
-use History qw(generate operations describe);
+use History qw(generate operations describe read_history write_history);
 use MsgsysTest;
 use Player;
 use Sink;
 use Test::More;
 use Time::HiRes 'time';
 
-my $only    = $ENV{MODEL_SEEDS}   || '';
+my $files   = $ENV{MODEL_HISTORIES} || '';
+my $only    = $ENV{MODEL_SEEDS}     || $files;
+my $first   = $ENV{MODEL_FIRST};
 my $seconds = $only ? 0 : $ENV{MODEL_SECONDS} || 60;
-my $seed    = $ENV{MODEL_SEED}    || int(time) % 1_000_000;
-my @seeds   = split /[ ,]+/, $only;
-
-# Seeds that have failed before, one a line, each with what it found.
-sub kept { open(my $in, '<', 'test/model/seeds') or die "seeds: $!"; return map { /^(\d+)/ ? $1 : () } <$in> }
-@seeds = kept() unless $only || $ENV{MODEL_SEED};
+my $seed    = $ENV{MODEL_SEED} || int(time) % 1_000_000;
 my $share   = 0.05;    # of histories that each operation must occur in
 
-my ($bootstrap, $dir) = kafka_start();
+# histories(): those to be played before fresh ones
+sub histories
+{
+	return map { read_history($_) } split /[ ,]+/, $files if $files;
+	return map { generate($_) } split /[ ,]+/, $only      if $only;
+	return $ENV{MODEL_SEED} || $first ? () : map { read_history($_) } sort glob 'test/model/histories/*.json';
+}
+my @histories = histories();
+
+my ($bootstrap, $dir) = kafka_start("$ENV{MSGSYS_RUN}/kafka-$$", 'auto.create.topics.enable=false');
 my $sink = Sink->new;
 my $node = new_node('model', 'msgsys.kafka_brokers' => $bootstrap, 'msgsys.webhook_allow' => '127.0.0.1', 'restart_after_crash' => 'on',
-	'msgsys.sweep_interval' => '1s', 'msgsys.poll_interval' => '500ms', 'fsync' => 'off', 'msgsys.log_batch' => -1);
-ok(wait_workers($node), 'workers run');
+	'msgsys.sweep_interval' => '1s', 'msgsys.poll_interval' => '500ms', 'fsync' => 'off', 'msgsys.log_batch' => -1, 'extension' => 0);
 # the model's own trigger; ends are judged after each history
 expect_findings('foreign-trigger' => 'logs statuses', 'nobody' => 'channels that lead nowhere keep their messages');
 my $player = Player->new(node => $node, bootstrap => $bootstrap, kafka => $dir, sink => $sink, patience => 20);
+ok(wait_workers($node), 'workers run');
 
-my ($run, $findings, %occurs, %seen_kinds) = (0, 0);
+my ($run, $findings, $played, %occurs, %seen_kinds) = (0, 0, 0);
 
 sub play
 {
 	my ($history) = @_;
-	return $player->play($history, ++$run);
+	return $player->play($history, ++$run) unless $first;
+	# a mutant may leave the server so that the model cannot go on
+	my @found = eval { $player->play($history, ++$run) };
+	return $@ ? [ 'the model died', $@ ] : @found;
 }
 
 # Leave out steps for as long as the same kind of finding remains, within a time.
@@ -58,12 +68,12 @@ sub shrink
 	return { %$history, steps => \@steps };
 }
 
+my $start = time;
 my $end;    # once the kept ones are played
-my $histories = 0;
-while (@seeds || time < ($end //= time + $seconds))
+while (@histories || time < ($end //= time + $seconds))
 {
-	my $history = generate(@seeds ? shift @seeds : $seed++);
-	$histories++;
+	my $history = @histories ? shift @histories : generate($seed++);
+	$played++;
 	my %has = map { $_->[0] => 1 } @{ $history->{steps} };
 	$occurs{$_}++ for keys %has;
 	my @found = play($history);
@@ -72,20 +82,23 @@ while (@seeds || time < ($end //= time + $seconds))
 	fail("seed $history->{seed}");
 	diag(describe($history));
 	diag("  $_->[0]: $_->[1]") for @found;
+	if ($first)
+	{
+		diag(sprintf('found after %.0f s by seed %s: %s', time - $start, $history->{seed}, $found[0][0]));
+		last;
+	}
 	# once each kind: the rest are often its brothers
 	next if $seen_kinds{ $found[0][0] }++ || ($ENV{MODEL_SHRINK} // 1) == 0;
-	my $shorter = shrink($history, $found[0][0]);
-	diag("shorter: " . describe($shorter));
-	diag(join ', ', map { "[@$_]" } @{ $shorter->{steps} });
+	diag('shorter: ' . write_history(shrink({ %$history, found => "$found[0][0]: $found[0][1]" }, $found[0][0])));
 }
-cmp_ok($histories, '>', 0, "$histories histories");
-if ($histories >= 1000)
+cmp_ok($played, '>', 0, "$played histories");
+if ($played >= 1000)
 {
-	cmp_ok($occurs{$_} // 0, '>=', $share * $histories, "$_ occurs often enough") for operations();
+	cmp_ok($occurs{$_} // 0, '>=', $share * $played, "$_ occurs often enough") for operations();
 }
 note(join ', ', map { "$player->{total}{$_} $_" } sort keys %{ $player->{total} });
 $sink->stop;
 $node->stop;
 ok($findings == 0, 'no findings');
-diag("model: $histories histories, $findings findings");
+diag("model: $played histories, $findings findings");
 done_testing();

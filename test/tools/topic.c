@@ -4,7 +4,7 @@
  *		topic BOOTSTRAP create NAME PARTITIONS [config=value ...]
  *		topic BOOTSTRAP delete NAME
  *		topic BOOTSTRAP grow NAME PARTITIONS
- *		topic BOOTSTRAP trim NAME (all records of partition 0 go)
+ *		topic BOOTSTRAP trim NAME [PARTITIONS] (all records of partition 0 go, or of so many)
  *		topic BOOTSTRAP deny NAME
  *		topic BOOTSTRAP allow NAME
  */
@@ -95,20 +95,24 @@ grow(const char *name, int partitions)
 	check_topic(name, results, n);
 }
 
-/* Remove all records, as retention does. */
+/* Remove all records of the first partitions, as retention does. */
 static void
-trim(const char *name)
+trim(const char *name, int partitions)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
 	const rd_kafka_topic_partition_list_t *result;
 	rd_kafka_DeleteRecords_t *records;
 
-	rd_kafka_topic_partition_list_add(list, name, 0)->offset = RD_KAFKA_OFFSET_END;
+	for (int i = 0; i < partitions; i++)
+		rd_kafka_topic_partition_list_add(list, name, i)->offset = RD_KAFKA_OFFSET_END;
 	records = rd_kafka_DeleteRecords_new(list);
 	rd_kafka_DeleteRecords(handle, &records, 1, NULL, queue);
 	result = rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(answer(name)));
-	if (result == NULL || result->cnt != 1 || result->elems[0].err)
+	if (result == NULL || result->cnt != partitions)
 		fail(name, "not trimmed");
+	for (int i = 0; i < partitions; i++)
+		if (result->elems[i].err)
+			fail(name, rd_kafka_err2str(result->elems[i].err));
 }
 
 /* Forbid everybody to write to a topic, or lift that again. */
@@ -165,7 +169,7 @@ main(int argc, char **argv)
 	else if (strcmp(argv[2], "grow") == 0)
 		grow(argv[3], argc > 4 ? atoi(argv[4]) : 2);
 	else if (strcmp(argv[2], "trim") == 0)
-		trim(argv[3]);
+		trim(argv[3], argc > 4 ? atoi(argv[4]) : 1);
 	else
 		forbid(argv[3], strcmp(argv[2], "deny") == 0);
 	return 0;

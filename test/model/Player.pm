@@ -294,7 +294,7 @@ my @wrong = (
 	[ headers      => q{'{"a": 1}'} ],
 	[ event_type   => q{E'a\nb'} ],
 	[ content_type => q{E'a\nb'} ],
-	[ expires_at   => q{now() - '1 s'::interval} ],
+	[ expires_at   => q{now() - '1 min'::interval} ],
 	[ status       => q{'scheduled'} ],
 );
 

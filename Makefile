@@ -59,7 +59,7 @@ endif
 sql/msgsys--$(EXTENSION_VERSION).sql: $(sort $(wildcard sql/install/*.sql))
 	cat $^ >$@
 
-.PHONY: help setup demo test test-cassert installcheck-postgres model mutants flaky soak fuzz valgrind bench format lint dist distclean
+.PHONY: help setup demo test test-cassert installcheck-postgres model mutants mutants-model flaky soak fuzz valgrind bench format lint dist distclean
 
 help: ## list the targets
 	@echo "all install installcheck clean: as in any extension of PostgreSQL (PG_CONFIG=... chooses the server)"
@@ -80,14 +80,17 @@ test-cassert: setup ## run the tests on a PostgreSQL with assertions, built from
 installcheck-postgres: setup ## run PostgreSQL's own regression and isolation suites with msgsys and without
 	@test/tools/postgres-suites
 
-model: setup ## play random histories against a server and judge them (SECONDS=60 SEED=n; SEEDS=a,b plays these; LONG=1 long ones)
-	@MODEL_LONG=$(LONG) MODEL_SECONDS=$(or $(SECONDS),60) MODEL_SEED=$(SEED) MODEL_SEEDS=$(SEEDS) test/tools/model
+model: setup ## play random histories against a server and judge them (SECONDS=60 SEED=n; SEEDS=a,b or HISTORIES=file,file plays these; LONG=1 long ones)
+	@MODEL_LONG=$(LONG) MODEL_SECONDS=$(or $(SECONDS),60) MODEL_SEED=$(SEED) MODEL_SEEDS=$(SEEDS) MODEL_HISTORIES=$(HISTORIES) test/tools/model
 
 mutants: setup ## take one safety out at a time, and see that a test fails (NAMES=... takes those)
 	@test/tools/mutants $(NAMES)
 
 flaky: setup ## run the tests three times beside a load of 16 (T=... runs those; TIMES=3, LOAD=16)
 	@test/tools/flaky $(T)
+
+mutants-model: setup ## have the model look for mutants, ten minutes each at most (NAMES=... takes those)
+	@test/tools/mutants model $(NAMES)
 
 soak: setup ## run the long fault and load tests
 	@SOAK=1 test/tools/run-tests $(T)

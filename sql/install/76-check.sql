@@ -526,7 +526,9 @@ BEGIN
 		OR g.status IN ('planned', 'running', 'expanded') AND NOT EXISTS (SELECT FROM @extschema@.msg_channel_settings s WHERE s.channel = g.channel) HAVING count(*) > 0;
 	RETURN QUERY
 	SELECT 'breaker'::text, 'warning'::text, count(*), array_agg(DISTINCT b.channel), 'Circuit breakers are open: these endpoints fail, and their messages wait.'::text, 'See msg_attempts.'::text
-	FROM @extschema@.msg_breakers b HAVING count(*) > 0;
+	FROM @extschema@.msg_breakers b
+	-- one that nothing comes to stays open, and holds up nothing
+	WHERE EXISTS (SELECT FROM @extschema@.msg_unfinished u WHERE u.channel = b.channel AND u.waits IN ('idle', 'due', 'received')) HAVING count(*) > 0;
 	-- positions against what the receiver last saw; it corrects them itself, soon after it has looked
 	RETURN QUERY
 	SELECT 'position'::text, 'error'::text, count(*), (array_agg(format('%s/%s', o.topic, o.partition) ORDER BY o.topic, o.partition))[1:5],

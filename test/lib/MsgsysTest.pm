@@ -270,13 +270,15 @@ sub wait_workers
 		FROM msg_workers WHERE database = 'postgres'");
 }
 
-# record_stamp(NODE, ID[, ATTEMPT]): the header msgsys-stamp of a message's record, as a relay makes it.
+# record_stamp(NODE, ID[, ATTEMPT[, MICROSECONDS]]): the header msgsys-stamp of a message's record, as a relay makes it; or would, of one
+# that was created so much later.
 sub record_stamp
 {
-	my ($node, $id, $attempt) = @_;
+	my ($node, $id, $attempt, $later) = @_;
 	$attempt //= 1;
 	my ($created, $key) = split /\|/, $node->safe_psql('postgres', q{SELECT (EXTRACT(epoch FROM m.created_at - '2000-01-01 00:00Z') * 1000000)::bigint,
 		encode(n.stamp_key, 'hex') FROM messages m JOIN msg_names n ON n.epoch = m.epoch WHERE m.id = } . $id);
+	$created += $later // 0;
 	no warnings 'portable';
 	my @k = unpack('Q<2', pack('H*', $key));
 	my @v = map { $_->[0] ^ $_->[1] } [ $k[0], 0x736f6d6570736575 ], [ $k[1], 0x646f72616e646f6d ], [ $k[0], 0x6c7967656e657261 ], [ $k[1], 0x7465646279746573 ];

@@ -5,8 +5,9 @@ package History;
 use strict;
 use warnings;
 use Exporter 'import';
+use JSON::PP;
 
-our @EXPORT_OK = qw(generate operations describe);
+our @EXPORT_OK = qw(generate operations describe read_history write_history);
 
 # The kinds of channels, as they are at the beginning.
 our %kinds = (
@@ -18,6 +19,10 @@ our %kinds = (
 	both     => { topic => 1, webhook => 1 },
 	paced    => { topic => 1, pace => 1 },
 	drip     => { webhook => 1, pace => 1 },
+	# its consumer answers each record at once, and never again
+	hasty    => { topic => 1, ack => 'topic', hasty => 1 },
+	# its topic is made later
+	missing  => { topic => 1, missing => 1 },
 );
 
 # What may happen, and how often in comparison.
@@ -29,6 +34,10 @@ my %weight = (
 	expire       => 4,
 	dedup        => 4,
 	publish      => 4,
+	orm          => 4,
+	numbers      => 2,
+	wrong        => 4,
+	together     => 2,
 	begin        => 8,
 	commit       => 10,
 	rollback     => 3,
@@ -61,7 +70,20 @@ my %weight = (
 	end_worker   => 1,
 	end_launcher => 1,
 );
-my %rare = (kill_worker => 1, kafka_hangs => 1);
+
+# What takes seconds, or needs a channel of a kind: it comes once in a history, if at all, with such a channel; one history in so many has it.
+my %rare = (
+	kill_worker => { in => 14 },
+	kafka_hangs => { in => 14 },
+	far_ids     => { in => 14 },
+	reuse_ids   => { in => 14 },
+	make_topic  => { in => 10, needs => 'missing' },
+	flood       => { in => 10, needs => 'hasty' },
+	crowd       => { in => 11, needs => 'ordered' },
+	drain       => { in => 11, needs => 'readback' },
+	trim        => { in => 12, needs => 'readback' },
+	lost_tail   => { in => 11, needs => 'readback' },
+);
 
 sub operations { return sort keys %weight, keys %rare; }
 
@@ -93,7 +115,10 @@ sub generate
 	}
 	for my $name (sort keys %rare)
 	{
-		splice @steps, $random->(scalar @steps), 0, [ $name, map { $random->(1 << 16) } 1 .. 6 ] if $random->(14) == 0;
+		next if $random->($rare{$name}{in});
+		splice @steps, $random->(scalar @steps), 0, [ $name, map { $random->(1 << 16) } 1 .. 6 ];
+		my $needs = $rare{$name}{needs} or next;
+		push @channels, $needs unless grep { $_ eq $needs } @channels;
 	}
 	return { seed => $seed, channels => \@channels, steps => \@steps };
 }
@@ -102,6 +127,23 @@ sub describe
 {
 	my ($history) = @_;
 	return "seed $history->{seed}, channels @{$history->{channels}}: " . join(' ', map { $_->[0] } @{ $history->{steps} });
+}
+
+# A history is kept as it is, for another generator makes another one of its seed.
+sub read_history
+{
+	my ($path) = @_;
+	open(my $in, '<', $path) or die "$path: $!";
+	local $/;
+	return decode_json(<$in>);
+}
+
+sub write_history
+{
+	my ($history) = @_;
+	my $json = JSON::PP->new->canonical->allow_nonref;
+	return qq({"seed": $history->{seed}, "found": ) . $json->encode($history->{found} // '') . qq(,\n"channels": ) . $json->encode($history->{channels})
+	  . qq(,\n"steps": [\n) . join(",\n", map { $json->encode($_) } @{ $history->{steps} }) . "\n]}\n";
 }
 
 1;

@@ -23,7 +23,10 @@ my %before = (promote => 'make_standby', restore_in_time => 'restore_point');
 my %changes = map { ($_ => 1) } qw(change_ack change_topic take_topic set_webhook drop_webhook drop_channel);
 my %after  = (promote => 'ack_gone', restore_in_time => 'ack_gone');
 
-sub operations { return (History::operations(), sort(@faults, values %before), 'ack_gone'); }
+# What short histories have and long ones have not: it is here in earnest, or takes back what the model has to know.
+my %short = map { ($_ => 1) } qw(reuse_ids far_ids lost_tail trim make_topic flood);
+
+sub operations { return (grep({ !$short{$_} } History::operations()), sort(@faults, values %before), 'ack_gone'); }
 
 # generate(SEED): the steps of three short histories, in five to seven parts with a fault each.
 sub generate
@@ -34,7 +37,7 @@ sub generate
 	my $numbers = sub { map { $random->(1 << 16) } 1 .. 6 };
 	my @short   = map { History::generate($seed * 31 + $_) } 0 .. 2;
 	# of a channel that changes little can be said: two of three changes are left out
-	my @steps   = grep { !$changes{ $_->[0] } || $random->(3) == 0 } map { @{ $_->{steps} } } @short;
+	my @steps   = grep { !$short{ $_->[0] } && (!$changes{ $_->[0] } || $random->(3) == 0) } map { @{ $_->{steps} } } @short;
 	my @bag     = @faults;
 	my @chosen  = map { splice @bag, $random->(scalar @bag), 1 } 1 .. 5 + $random->(3);
 	my $part    = int(@steps / @chosen);
@@ -51,7 +54,7 @@ sub generate
 	}
 	# from behind, so that the places of the others stand
 	splice @steps, $_->[0], 0, $_->[1] for sort { $b->[0] <=> $a->[0] } grep { $_->[0] <= @steps } @insert;
-	return { seed => $seed, channels => [ map { @{ $_->{channels} } } @short[ 0, 1 ] ], steps => \@steps };
+	return { seed => $seed, channels => [ grep { !/hasty|missing/ } map { @{ $_->{channels} } } @short[ 0, 1 ] ], steps => \@steps };
 }
 
 # ---------------------------------------------------------------- the servers
@@ -109,7 +112,7 @@ sub event
 	$self->{h}{did} = 1;
 }
 
-my %short_faults = (kill_worker => 'crash', end_worker => 'none', end_launcher => 'none', kafka_hangs => 'kafka');
+my %short_faults = (kill_worker => 'crash', end_worker => 'none', end_launcher => 'none', kafka_hangs => 'kafka', drain => 'crash');
 
 sub step
 {
@@ -128,7 +131,8 @@ sub make_channels
 	my ($self, $history) = @_;
 	my $h = $self->{h};
 	# what is repeated is judged here
-	$h->{faults} = 1;
+	$h->{faults} = $h->{hung} = 1;
+	$self->{former}{$_} = 1 for split /\n/, $self->must("SELECT n.uuid || ':' || m.id FROM messages m JOIN msg_names n USING (epoch) WHERE m.id IN (" . join(',', @{ $self->{begun} }) . ')');
 	@$h{qw(events gone rolled generation stash)} = ([], [], [], {}, {});
 	$self->SUPER::make_channels($history);
 }
@@ -163,6 +167,7 @@ sub given_again
 	my ($self, @new) = @_;
 	my $h = $self->{h};
 	my %new = map { (name_of($_) => $_) } @new;
+	delete $h->{reused}{$_} for keys %new;
 	for my $list (@$h{qw(messages rolled)})
 	{
 		@$list = grep { my $n = $new{ name_of($_) }; !$n || $n == $_ || $_->{t}{state} ne 'lost' } @$list;
@@ -215,6 +220,7 @@ sub back_to
 		push @kept, $m;
 	}
 	$_->{until} //= time for @{ $h->{gone} };
+	$h->{reused}{ name_of($_) } = 1 for @{ $h->{gone} }, @{ $h->{rolled} };
 	for (@{ $h->{prepared} })
 	{
 		my $t = $_->[1];
@@ -502,6 +508,8 @@ sub do_remake_topic
 	my $made = "'" . work_dir() . "/topic' $self->{bootstrap} create $topic 3 2>&1";
 	poll_until(30, sub { my $words = `$made`; $? == 0 || $words =~ /already exists/ }) or die "$topic cannot be made again";
 	$self->{h}{generation}{$topic}++;
+	# judged here (judge_lost)
+	$self->{h}{trimmed}{$topic} = 1;
 	$self->event('removed', $from, topic => $topic);
 }
 
@@ -512,6 +520,8 @@ sub do_remove_records
 	my $any = $self->stash($topic);
 	my $from = time;
 	kafka_topic($self->{bootstrap}, 'trim', $topic, 3);
+	# judged here (judge_lost)
+	$self->{h}{trimmed}{$topic} = 1;
 	$self->event('removed', $from, topic => $topic);
 	$self->{h}{did} = $any;
 }
@@ -531,7 +541,7 @@ sub stash
 	{
 		my ($partition, $offset, $time, $name, $value) = /^(\d+) (\d+) (\d+) .*?ce_id=([0-9a-f-]{36}:\d+).*\x1f(.*)/ or next;
 		my ($attempt, $created) = /msgsys-stamp=(\d+)\.(-?\d+)\./;
-		$h->{stash}{"$label $partition $offset"} = { topic => $topic, label => $label, partition => $partition, offset => $offset, time => $time / 1000, name => $name,
+		$h->{stash}{"$label $partition $offset"} = { topic => $topic, label => $label, partition => $partition, offset => $offset, time => $time / 1000, name => $name, id => $name =~ s/.*://r,
 			value => $value, attempt => $attempt // 1, created => $created };
 		$n++;
 	}
@@ -546,32 +556,33 @@ sub removed_about
 	return grep { $_->{kind} eq 'removed' && $_->{topic} eq $topic && $time > $_->{from} - 3 && $time < $_->{to} + 3 } @{ $self->{h}{events} };
 }
 
-# As Player has it, by names; and with what topics held before they lost it.
-sub records
+# As Player has it, and with what topics held before they lost it; a topic that was made anew is another one.
+sub all_records
 {
-	my ($self, $started) = @_;
+	my ($self) = @_;
 	my $h = $self->{h};
-	my (%first, %times, %used);
+	my %used;
 	$used{$_} = 1 for map { map { ($_, "$_.retry") } keys %{ $_->{was_topic} } } @{ $h->{channels} };
 	$self->stash($_) for sort keys %used;
 	my %m = map { (name_of($_) => $_) } @{ $h->{messages} };
 	$h->{records} = [ sort { $a->{label} cmp $b->{label} || $a->{partition} <=> $b->{partition} || $a->{offset} <=> $b->{offset} } values %{ $h->{stash} } ];
+	for my $r (@{ $h->{records} }) { push @{ $m{ $r->{name} }{records} }, $r if $m{ $r->{name} }; }
 	my $n = 0;
-	for my $r (@{ $h->{records} })
+	# in the moment in which a topic is deleted a later record may pass an earlier one
+	return map { { %$_, topic => $self->removed_about($_->{topic}, $_->{time}) ? 'removed ' . $n++ : $_->{label} } } @{ $h->{records} };
+}
+
+# What was sent is in Kafka, or was seen there before its topic lost it; what was sent in that moment nobody has seen.
+sub judge_lost
+{
+	my ($self) = @_;
+	my $h = $self->{h};
+	my %sent = map { split /\|/ } split /\n/, $self->must("SELECT id, extract(epoch FROM sent_at) FROM messages WHERE status IN ('sent', 'received') AND sent_at IS NOT NULL AND channel IN (" . join(',', map { "'$_->{name}'" } @{ $h->{channels} }) . ')');
+	for my $m (grep { $_->{t}{state} eq 'committed' && !$_->{records} && $sent{ $_->{id} } && !$_->{channel}{changed} && !grep({ /^ack/ } @{ $_->{acted} // [] }) } @{ $h->{messages} })
 	{
-		my $m = $m{ $r->{name} } or next;
-		push @{ $m->{records} }, $r;
-		$times{ $m->{id} }{ $r->{attempt} }++;
-		# in the moment in which a topic is deleted a later record may pass an earlier one
-		$first{ $m->{id} } //= [ $self->removed_about($r->{topic}, $r->{time}) ? 'removed ' . $n++ : $r->{label}, $r->{partition}, $r->{offset} ];
+		my $topic = $m->{channel}{topic} or next;
+		$self->finding('lost', name_of($m) . ' was sent and not in Kafka') unless $self->removed_about($topic, $sent{ $m->{id} });
 	}
-	# what was sent in that moment is gone, and nobody has seen it
-	my %sent = map { split /\|/ } split /\n/, $self->must("SELECT id, extract(epoch FROM sent_at) FROM messages WHERE sent_at IS NOT NULL AND channel IN (" . join(',', map { "'$_->{name}'" } @{ $h->{channels} }) . ')');
-	for my $m (grep { !$first{ $_->{id} } && $sent{ $_->{id} } } @{ $h->{messages} })
-	{
-		$first{ $m->{id} } = [ 'removed ' . $n++, 0, 0 ] if grep { $self->removed_about($_, $sent{ $m->{id} }) } keys %{ $m->{channel}{was_topic} };
-	}
-	return (\%first, \%times);
 }
 
 # Those for messages that there are.
@@ -592,6 +603,7 @@ sub judge
 	$self->SUPER::judge($started);
 	return unless $h->{records} && $h->{requests};
 	$self->{total}{gone} += @{ $h->{gone} };
+	$self->judge_lost;
 	$self->judge_names;
 	$self->judge_gone;
 	$self->judge_repeats;

@@ -4,12 +4,18 @@ package Player;
 
 use strict;
 use warnings;
+use Cwd 'abs_path';
+use File::Basename 'dirname';
 use History;
+use JSON::PP;
 use MsgsysTest;
 use Time::HiRes qw(time sleep);
 
 my @sinkmodes = ('ok', 'ok', 'fail/50/ok', 'status/500', 'status/400', 'gone', 'delay/30/ok', 'hang', 'close', 'after/1');
 my @topics    = map { "model.$_" } 0 .. 2;
+my $hasty     = 'model.hasty';
+my $drain_bound = 30;                         # of what a crash may have twice of a drain that is read back
+my $far       = 4_000_000_000_000_000_000;    # ids of 19 digits
 
 # Player->new(node, bootstrap, kafka directory, sink): what all histories of a run share.
 sub new
@@ -17,8 +23,9 @@ sub new
 	my ($class, %o) = @_;
 	my $self = bless {%o}, $class;
 	my $node = $o{node};
-	kafka_create_topic($o{bootstrap}, $_, 3) for map { ($_, "$_.retry", "$_.dlq") } @topics;
+	kafka_create_topic($o{bootstrap}, $_, 3) for map { ($_, "$_.retry", "$_.dlq") } @topics, $hasty;
 	kafka_create_topic($o{bootstrap}, 'msgsys.acks', 1);
+	$self->begin_installation;
 	$node->safe_psql('postgres', q{
 		CREATE TABLE model_log (seq bigserial, id bigint, old msg_status, new msg_status);
 		CREATE FUNCTION model_log() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
@@ -29,8 +36,23 @@ sub new
 		CREATE TRIGGER aa_model AFTER UPDATE ON messages FOR EACH ROW WHEN (old.status IS DISTINCT FROM new.status) EXECUTE FUNCTION model_log();
 		ALTER TABLE messages ENABLE ALWAYS TRIGGER aa_model});
 	$self->{producer} = Program->new('kcat', '-P', '-b', $o{bootstrap}, '-t', 'msgsys.acks', '-X', 'linger.ms=0');
+	$self->{consumer} = Program->new('perl', dirname(abs_path(__FILE__)) . '/consumer', $o{bootstrap}, $hasty, 'msgsys.acks');
 	$self->connect;
 	return $self;
+}
+
+# The extension and its first messages are made in one transaction, and one that began before it creates another: none of these is
+# a row that was restored.
+sub begin_installation
+{
+	my ($self) = @_;
+	my ($maker, $earlier) = map { session($self->{node}) } 1 .. 2;
+	$earlier->query('BEGIN; SELECT now()');
+	my $answer = $maker->query(qq{BEGIN; CREATE EXTENSION msgsys; SELECT msg_channel_set('begin', topic => '$topics[0]'); SELECT msg_create('1', 'begin'); COMMIT});
+	my @ids = grep { /^\d+$/ } split /\n/, $answer . "\n" . $earlier->query(q{SELECT msg_create('2', 'begin'); COMMIT});
+	die "the model cannot begin: " . $maker->error . $earlier->error unless @ids == 2;
+	$self->{begun} = \@ids;
+	$_->stop for $maker, $earlier;
 }
 
 # Sessions of clients, and one for operators that commits each statement.
@@ -47,8 +69,8 @@ sub connect
 # One query of a session; undef, where it failed.
 sub ask
 {
-	my ($self, $s, $sql) = @_;
-	my $answer = eval { $self->{session}{$s}->query($sql, 20) };
+	my ($self, $s, $sql, $seconds) = @_;
+	my $answer = eval { $self->{session}{$s}->query($sql, $seconds // 20) };
 	if (!defined $answer)
 	{
 		$self->{session}{$s}->stop;
@@ -68,7 +90,7 @@ sub ask
 	return $answer;
 }
 
-sub auto { return $_[0]->ask('auto', $_[1]); }
+sub auto { return $_[0]->ask('auto', $_[1], $_[2]); }
 
 # play(HISTORY, RUN): returns the list of findings, each [kind, words].
 sub play
@@ -76,7 +98,7 @@ sub play
 	my ($self, $history, $run) = @_;
 	my $started = int(time * 1000) - 2000;
 	$self->{h} = { run => $run, messages => [], transactions => [], open => {}, prepared => [], channels => [], faults => 0, step => 0,
-		started => $started, effects => {}, actions => {}, findings => [], keys => {}, subscribed => 0 };
+		started => $started, effects => {}, actions => {}, findings => [], keys => {}, subscribed => 0, trimmed => {}, forged => {}, reused => {}, drains => [] };
 	my $h = $self->{h};
 	$self->make_channels($history);
 	for my $step (@{ $history->{steps} })
@@ -85,6 +107,7 @@ sub play
 	}
 	$self->settle;
 	$self->judge($started);
+	$self->judge_beginning if $run == 1;
 	$self->clean;
 	return @{ $h->{findings} };
 }
@@ -117,7 +140,7 @@ sub make_channels
 		my %k = %{ $History::kinds{$kind} };
 		my $c = { name => "m$self->{h}{run}-$n", kind => $kind, was_topic => {}, changed => 0, %k };
 		$c->{ack} //= 'readback';
-		$c->{topic} = $topics[ $n % @topics ] if $k{topic};
+		$c->{topic} = $k{hasty} ? $hasty : $k{missing} ? $c->{late} = "late.$c->{name}" : $topics[ $n % @topics ] if $k{topic};
 		$c->{was_topic}{ $c->{topic} } = 1 if $c->{topic};
 		$self->must("SELECT msg_channel_set('$c->{name}', topic => '" . ($c->{topic} // '') . "', ack => '$c->{ack}', retry_base => '10 ms', retry_max => '50 ms', max_attempts => 6)");
 		$self->set_webhook($c) if $k{webhook};
@@ -132,7 +155,7 @@ sub set_webhook
 	my ($self, $c) = @_;
 	$c->{webhook} = 1;
 	return $self->auto("SELECT msg_webhook_set('$c->{name}', '" . $self->{sink}->url("/mode/$c->{name}") . "', ordered => " . ($c->{ordered} ? 'true' : 'false')
-		  . ", retry_schedule => '{}', timeout => '200 ms', connect_timeout => '200 ms', retry_after_max => '50 ms', breaker_calls => 5, breaker_window => '1 s', breaker_pause => '20 ms', breaker_pause_max => '100 ms')");
+		  . ", retry_schedule => '{}', body_template => '{\"attempt\": \"{attempt}\", \"payload\": \"{payload}\"}', timeout => '200 ms', connect_timeout => '200 ms', retry_after_max => '50 ms', breaker_calls => 5, breaker_window => '1 s', breaker_pause => '20 ms', breaker_pause_max => '100 ms')");
 }
 
 sub must
@@ -177,11 +200,12 @@ sub created
 
 sub create
 {
-	my ($self, $n, $more, $options) = @_;
+	my ($self, $n, $more, $options, $payload) = @_;
 	my ($s, $c, $key) = ($n->[0] % 3, $self->channel($n->[1]), key_of($n->[2]));
 	return unless $c;
 	my $arguments = ($key ? ", message_key => '$key'" : '') . ($options // '');
-	my $id = $self->ask($s, "SELECT msg_create('{\"n\": $n->[3]}', '$c->{name}'$arguments)");
+	$payload //= "{\"n\": $n->[3]}";
+	my $id = $self->ask($s, "SELECT msg_create('$payload', '$c->{name}'$arguments)");
 	return $self->failed($s) unless defined $id && $id =~ /^\d+$/;
 	$self->created($s, $c, $key, $more, $id);
 }
@@ -248,6 +272,134 @@ sub do_publish
 	my $ids = $self->ask($s, "SELECT unnest(messages) FROM msg_publish('$event', '{}'" . ($key ? ", message_key => '$key'" : '') . ')');
 	return $self->failed($s) unless defined $ids;
 	$self->created($s, $c, $key, {}, split /\n/, $ids);
+}
+
+# As programs write rows that give every column, some of them times of their own.
+sub do_orm
+{
+	my ($self, @n) = @_;
+	my ($s, $c, $key) = ($n[0] % 3, $self->channel($n[1]), key_of($n[2]));
+	return unless $c;
+	my $created = ("now()", "now() - '3 days'::interval", "clock_timestamp()", "now() - '1 s'::interval")[ $n[3] % 4 ];
+	# a due time of their own makes it a scheduled one, whatever status they give
+	my $later = $n[4] % 4 == 0;
+	my $due = $later ? sprintf("msg_now() + '%d ms'", 50 + $n[5] % 200) : 'NULL';
+	my $id = $self->ask($s, "INSERT INTO messages (created_at, due_at, expires_at, sent_at, status, attempts, channel, message_key, event_type, headers, payload, body, dedup_key)
+		VALUES ($created, $due, NULL, NULL, 'idle', 0, '$c->{name}', " . ($key ? "'$key'" : 'NULL') . ", 'model.orm', '{\"a\": \"b\"}', '{}', NULL, NULL) RETURNING id");
+	return $self->failed($s) unless defined $id && $id =~ /^\d+$/;
+	$self->created($s, $c, $key, { $later ? (scheduled => 1) : () }, $id);
+}
+
+# Numbers whose text is a thousand times as long as what they take in a jsonb: 393 kB may be sent.
+sub do_numbers { my ($self, @n) = @_; $self->create(\@n, {}, undef, '[' . join(',', ('1e131071') x 3) . ']'); }
+
+# What cannot be sent is refused when it is created, however that is done.
+my @wrong = (
+	[ payload      => "('[' || repeat('1e131071,', 9) || '1]')::jsonb" ],
+	[ payload      => "to_jsonb(repeat('x', 1000001))" ],
+	[ payload      => 'NULL' ],
+	[ body         => q{'\x00'} ],
+	[ channel      => q{'model-nowhere'} ],
+	[ message_key  => q{repeat('k', 1025)} ],
+	[ headers      => q{'{"ce_id": "x"}'} ],
+	[ headers      => q{'{"a": 1}'} ],
+	[ event_type   => q{E'a\nb'} ],
+	[ content_type => q{E'a\nb'} ],
+	[ expires_at   => q{now() - '1 min'::interval} ],
+	[ status       => q{'scheduled'} ],
+);
+
+sub do_wrong
+{
+	my ($self, @n) = @_;
+	my $c = $self->channel($n[1]) or return;
+	my ($column, $value) = @{ $wrong[ $n[2] % @wrong ] };
+	my %row = (channel => "'$c->{name}'", payload => q{'{}'}, $column => $value, $n[3] % 2 ? (created_at => "now() - '1 min'::interval") : ());
+	my $id = $self->auto('INSERT INTO messages (' . join(', ', sort keys %row) . ') VALUES (' . join(', ', map { $row{$_} } sort keys %row) . ') RETURNING id');
+	return unless defined $id && $id =~ /^\d+$/;
+	$self->finding('accepted', "$id was created with $column = $value");
+	$self->created('auto', $c, undef, { acted => ['wrong'] }, $id);
+}
+
+# Messages of one key that come due together, and do not stand in the table in the order of their ids.
+sub do_together
+{
+	my ($self, @n) = @_;
+	my ($c, $key) = ($self->channel($n[0]), 'k' . $n[1] % 3);
+	return unless $c;
+	my $rows = 4 + $n[2] % 12;
+	my $ids = $self->auto(sprintf(q{BEGIN; SET LOCAL client_min_messages = error;
+		CREATE TEMP TABLE model_together ON COMMIT DROP AS SELECT 0::bigint AS id WHERE false;
+		WITH m AS (INSERT INTO messages (channel, message_key, payload, due_at) SELECT '%s', '%s', to_jsonb(g), msg_now() + '%d ms'
+			FROM generate_series(1, %d) g RETURNING id) INSERT INTO model_together SELECT id FROM m;
+		UPDATE messages SET event_type = 'model.moved' WHERE id IN (SELECT id FROM model_together ORDER BY id LIMIT %d);
+		SELECT id FROM model_together ORDER BY id; COMMIT}, $c->{name}, $key, 30 + $n[3] % 100, $rows, $rows / 2));
+	if (!defined $ids) { $self->auto('ROLLBACK'); return; }
+	$self->created('auto', $c, $key, { scheduled => 1, together => $self->{h}{step} }, split /\n/, $ids);
+}
+
+# Many at once for a consumer that answers each record before the relay has marked it.
+sub do_flood
+{
+	my ($self, $n, $rows) = @_;
+	my @c = grep { $_->{hasty} && !$_->{dropped} && !$_->{changed} } @{ $self->{h}{channels} } or return;
+	my $c = $c[ $n % @c ];
+	my $ids = $self->auto("INSERT INTO messages (channel, payload) SELECT '$c->{name}', to_jsonb(repeat('x', 200)) FROM generate_series(1, " . (200 + $rows % 300) . ') RETURNING id');
+	return unless defined $ids;
+	$self->created('auto', $c, undef, {}, split /\n/, $ids);
+}
+
+# Many of one key that come due behind one that fails, at an endpoint that takes them in order.
+sub do_crowd
+{
+	my ($self, $n, $rows, $patience) = @_;
+	my @c = grep { $_->{ordered} && $_->{webhook} && !$_->{topic} && !$_->{dropped} } @{ $self->{h}{channels} } or return;
+	my $c = $c[ $n % @c ];
+	$self->endpoint($c, 'status/503');
+	my $ids = $self->auto(sprintf("INSERT INTO messages (channel, message_key, payload, due_at) SELECT '%s', 'crowd', to_jsonb(g), msg_now() + '20 ms' FROM generate_series(1, %d) g RETURNING id",
+		$c->{name}, 270 + $rows % 50));
+	if (defined $ids)
+	{
+		my @ids = split /\n/, $ids;
+		$self->created('auto', $c, 'crowd', { scheduled => 1, together => $self->{h}{step} }, @ids);
+		poll_until(0.1 + $patience % 10 / 10, sub { ($self->auto("SELECT attempts > 0 FROM messages WHERE id = $ids[0]") // 't') eq 't' });
+	}
+	$self->endpoint($c, 'ok');
+}
+
+# ---------------------------------------------------------------- ids
+
+# The sequence is far ahead: ids have 19 digits.
+sub do_far_ids
+{
+	my ($self) = @_;
+	return if $self->{h}{near};
+	my $last = $self->auto('SELECT last_value FROM messages_id_seq');
+	return unless defined $last && defined $self->auto("SELECT setval('messages_id_seq', " . ($far + $self->{h}{run} * 100_000) . ')');
+	$self->{h}{near} = $last;
+}
+
+# An operator deletes what is finished at the end of the table and sets the sequence back: other messages get these ids.
+sub do_reuse_ids
+{
+	my ($self, $n, $more) = @_;
+	my $h = $self->{h};
+	my $c = $self->channel($n) or return;
+	my $made = $self->auto("INSERT INTO messages (channel, payload) SELECT '$c->{name}', to_jsonb(g) FROM generate_series(1, 3) g RETURNING id") or return;
+	$self->created('auto', $c, undef, {}, split /\n/, $made);
+	poll_until(0.5, sub { ($self->auto('SELECT count(*) FROM messages WHERE finished_at IS NULL AND id IN (' . join(',', split /\n/, $made) . ')') // '0') eq '0' });
+	# not those whose transactions are not over
+	my ($above) = sort { $b <=> $a } 0, map { $_->{id} } grep { $_->{t}{state} !~ /^(committed|lost)$/ } @{ $h->{messages} };
+	my $of = join ',', map { "'$_->{name}'" } @{ $h->{channels} };
+	my $from = $self->auto("SELECT min(id) FROM messages WHERE channel IN ($of) AND id > greatest($above, (SELECT max(id) FROM messages WHERE finished_at IS NULL OR dlq_pending OR channel NOT IN ($of)))");
+	return unless $from;
+	my $gone = $self->auto("WITH d AS (DELETE FROM messages WHERE id >= $from RETURNING id, epoch) SELECT n.uuid || ':' || d.id FROM d JOIN msg_names n USING (epoch)");
+	return unless defined $gone;
+	$h->{reused}{$_} = 1 for split /\n/, $gone;
+	@{ $h->{messages} } = grep { $_->{id} < $from } @{ $h->{messages} };
+	$self->must("DELETE FROM model_log WHERE id >= $from");
+	$self->must("SELECT setval('messages_id_seq', $from, false)");
+	$self->create([ 0, $n, $more, $more ], {}) for 0 .. $more % 3;
 }
 
 # ---------------------------------------------------------------- transactions
@@ -348,9 +500,12 @@ sub do_ack_record
 {
 	my ($self, $n, $o, $twice, $attempt) = @_;
 	my $m = $self->message($n) or return;
-	my $name = $m->{uuid} // ($self->{uuid} //= $self->must('SELECT uuid FROM msg_installation'));
+	# one whose transaction is not over has that of its end, mostly
+	my $name = $self->must("SELECT coalesce((SELECT n.uuid FROM messages m JOIN msg_names n USING (epoch) WHERE m.id = $m->{id}), (SELECT uuid FROM msg_installation))");
 	my $more = $attempt % 3 ? '' : ', "attempt": 1';
-	my $line = qq({"id": "$name:$m->{id}", "status": "$outcomes[$o % 3]", "error": "by a record"$more}\n);
+	my $line = qq({"id": "$name:$m->{id}", "status": "$outcomes[$o % 3]", "error": "by a record"$more});
+	# kcat reads 1,024 bytes at a time, and waits for them
+	$line .= ' ' x (1023 - length $line) . "\n";
 	$self->{producer}->write($line x ($twice % 4 ? 1 : 2));
 	push @{ $m->{acted} }, "ack $outcomes[$o % 3]";
 	$self->{h}{ack_records} = $self->{h}{did} = 1;
@@ -506,10 +661,10 @@ sub do_end_worker
 	$self->auto("SELECT pg_terminate_backend($pid)");
 }
 
+# Its end is no fault of any message's: nothing may come twice.
 sub do_end_launcher
 {
 	my ($self) = @_;
-	$self->{h}{faults}++;
 	$self->auto("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'msgsys launcher'");
 }
 
@@ -518,9 +673,18 @@ sub do_kill_worker
 	my ($self, $n) = @_;
 	$self->{h}{faults}++;
 	my $pid = $self->worker($n) or return;
+	$self->crash($pid);
+}
+
+# kill -9 of a worker: every session of the server ends.
+sub crash
+{
+	my ($self, $pid) = @_;
+	my $since = log_count($self->{node});
 	kill 'KILL', $pid;
 	$self->hang_up;
-	poll_until(60, sub { MsgsysTest::answers($self->{node}) }) or die 'the server does not come back';
+	poll_until(60, sub { log_count($self->{node}, 'all server processes terminated; reinitializing', $since) && answers($self->{node}) })
+	  or die 'the server does not come back';
 	$self->connect;
 }
 
@@ -534,10 +698,92 @@ sub hang_up
 	$self->{broken} = {};
 }
 
+# A channel whose messages are read back and which is as it was made.
+sub plain_readback
+{
+	my ($self, $n) = @_;
+	my @c = grep { $_->{kind} eq 'readback' && !$_->{dropped} && !$_->{changed} } @{ $self->{h}{channels} };
+	return @c ? $c[ $n % @c ] : undef;
+}
+
+# A crash while the relay drains many: what Kafka has is read back first.
+sub do_drain
+{
+	my ($self, $n, $more) = @_;
+	my $c = $self->plain_readback($n) or return;
+	my $sent = q{(SELECT sum((counters ->> 'sent')::bigint) FROM msg_worker_slots() WHERE stage = 'relay' AND database = current_database())};
+	$self->auto("SELECT msg_resume('$c->{name}')");
+	my $before = $self->auto("SELECT $sent");
+	my $ids = $self->auto("INSERT INTO messages (channel, message_key, payload) SELECT '$c->{name}', 'drained ' || g % 100, to_jsonb(repeat('x', 100)) FROM generate_series(1, 3000) g RETURNING id");
+	return unless defined $ids && defined $before;
+	my @ids = split /\n/, $ids;
+	$self->created('auto', $c, undef, {}, @ids);
+	# the moment of the crash is the history's
+	my $pid = $self->auto(sprintf(q{DO $$ BEGIN FOR i IN 1..1500 LOOP EXIT WHEN %s >= %d; PERFORM pg_sleep(0.001); END LOOP; PERFORM pg_sleep(%f); END $$;
+		SELECT pid FROM msg_workers WHERE stage = 'relay' AND database = current_database()}, $sent, $before + 1000, ($more % 20) / 1000));
+	$self->{h}{faults}++;
+	push @{ $self->{h}{drains} }, { map { $_ => 1 } @ids };
+	$self->crash($pid) if $pid;
+}
+
+# Records go (retention, say) before they are read back: the receiver stands still meanwhile.
+sub do_trim
+{
+	my ($self, $n, $rows) = @_;
+	my $c = $self->plain_readback($n) or return;
+	$self->auto("SELECT msg_resume('$c->{name}')");
+	my @pids = split /\n/, $self->auto("SELECT pid FROM msg_workers WHERE stage = 'receiver' AND pid IS NOT NULL") // '';
+	my $ids = $self->auto("INSERT INTO messages (channel, payload) SELECT '$c->{name}', to_jsonb(g) FROM generate_series(1, " . (1 + $rows % 20) . ') g RETURNING id');
+	return unless defined $ids;
+	$self->created('auto', $c, undef, {}, split /\n/, $ids);
+	kill 'STOP', @pids;
+	my $of = join ',', split /\n/, $ids;
+	# it may stand still with a lock of the server's
+	poll_until(2, sub { ($self->auto("SELECT bool_and(status <> 'idle') FROM messages WHERE id IN ($of)", 3) // 't') eq 't' });
+	kafka_topic($self->{bootstrap}, 'trim', $c->{topic}, 3);
+	$self->{h}{trimmed}{ $c->{topic} } = 1;
+	kill 'CONT', @pids;
+}
+
+# A topic that was missing is made.
+sub do_make_topic
+{
+	my ($self, $n) = @_;
+	my @c = grep { $_->{missing} } @{ $self->{h}{channels} } or return;
+	$self->make_topic($c[ $n % @c ]);
+}
+
+sub make_topic
+{
+	my ($self, $c) = @_;
+	return if $c->{made}++;
+	$self->{h}{did} = 1;
+	kafka_create_topic($self->{bootstrap}, "$c->{late}$_", 3) for '.retry', '.dlq', '';
+}
+
+# What a timeline that is lost (a failover with lag, a restore) has left in Kafka under a name of ours, and fits the row nearly: another
+# message, or an attempt that there was not. It counts for nobody.
+sub do_lost_tail
+{
+	my ($self, $n, $how, $later) = @_;
+	my $c = $self->plain_readback($n) or return;
+	my $due = $later % 3 ? sprintf(", deliver_at => msg_now() + '%d ms'", 100 + $later % 300) : '';
+	my $id = $self->auto("SELECT msg_create('1', '$c->{name}'$due)");
+	return unless defined $id && $id =~ /^\d+$/;
+	$self->created('auto', $c, undef, { scheduled => 1 }, $id);
+	my $name = $self->auto("SELECT n.uuid FROM messages m JOIN msg_names n USING (epoch) WHERE m.id = $id") or return;
+	my $stamp = eval { $how % 2 ? record_stamp($self->{node}, $id, 1, -1_000_000) : record_stamp($self->{node}, $id, 5) } or return;
+	$self->{h}{forged}{$stamp} = 1;
+	open(my $pipe, '|-', 'kcat', '-P', '-b', $self->{bootstrap}, '-t', $c->{topic}, '-k', $id, '-H', "ce_id=$name:$id", '-H', "msgsys-stamp=$stamp") or die "kcat: $!";
+	print $pipe "lost\n";
+	close $pipe;
+}
+
 sub do_kafka_hangs
 {
 	my ($self) = @_;
 	$self->{h}{faults}++;
+	$self->{h}{hung} = 1;
 	kafka('pause', $self->{kafka});
 	$self->auto('SELECT pg_sleep(0.3)');
 	kafka('cont', $self->{kafka});
@@ -557,6 +803,7 @@ sub settle
 	for my $c (@{ $h->{channels} })
 	{
 		$self->endpoint($c, 'ok');
+		$self->make_topic($c) if $c->{missing};
 		next if $c->{dropped};
 		$self->auto("SELECT msg_resume('$c->{name}')");
 		$self->auto("SELECT msg_webhook_enable('$c->{name}')") if $c->{webhook};
@@ -566,9 +813,10 @@ sub settle
 	# a channel that leads nowhere keeps its messages: that is what its NOTICE says
 	my $left = "SELECT count(*) FROM messages m WHERE m.channel IN ($of) AND m.finished_at IS NULL AND NOT (m.status IN ('idle', 'scheduled', 'retry') AND EXISTS (
 		SELECT FROM msg_channel_settings c WHERE c.channel = m.channel AND c.topic IS NULL AND NOT c.has_webhook))";
-	# the consumer of channels whose messages consumers acknowledge
+	# the consumer of channels whose messages consumers acknowledge; a hasty one has answered already
+	my $answered = join ',', "''", map { "'$_->{name}'" } grep { $_->{hasty} && !$_->{changed} } @{ $h->{channels} };
 	my $consume = "SELECT count(msg_ack(m.id, 'received')) FROM messages m JOIN msg_channel_settings c ON c.channel = m.channel
-		WHERE m.channel IN ($of) AND m.status = 'sent' AND m.finished_at IS NULL AND c.ack = 'topic'";
+		WHERE m.channel IN ($of) AND m.channel NOT IN ($answered) AND m.status = 'sent' AND m.finished_at IS NULL AND c.ack = 'topic'";
 	my $live = poll_until($self->{patience}, sub { $self->auto($consume); ($self->auto($left) // 1) eq '0' });
 	return if $live;
 	$self->finding('stuck', $_) for split /\n/, $self->auto("SELECT m.id || ' ' || m.status || ' in ' || m.channel || ' (' || coalesce(c.topic, 'no topic') || ', ' || c.ack || ', webhook ' || c.has_webhook || '), attempts ' || m.attempts
@@ -576,11 +824,12 @@ sub settle
 		FROM messages m LEFT JOIN msg_channel_settings c USING (channel) WHERE m.channel IN ($of) AND m.finished_at IS NULL AND m.status NOT IN ('delivered', 'dead', 'cancelled', 'expired') ORDER BY id LIMIT 5") // '?';
 }
 
-# The first records of each message, in their order: id => [topic, partition, offset], and how often it is there.
-sub records
+# All records of the history's topics: {topic, partition, offset, name, id, attempt, created}, but for those that the model itself has
+# written as a lost timeline's.
+sub all_records
 {
 	my ($self, $started) = @_;
-	my (%first, %times, %used);
+	my (%used, @records);
 	$used{$_} = 1 for map { map { ($_, "$_.retry") } keys %{ $_->{was_topic} } } @{ $self->{h}{channels} };
 	for my $topic (sort keys %used)
 	{
@@ -588,21 +837,47 @@ sub records
 			'-f', '%p %o %h\n') or die "kcat: $!";
 		while (<$pipe>)
 		{
-			my ($partition, $offset, $id) = /^(\d+) (\d+) .*?ce_id=[0-9a-f-]{36}:(\d+)/ or next;
-			my ($attempt) = /msgsys-attempt=(\d+)/;
-			$times{$id}{ $attempt // 1 }++;
-			$first{$id} //= [ $topic, $partition, $offset ];
+			my ($partition, $offset, $name, $id) = /^(\d+) (\d+) .*?ce_id=([0-9a-f-]{36}:(\d+))/ or next;
+			my ($stamp, $attempt, $created) = /msgsys-stamp=((\d+)\.(\d+)\.[0-9a-f]+)/ or next;
+			next if $self->{h}{forged}{$stamp};
+			push @records, { topic => $topic, partition => $partition, offset => $offset, name => $name, id => $id, attempt => $attempt, created => $created };
 		}
 		close $pipe;
 	}
-	return (\%first, \%times);
+	return @records;
 }
 
-# What the endpoint was sent in this history.
+# The first records of each message, in their order: id => [topic, partition, offset]; how often each attempt of it is there; and
+# whether there is any of the id. One name is one message's; that is known by its id and its time of creation, which its stamp has.
+sub records
+{
+	my ($self, $started, $row) = @_;
+	my (%first, %times, %any, %named);
+	for my $record ($self->all_records($started))
+	{
+		my ($id, $name, $created) = @{$record}{qw(id name created)};
+		$self->finding('name', "$name names two messages in Kafka") if ($named{$name} //= $created) != $created;
+		my $its = $row->{$id} && $row->{$id}{created} == $created;
+		$any{$id} = 1 if $its || !$self->{h}{reused}{$name};
+		next if !$its && ($row->{$id} || $self->{h}{reused}{$name});
+		$first{$id} //= [ @{$record}{qw(topic partition offset)} ];
+		$times{$id}{ $record->{attempt} }++;
+	}
+	return (\%first, \%times, \%any);
+}
+
+# What the endpoint was sent in this history, each with its attempt, and the payload as its body.
 sub requests
 {
 	my ($self) = @_;
-	return $self->{sink}->requests(sub { $_[0]{path} =~ m{/mode/m$self->{h}{run}-} });
+	my @requests = $self->{sink}->requests(sub { $_[0]{path} =~ m{/mode/m$self->{h}{run}-} });
+	for my $request (@requests)
+	{
+		my $body = eval { decode_json($request->{body}) } or next;
+		$request->{attempt} = $body->{attempt};
+		$request->{body} = JSON::PP->new->canonical->allow_nonref->encode($body->{payload});
+	}
+	return @requests;
 }
 
 my %arrows = (
@@ -618,9 +893,10 @@ sub judge
 	my @messages = grep { $_->{t}{state} ne 'unknown' } @{ $h->{messages} };
 	return unless @messages;
 	my $of = join ',', map { "'$_->{name}'" } @{ $h->{channels} };
-	my %row = map { my ($id, $status, $attempts, $key, $sent) = split /\|/; ($id => { status => $status, attempts => $attempts, key => $key, sent => $sent }) }
-	  split /\n/, $self->must("SELECT id, status, attempts, message_key, sent_at IS NOT NULL FROM messages WHERE channel IN ($of)");
-	my ($record, $times) = $self->records($started);
+	my %row = map { my ($id, $status, $attempts, $key, $created, $unread) = split /\|/; ($id => { status => $status, attempts => $attempts, key => $key, created => $created, unread => $unread eq 't' }) }
+	  split /\n/, $self->must("SELECT id, status, attempts, message_key, (EXTRACT(epoch FROM created_at - '2000-01-01 00:00Z') * 1000000)::bigint, coalesce(last_error LIKE 'confirmed by Kafka, and not read back%', false)
+		FROM messages WHERE channel IN ($of)");
+	my ($record, $times, $any) = $self->records($started, \%row);
 	$self->{total}{$_}++ for map { $_->{status} } values %row;
 	$self->{total}{records} += keys %$record;
 	$self->{total}{lost} += grep { $_->{t}{state} eq 'lost' } @messages;
@@ -629,7 +905,8 @@ sub judge
 	for my $request ($self->requests)
 	{
 		my ($id) = $request->{id} =~ /:(\d+)$/ or next;
-		push @{ $asked{$id} }, { n => $number++, code => $request->{code} };
+		next if $h->{reused}{ $request->{id} };
+		push @{ $asked{$id} }, { n => $number++, code => $request->{code}, attempt => $request->{attempt} // '?' };
 	}
 
 	my %known;
@@ -640,23 +917,37 @@ sub judge
 		if ($m->{t}{state} eq 'lost')
 		{
 			$self->finding('invented', "$id was rolled back and has a row") if $row;
-			$self->finding('invented', "$id was rolled back and is in Kafka") if $record->{$id};
+			$self->finding('invented', "$id was rolled back and is in Kafka") if $any->{$id};
 			$self->finding('invented', "$id was rolled back and was posted") if $asked{$id};
 			next;
 		}
 		if (!$row) { $self->finding('lost', "$id has no row"); next; }
 		my @acted = @{ $m->{acted} // [] };
 		my $acked = grep { /^ack/ } @acted;
-		$self->finding('lost', "$id is $row->{status} and not in Kafka") if $m->{channel}{topic} && !$m->{channel}{changed} && $row->{status} =~ /^(sent|received)$/ && !$acked && !$record->{$id};
-		$self->finding('lost', "$id is delivered and no request was answered so") if $row->{status} eq 'delivered' && !$acked && !grep { $_->{code} =~ /^2/ } @{ $asked{$id} // [] };
+		my $c = $m->{channel};
+		my $as_made = $c->{topic} && !$c->{changed};
+		if ($as_made && !$h->{trimmed}{ $c->{topic} })
+		{
+			$self->finding('lost', "$id is $row->{status} and not in Kafka") if $row->{status} =~ /^(sent|received)$/ && !$acked && !$record->{$id};
+			$self->finding('unread', "$id was not read back, but its record is there") if $row->{unread} && $record->{$id};
+		}
+		$self->finding('attempts', "$id is $row->{status} after $row->{attempts} attempts though its topic was only missing")
+		  if $as_made && $c->{missing} && !@acted && !$h->{faults} && ($row->{attempts} > 1 || $row->{status} eq 'dead');
+		$self->finding('lost', "$id is delivered and no request was answered so") if $row->{status} eq 'delivered' && !$acked && !$c->{hasty} && !grep { $_->{code} =~ /^2/ } @{ $asked{$id} // [] };
 		if (!$h->{faults})
 		{
 			for my $attempt (sort keys %{ $times->{$id} // {} })
 			{
 				$self->finding('repeated', "$id, attempt $attempt, is $times->{$id}{$attempt} times in Kafka") if $times->{$id}{$attempt} > 1 && !grep { $_ eq 'retry' } @acted;
 			}
+			next if $c->{changed} || grep { $_ eq 'retry' } @acted;
+			my %posted;
+			# one that is gone takes no attempt; where nothing is answered, libcurl itself tries a connection that it used before up to six times
+			$posted{ $_->{attempt} }++ for grep { $_->{code} && $_->{code} != 410 } @{ $asked{$id} // [] };
+			$self->finding('repeated', "$id, attempt $_, was posted $posted{$_} times") for grep { $posted{$_} > 1 } sort keys %posted;
 		}
 	}
+	$self->judge_drain($_, $times) for @{ $h->{drains} };
 	$self->finding('invented', "$_ is in Kafka") for grep { $row{$_} && !$known{$_} && !grep { $_->{t}{state} eq 'unknown' } @{ $h->{messages} } } keys %$record;
 	$self->judge_order(\@messages, $record, \%asked, \%row);
 	$self->judge_arrows;
@@ -669,15 +960,36 @@ sub judge
 	$self->finding('check', $check) if $check;
 }
 
-# Of one key, what was committed before another was created goes first.
+# What was drained over a crash is read back before anything is sent again: as a rule nothing of it comes twice.
+sub judge_drain
+{
+	my ($self, $ids, $times) = @_;
+	my %acted = map { $_->{id} => 1 } grep { $_->{acted} } @{ $self->{h}{messages} };
+	return if $self->{h}{hung};
+	my $twice = grep { ($times->{$_}{1} // 0) > 1 && !$acted{$_} } keys %$ids;
+	$self->{total}{drained} += keys %$ids;
+	$self->{total}{drained_twice} += $twice;
+	$self->finding('repeated', "$twice of " . keys(%$ids) . ' came twice after a crash') if $twice > $drain_bound;
+}
+
+# The messages of the transaction that made the extension, and of one that began before it.
+sub judge_beginning
+{
+	my ($self) = @_;
+	my $of = join ',', @{ $self->{begun} };
+	poll_until($self->{patience}, sub { ($self->auto("SELECT count(*) FROM messages WHERE id IN ($of) AND status = 'received'") // 0) == 2 })
+	  or $self->finding('stuck', 'the first messages of the installation: ' . ($self->auto("SELECT string_agg(status::text, ' ') FROM messages WHERE id IN ($of)") // '?'));
+}
+
+# Of one key, what was committed before another was created goes first; so does the lower id of those that come due together.
 sub judge_order
 {
 	my ($self, $messages, $record, $asked, $row) = @_;
 	my %of;
 	for my $m (@$messages)
 	{
-		next if $m->{t}{state} ne 'committed' || !defined $m->{key} || $m->{scheduled} || $m->{expires} || $m->{acted} || $m->{channel}{changed};
-		push @{ $of{"$m->{channel}{name}\0$m->{key}"} }, $m;
+		next if $m->{t}{state} ne 'committed' || !defined $m->{key} || ($m->{scheduled} && !$m->{together}) || $m->{expires} || $m->{acted} || $m->{channel}{changed};
+		push @{ $of{ join "\0", $m->{channel}{name}, $m->{key}, $m->{together} // '' } }, $m;
 	}
 	for my $list (values %of)
 	{
@@ -720,6 +1032,16 @@ sub clean
 	for my $c (grep { !$_->{dropped} } @{ $self->{h}{channels} })
 	{
 		defined $self->auto("SELECT msg_channel_drop('$c->{name}', discard => true)") or $self->finding('drop', $self->{last_error} // '?');
+	}
+	if (my $near = $self->{h}{near})
+	{
+		# what was given since stays below
+		$self->must("DELETE FROM messages WHERE id >= $far");
+		$self->must("SELECT setval('messages_id_seq', $near + 10)");
+	}
+	for my $c (grep { $_->{made} } @{ $self->{h}{channels} })
+	{
+		kafka_topic($self->{bootstrap}, 'delete', "$c->{late}$_") for '', '.retry', '.dlq';
 	}
 	$self->auto("SET lock_timeout = '150ms'");
 }

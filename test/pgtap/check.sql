@@ -121,7 +121,10 @@ SELECT breaks('installation', 'DELETE FROM msg_names', 'INSERT INTO msg_names SE
 SELECT breaks('open-run', $$INSERT INTO msg_runs (channel, due_at, started_at) VALUES ('hook', now(), now())$$, $$SELECT msg_pace_drop('hook')$$);
 SELECT breaks('mailing-link', 'INSERT INTO msg_mailing_links VALUES (99, 1, 1)', 'DELETE FROM msg_mailing_links');
 SELECT breaks('mailing', $$INSERT INTO msg_mailings (text, channel, starts_at, ends_at) VALUES ('x', 'nowhere', now(), now() + interval '1 h')$$, 'DELETE FROM msg_mailings');
-SELECT breaks('breaker', $$INSERT INTO msg_breakers VALUES ('hook', 0, 'open', now(), now(), 1, 1, 1)$$, 'DELETE FROM msg_breakers');
+INSERT INTO msg_breakers VALUES ('hook', 0, 'open', now(), now(), 1, 1, 1);
+SELECT is(found(), '', 'a breaker that is open while nothing waits holds up nothing');
+SELECT breaks('breaker', $$INSERT INTO messages (channel, payload) VALUES ('hook', '3')$$, $$DELETE FROM messages WHERE payload = '3'$$);
+DELETE FROM msg_breakers;
 SELECT breaks('position', $$INSERT INTO msg_offsets (topic, "partition", next_offset) VALUES ('gone', 0, -1)$$, $$DELETE FROM msg_offsets$$);
 SELECT breaks('position', format($$INSERT INTO msg_offsets (topic, "partition", next_offset, low, high, looked_at) VALUES ('gone', 0, %s, 10, 20, now() + interval '1 min')$$, n), $$DELETE FROM msg_offsets$$)
 FROM (VALUES (9), (21)) v(n);

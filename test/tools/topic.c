@@ -4,7 +4,7 @@
  *		topic BOOTSTRAP create NAME PARTITIONS [config=value ...]
  *		topic BOOTSTRAP delete NAME
  *		topic BOOTSTRAP grow NAME PARTITIONS
- *		topic BOOTSTRAP trim NAME [PARTITIONS] (all their records go; of partition 0, where none is given)
+ *		topic BOOTSTRAP trim NAME [PARTITIONS] (all records of partition 0 go, or of so many)
  *		topic BOOTSTRAP deny NAME
  *		topic BOOTSTRAP allow NAME
  */
@@ -103,16 +103,16 @@ trim(const char *name, int partitions)
 	const rd_kafka_topic_partition_list_t *result;
 	rd_kafka_DeleteRecords_t *records;
 
-	for (int p = 0; p < partitions; p++)
-		rd_kafka_topic_partition_list_add(list, name, p)->offset = RD_KAFKA_OFFSET_END;
+	for (int i = 0; i < partitions; i++)
+		rd_kafka_topic_partition_list_add(list, name, i)->offset = RD_KAFKA_OFFSET_END;
 	records = rd_kafka_DeleteRecords_new(list);
 	rd_kafka_DeleteRecords(handle, &records, 1, NULL, queue);
 	result = rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(answer(name)));
 	if (result == NULL || result->cnt != partitions)
 		fail(name, "not trimmed");
-	for (int p = 0; p < partitions; p++)
-		if (result->elems[p].err)
-			fail(name, rd_kafka_err2str(result->elems[p].err));
+	for (int i = 0; i < partitions; i++)
+		if (result->elems[i].err)
+			fail(name, rd_kafka_err2str(result->elems[i].err));
 }
 
 /* Forbid everybody to write to a topic, or lift that again. */

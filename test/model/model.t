@@ -78,7 +78,7 @@ sub shrink
 
 my $start = time;
 my $end;    # once the kept ones are played
-while (@histories || time < ($end //= time + $seconds))
+while (@histories || $seconds && time < ($end //= time + $seconds))
 {
 	my $history = @histories ? shift @histories : $generate->($seed++);
 	$played++;

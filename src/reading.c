@@ -319,11 +319,11 @@ assign(Broker *consumer, bool always)
 	return true;
 }
 
-/* The timestamp of a record; DT_NOBEGIN if it has none. */
+/* The timestamp of a record, which its producer may have made up; DT_NOBEGIN if it has none. */
 static TimestampTz
 time_of(const BrokerMessage *message)
 {
-	if (message->time_ms < 0)
+	if (message->time_ms < 0 || message->time_ms >= END_TIMESTAMP / 1000)
 		return DT_NOBEGIN;
 	return message->time_ms * 1000 -
 		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;

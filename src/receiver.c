@@ -493,7 +493,7 @@ observe(const Event *events, int n)
 
 	for (int i = 0; i < n; i++)
 		if (events[i].readback && events[i].time_ms >= 0)
-			durations_add(&receive, (now_ms - events[i].time_ms) * 1000, 1);
+			durations_add(&receive, Max(now_ms - events[i].time_ms, 0) * 1000, 1);
 	slot_observe(HISTOGRAM_RECEIVE, &receive);
 }
 

@@ -7,6 +7,8 @@
 
 #include "msgsys.h"
 
+#include "common/int.h"
+
 /* What is measured; names in metrics.c. */
 typedef enum Histogram
 {
@@ -30,6 +32,15 @@ typedef struct Durations
 	uint64		counts[HISTOGRAM_NBOUNDS + 1];	/* each bucket by itself */
 	uint64		sum;			/* microseconds */
 } Durations;
+
+/* The time between two, which a message may have been given: -infinity and the like took none. */
+static inline int64
+duration(int64 from, int64 to)
+{
+	int64		microseconds;
+
+	return pg_sub_s64_overflow(to, from, &microseconds) ? 0 : microseconds;
+}
 
 /* Count n durations; a clock that went back counts as 0. */
 static inline void

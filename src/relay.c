@@ -950,8 +950,8 @@ observe_batch(Batch *batch)
 
 		if (!item->reported || item->outcome != BROKER_OK)
 			continue;
-		durations_add(&claim, batch->began - item->created_at, 1);
-		durations_add(&wait, batch->confirmed_at - item->created_at, 1);
+		durations_add(&claim, duration(item->created_at, batch->began), 1);
+		durations_add(&wait, duration(item->created_at, batch->confirmed_at), 1);
 	}
 	durations_add(&send, batch->confirmed_at - batch->began, batch->nsent);
 	slot_observe(HISTOGRAM_CLAIM, &claim);

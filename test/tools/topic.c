@@ -1,10 +1,11 @@
 /*
  * topic.c
  *		Makes and deletes Kafka topics, and forbids to write to them, for tests:
- *		topic BOOTSTRAP create NAME PARTITIONS [config=value ...]
+ *		topic BOOTSTRAP create NAME PARTITIONS [config=value ...] (as many replicas as the cluster's default)
+ *		topic BOOTSTRAP place NAME BROKER (one partition, on this broker alone)
  *		topic BOOTSTRAP delete NAME
  *		topic BOOTSTRAP grow NAME PARTITIONS
- *		topic BOOTSTRAP trim NAME (all records of partition 0 go)
+ *		topic BOOTSTRAP trim NAME [PARTITIONS] (all records of the first so many partitions go)
  *		topic BOOTSTRAP deny NAME
  *		topic BOOTSTRAP allow NAME
  */
@@ -43,15 +44,18 @@ check_topic(const char *name, const rd_kafka_topic_result_t **results, size_t n)
 		fail(name, n == 1 ? rd_kafka_topic_result_error_string(results[0]) : "no result");
 }
 
+/* Make a topic; broker: the one that is to have it alone, or -1. */
 static void
-create(const char *name, int partitions, char **configs, int nconfigs)
+create(const char *name, int partitions, int32_t broker, char **configs, int nconfigs)
 {
 	char		err[512];
 	size_t		n;
 	const rd_kafka_topic_result_t **results;
-	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, 1, err, sizeof(err));
+	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, -1, err, sizeof(err));
 
 	if (topic == NULL)
+		fail(name, err);
+	if (broker >= 0 && rd_kafka_NewTopic_set_replica_assignment(topic, 0, &broker, 1, err, sizeof(err)))
 		fail(name, err);
 	for (int i = 0; i < nconfigs; i++)
 	{
@@ -97,18 +101,22 @@ grow(const char *name, int partitions)
 
 /* Remove all records, as retention does. */
 static void
-trim(const char *name)
+trim(const char *name, int partitions)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
 	const rd_kafka_topic_partition_list_t *result;
 	rd_kafka_DeleteRecords_t *records;
 
-	rd_kafka_topic_partition_list_add(list, name, 0)->offset = RD_KAFKA_OFFSET_END;
+	for (int p = 0; p < partitions; p++)
+		rd_kafka_topic_partition_list_add(list, name, p)->offset = RD_KAFKA_OFFSET_END;
 	records = rd_kafka_DeleteRecords_new(list);
 	rd_kafka_DeleteRecords(handle, &records, 1, NULL, queue);
 	result = rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(answer(name)));
-	if (result == NULL || result->cnt != 1 || result->elems[0].err)
+	if (result == NULL || result->cnt != partitions)
 		fail(name, "not trimmed");
+	for (int p = 0; p < partitions; p++)
+		if (result->elems[p].err)
+			fail(name, rd_kafka_err2str(result->elems[p].err));
 }
 
 /* Forbid everybody to write to a topic, or lift that again. */
@@ -152,20 +160,22 @@ main(int argc, char **argv)
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
 	if (argc < 4)
-		fail("usage", "topic BOOTSTRAP create|delete|grow|trim|deny|allow NAME [PARTITIONS [config=value ...]]");
+		fail("usage", "topic BOOTSTRAP create|place|delete|grow|trim|deny|allow NAME [NUMBER [config=value ...]]");
 	rd_kafka_conf_set(conf, "bootstrap.servers", argv[1], err, sizeof(err));
 	handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, err, sizeof(err));
 	if (handle == NULL)
 		fail("client", err);
 	queue = rd_kafka_queue_new(handle);
 	if (strcmp(argv[2], "create") == 0)
-		create(argv[3], argc > 4 ? atoi(argv[4]) : 1, argv + 5, argc - 5);
+		create(argv[3], argc > 4 ? atoi(argv[4]) : 1, -1, argv + 5, argc - 5);
+	else if (strcmp(argv[2], "place") == 0)
+		create(argv[3], 1, argc > 4 ? atoi(argv[4]) : 1, NULL, 0);
 	else if (strcmp(argv[2], "delete") == 0)
 		delete(argv[3]);
 	else if (strcmp(argv[2], "grow") == 0)
 		grow(argv[3], argc > 4 ? atoi(argv[4]) : 2);
 	else if (strcmp(argv[2], "trim") == 0)
-		trim(argv[3]);
+		trim(argv[3], argc > 4 ? atoi(argv[4]) : 1);
 	else
 		forbid(argv[3], strcmp(argv[2], "deny") == 0);
 	return 0;

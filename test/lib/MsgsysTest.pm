@@ -35,7 +35,7 @@ BEGIN
 
 our @EXPORT = qw(new_node kafka_start kafka kafka_create_topic kafka_topic poll_until poll_sql slowness answers kill_worker kcat_produce
   read_topic record_stamp check_topic wait_workers worker_pid stats work_dir session topic_reader
-  expect_findings kafka_start_later log_count command_ok append_to_file tempdir slurp_file);
+  expect_findings kafka_start_later kafka_cluster_later in_sync log_count command_ok append_to_file tempdir slurp_file);
 
 my $tools = dirname(abs_path(__FILE__)) . '/../tools';
 my $work  = $ENV{MSGSYS_WORK};
@@ -205,6 +205,29 @@ sub kafka_start_later
 	return sub { return $start->await(qr/[\d.]+:\d+/, 60) || die "no Kafka in $dir: $start->{err}"; };
 }
 
+# kafka_cluster_later(settings…): begin to start a cluster of three brokers; returns what waits for it, and returns its address and
+# the directories of the brokers, which are good for kafka(), kafka_start() and kafka_start_later().
+sub kafka_cluster_later
+{
+	my (@settings) = @_;
+	my $base = "$ENV{MSGSYS_RUN}/kafka-$$-of";
+	my @dirs = map { "$base-$_" } 1 .. 3;
+	$started{$_} = 1 for @dirs;
+	my $start = Program->new("$tools/kafka", 'cluster', $base, @settings);
+	return sub {
+		my $bootstrap = $start->await(qr/[\d.:,]+(?=\n)/, 150) || die "no cluster in $base: $start->{err}";
+		return ($bootstrap, @dirs);
+	};
+}
+
+# in_sync(BOOTSTRAP, TOPIC): whether each partition of a topic has all its replicas in sync.
+sub in_sync
+{
+	my ($bootstrap, $topic) = @_;
+	my @partitions = grep { /^ +partition / } qx(kcat -b $bootstrap -L -m 5 -t '$topic' 2>/dev/null);
+	return @partitions && !grep { !/replicas: ([\d,]+), isrs: ([\d,]+)/ || join(',', sort split /,/, $1) ne join(',', sort split /,/, $2) } @partitions;
+}
+
 END
 {
 	local $?;
@@ -217,7 +240,7 @@ sub kafka_create_topic
 	system("$work/topic", $bootstrap, 'create', $name, $partitions // 4, @config) == 0 or die "cannot create $name";
 }
 
-# kafka_topic(BOOTSTRAP, delete|grow|trim|deny|allow, NAME[, PARTITIONS])
+# kafka_topic(BOOTSTRAP, place|delete|grow|trim|deny|allow, NAME[, PARTITIONS or BROKER])
 sub kafka_topic
 {
 	my ($bootstrap, $command, $name, @rest) = @_;

@@ -1,7 +1,8 @@
 /*
  * topic.c
  *		Makes and deletes Kafka topics, and forbids to write to them, for tests:
- *		topic BOOTSTRAP create NAME PARTITIONS [config=value ...]
+ *		topic BOOTSTRAP create NAME PARTITIONS [config=value ...] (as many replicas as the cluster's default)
+ *		topic BOOTSTRAP place NAME BROKER (one partition, on this broker alone)
  *		topic BOOTSTRAP delete NAME
  *		topic BOOTSTRAP grow NAME PARTITIONS
  *		topic BOOTSTRAP trim NAME [PARTITIONS] (all records of partition 0 go, or of so many)
@@ -43,15 +44,18 @@ check_topic(const char *name, const rd_kafka_topic_result_t **results, size_t n)
 		fail(name, n == 1 ? rd_kafka_topic_result_error_string(results[0]) : "no result");
 }
 
+/* Make a topic; broker: the one that is to have it alone, or -1. */
 static void
-create(const char *name, int partitions, char **configs, int nconfigs)
+create(const char *name, int partitions, int32_t broker, char **configs, int nconfigs)
 {
 	char		err[512];
 	size_t		n;
 	const rd_kafka_topic_result_t **results;
-	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, 1, err, sizeof(err));
+	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(name, partitions, -1, err, sizeof(err));
 
 	if (topic == NULL)
+		fail(name, err);
+	if (broker >= 0 && rd_kafka_NewTopic_set_replica_assignment(topic, 0, &broker, 1, err, sizeof(err)))
 		fail(name, err);
 	for (int i = 0; i < nconfigs; i++)
 	{
@@ -156,14 +160,16 @@ main(int argc, char **argv)
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
 	if (argc < 4)
-		fail("usage", "topic BOOTSTRAP create|delete|grow|trim|deny|allow NAME [PARTITIONS [config=value ...]]");
+		fail("usage", "topic BOOTSTRAP create|place|delete|grow|trim|deny|allow NAME [NUMBER [config=value ...]]");
 	rd_kafka_conf_set(conf, "bootstrap.servers", argv[1], err, sizeof(err));
 	handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, err, sizeof(err));
 	if (handle == NULL)
 		fail("client", err);
 	queue = rd_kafka_queue_new(handle);
 	if (strcmp(argv[2], "create") == 0)
-		create(argv[3], argc > 4 ? atoi(argv[4]) : 1, argv + 5, argc - 5);
+		create(argv[3], argc > 4 ? atoi(argv[4]) : 1, -1, argv + 5, argc - 5);
+	else if (strcmp(argv[2], "place") == 0)
+		create(argv[3], 1, argc > 4 ? atoi(argv[4]) : 1, NULL, 0);
 	else if (strcmp(argv[2], "delete") == 0)
 		delete(argv[3]);
 	else if (strcmp(argv[2], "grow") == 0)

@@ -82,37 +82,74 @@ free_questions(Question *question)
 }
 
 /*
+ * Ask a leader where its partitions of a topic end; one that does not answer is not
+ * waited for.  Returns how many have an end.
+ *
+ * (rd_kafka_query_watermark_offsets() waits for a leader that has gone until it is
+ * back, whatever it was given for a time.)
+ */
+static int
+ask_leader(TopicAsker *asker, Question *question, const rd_kafka_metadata_topic_t * topic, int32_t leader)
+{
+	BrokerTopicAnswer *answer = &question->answer;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(topic->partition_cnt);
+	rd_kafka_resp_err_t error;
+	int			n = 0;
+
+	for (int i = 0; i < topic->partition_cnt; i++)
+		if (topic->partitions[i].leader == leader && topic->partitions[i].id >= 0 && topic->partitions[i].id < topic->partition_cnt)
+			rd_kafka_topic_partition_list_add(list, answer->topic, topic->partitions[i].id)->offset = RD_KAFKA_OFFSET_END;
+	error = rd_kafka_offsets_for_times(asker->rk, list, ENDS_MS);
+	for (int i = 0; i < list->cnt; i++)
+	{
+		const		rd_kafka_topic_partition_t *end = &list->elems[i];
+		rd_kafka_resp_err_t why = error ? error : end->err;
+
+		if (why || end->offset < 0)
+		{
+			explain(answer->reason, sizeof(answer->reason), "partition %d: %s", (int) end->partition, rd_kafka_err2str(why));
+			continue;
+		}
+		answer->ends[end->partition] = end->offset;
+		n++;
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+	return n;
+}
+
+/* Whether no partition before this one has its leader. */
+static bool
+first_of_leader(const rd_kafka_metadata_topic_t * topic, int partition)
+{
+	for (int i = 0; i < partition; i++)
+		if (topic->partitions[i].leader == topic->partitions[partition].leader)
+			return false;
+	return true;
+}
+
+/*
  * Ask the partitions for their ends; one that has no leader, or whose leader does not
  * answer, has none (-1).  Returns how many have one.
  */
 static int
 ask_ends(TopicAsker *asker, Question *question, const rd_kafka_metadata_topic_t * topic)
 {
-	BrokerTopicAnswer *answer = &question->answer;
-	int32_t		silent = -1;	/* a leader that does not answer */
 	int			n = 0;
 
 	for (int i = 0; i < topic->partition_cnt; i++)
 	{
 		const		rd_kafka_metadata_partition_t *partition = &topic->partitions[i];
-		int64_t		low;
-		int64_t		high = 0;
-		rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
 
-		if (partition->id < 0 || partition->id >= topic->partition_cnt ||
-			partition->leader < 0 || partition->leader == silent ||
+		if (partition->id < 0 || partition->id >= topic->partition_cnt || partition->leader < 0 ||
 			__atomic_load_n(&asker->stop, __ATOMIC_RELAXED))
 			continue;
 		if (question->want_ends)
-			error = rd_kafka_query_watermark_offsets(asker->rk, answer->topic, partition->id, &low, &high, ENDS_MS);
-		if (error == RD_KAFKA_RESP_ERR__TIMED_OUT || error == RD_KAFKA_RESP_ERR__TRANSPORT)
-			silent = partition->leader;
-		if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
-			explain(answer->reason, sizeof(answer->reason), "partition %d: %s", (int) partition->id, rd_kafka_err2str(error));
+			if (first_of_leader(topic, i))
+				n += ask_leader(asker, question, topic, partition->leader);
 			continue;
 		}
-		answer->ends[partition->id] = high;
+		question->answer.ends[partition->id] = 0;
 		n++;
 	}
 	return n;

@@ -764,6 +764,58 @@ test_hung(void)
 	sleep_ms(2 * SLOW_RESOLVER_MS);
 }
 
+/* A leader that has gone keeps nobody from an answer: its partitions have no end, others have theirs, and other topics are answered. */
+static void
+test_leader_gone(void)
+{
+	rd_kafka_mock_cluster_t *other = mock;
+	BrokerTopicAnswer answer;
+	Broker	   *broker;
+	int			outcomes[10];
+	int64_t		start;
+	bool		spread = false;
+	bool		well = false;
+
+	mock = rd_kafka_mock_cluster_new(mock_handle, 3);
+	rd_kafka_mock_topic_create(mock, "spread", 6, 3);
+	rd_kafka_mock_topic_create(mock, "well", 1, 3);
+	for (int p = 0; p < 6; p++)
+		rd_kafka_mock_partition_set_leader(mock, "spread", p, p / 2 + 1);
+	rd_kafka_mock_partition_set_leader(mock, "well", 0, 1);
+	broker = open_mock(BROKER_PRODUCER, NULL);
+	publish(broker, "well", "k", "v", NULL);
+	wait_reports(broker, 1, 1, 5000, outcomes, NULL);
+	rd_kafka_mock_broker_set_down(mock, 2);
+	start = now_ms();
+	/* the question for where the leaders are may meet the one that has gone */
+	while ((!spread || !well) && now_ms() - start < 30000)
+	{
+		broker_ask_topic(broker, "spread", true, 500);
+		broker_ask_topic(broker, "well", true, 500);
+		for (int64_t until = now_ms() + 5000; now_ms() < until && (!spread || !well); )
+		{
+			if (!broker_topic_answer(broker, &answer))
+			{
+				readable(broker, 100);
+				broker_health(broker, NULL);
+			}
+			else if (answer.outcome != BROKER_OK)
+				break;
+			else if (strcmp(answer.topic, "well") == 0)
+				well = answer.ends[0] == 1;
+			else
+				spread = answer.partitions == 6 && answer.ends[0] == 0 && answer.ends[1] == 0 &&
+					answer.ends[2] == -1 && answer.ends[3] == -1 && answer.ends[4] == 0 && answer.ends[5] == 0;
+		}
+	}
+	ok(spread, "a leader that has gone: the other partitions of its topic have their ends");
+	ok(well, "and so has another topic (%d ms)", (int) (now_ms() - start));
+	rd_kafka_mock_broker_set_up(mock, 2);
+	broker_close(broker);
+	rd_kafka_mock_cluster_destroy(mock);
+	mock = other;
+}
+
 int
 main(void)
 {
@@ -781,6 +833,7 @@ main(void)
 	test_consume();
 	test_down();
 	test_hung();
+	test_leader_gone();
 
 	rd_kafka_mock_cluster_destroy(mock);
 	rd_kafka_destroy(mock_handle);

@@ -23,7 +23,7 @@ my ($bootstrap, @broker) = kafka_cluster_later('auto.create.topics.enable=false'
 	'log.retention.check.interval.ms=300')->();
 chomp(my $tls = slurp_file("$broker[0]/bootstrap-tls"));
 my @options = ('security.protocol=sasl_ssl', 'sasl.mechanism=PLAIN', 'sasl.username=msgsys', 'sasl.password=secret', "ssl.ca.location=$broker[0]/tls/ca.pem");
-my $node = new_node('three', 'msgsys.kafka_brokers' => $tls, 'msgsys.kafka_options' => join(', ', @options));
+my $node = new_node('three', 'max_connections' => 100, 'msgsys.kafka_brokers' => $tls, 'msgsys.kafka_options' => join(', ', @options));
 ok(wait_workers($node), 'workers run');
 my $session = session($node);
 $session->query('CREATE TABLE stop (load text)');

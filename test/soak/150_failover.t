@@ -13,7 +13,7 @@ use Time::HiRes qw(time);
 use constant RATE => 200;
 my $messages = $ENV{FAILOVER_MESSAGES} // 1000;    # that each stretch of time has at least
 my ($bootstrap) = kafka_start();
-my %settings = ('msgsys.kafka_brokers' => $bootstrap, 'wal_keep_size' => '256MB');
+my %settings = ('max_connections' => 100, 'msgsys.kafka_brokers' => $bootstrap, 'wal_keep_size' => '256MB');
 my @table;
 
 my @loads;    # kept, lest one ends before its server does

@@ -29,7 +29,7 @@ sub load_start
 		INSERT INTO messages (channel, message_key, payload) VALUES ('$topic', 'key ' || n % 50, to_jsonb('$name ' || n));
 		COMMIT;
 		PERFORM pg_sleep(extract(epoch FROM began + n * interval '1 s' / $rate - clock_timestamp()));
-		END LOOP; END \$\$});
+		END LOOP; PERFORM pg_advisory_unlock(1); END \$\$});
 	push @loads, $load;
 	return $load;
 }

@@ -76,7 +76,6 @@ my %rare = (
 	kill_worker => { in => 14 },
 	kafka_hangs => { in => 14 },
 	far_ids     => { in => 14 },
-	reuse_ids   => { in => 14 },
 	make_topic  => { in => 10, needs => 'missing' },
 	flood       => { in => 10, needs => 'hasty' },
 	crowd       => { in => 11, needs => 'ordered' },

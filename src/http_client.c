@@ -361,7 +361,7 @@ retire(HttpClient *client, Transfer *transfer)
 
 /*
  * Whether a handle must not be used again: from 7.83 to 8.1.0, an answer whose header begins with a folded line makes
- * libcurl write where the header of the handle's answer before was (its pull request 11103).
+ * libcurl use the freed header of the handle's answer before (its pull request 11103).
  */
 static bool
 keeps_dead_header(void)

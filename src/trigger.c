@@ -378,9 +378,11 @@ before_insert(TriggerData *data, FmgrInfo * flinfo)
 			tuple = with_value(tuple, desc, COL_EPOCH, Int32GetDatum(epoch));
 	}
 	else
+	{
 		check_payload_or_body(nulls);
-	if (!created_here && nulls[COL_FINISHED_AT])
-		names_check_given(rel, DatumGetInt32(values[COL_EPOCH]), &flinfo->fn_extra, flinfo->fn_mcxt);
+		if (nulls[COL_FINISHED_AT])
+			names_check_given(rel, DatumGetInt32(values[COL_EPOCH]), &flinfo->fn_extra, flinfo->fn_mcxt);
+	}
 	/* whether one with a deduplication key becomes a row is not known before it is one */
 	if (status == IDLE && !has_dedup_key)
 		note_backlog(channel, 1);
